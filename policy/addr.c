@@ -1,0 +1,157 @@
+/* Numeric addresses, CIDR, lists of them. */
+#include "policy/internal.h"
+
+#include <arpa/inet.h>
+#include <string.h>
+
+struct addr {
+	unsigned bits; /* 32 or 128 */
+	uint8_t b[16];
+};
+
+static bool addr_parse(const char *s, size_t n, struct addr *a)
+{
+	char buf[INET6_ADDRSTRLEN + 1];
+
+	if (n >= sizeof buf)
+		return false;
+	memcpy(buf, s, n);
+	buf[n] = '\0';
+	memset(a, 0, sizeof *a);
+	a->bits = 32;
+	if (inet_pton(AF_INET, buf, a->b) == 1)
+		return true;
+	a->bits = 128;
+	return inet_pton(AF_INET6, buf, a->b) == 1;
+}
+
+/* The address of a connection: without its zone, and an IPv4 one that came
+ * through an IPv6 socket as what it is, so that rules for it hold. text is
+ * its canonical form, for globs. */
+static bool addr_of_peer(const char *s, struct addr *a,
+                         char text[INET6_ADDRSTRLEN])
+{
+	static const uint8_t mapped[12] = { [10] = 0xff, [11] = 0xff };
+
+	if (!addr_parse(s, strcspn(s, "%"), a))
+		return false;
+	if (a->bits == 128 && memcmp(a->b, mapped, sizeof mapped) == 0) {
+		memmove(a->b, a->b + 12, 4);
+		memset(a->b + 4, 0, 12);
+		a->bits = 32;
+	}
+	return inet_ntop(a->bits == 32 ? AF_INET : AF_INET6, a->b, text,
+	                 INET6_ADDRSTRLEN) != NULL;
+}
+
+static bool addr_bit(const struct addr *a, unsigned i)
+{
+	return (a->b[i / 8] >> (7 - i % 8)) & 1;
+}
+
+/* 0; -1: no address at all; -2: an address with a mask that cannot be. */
+static int addr_parse_cidr(const char *s, size_t n, struct addr *a,
+                           unsigned *mask)
+{
+	const char *slash = memchr(s, '/', n);
+	size_t host = slash != NULL ? (size_t)(slash - s) : n;
+
+	*mask = 0;
+	if (slash != NULL) {
+		if (host + 1 == n || n - host > 4)
+			return -1;
+		for (size_t i = host + 1; i < n; i++) {
+			if (s[i] < '0' || s[i] > '9')
+				return -1;
+			*mask = *mask * 10 + (unsigned)(s[i] - '0');
+		}
+	}
+	if (!addr_parse(s, host, a))
+		return -1;
+	if (slash == NULL)
+		*mask = a->bits;
+	if (*mask > a->bits)
+		return -2;
+	for (unsigned i = *mask; i < a->bits; i++)
+		if (addr_bit(a, i))
+			return -2;
+	return 0;
+}
+
+static bool addr_in(const struct addr *a, const struct addr *net, unsigned mask)
+{
+	if (a->bits != net->bits)
+		return false;
+	for (unsigned i = 0; i < mask; i++)
+		if (addr_bit(a, i) != addr_bit(net, i))
+			return false;
+	return true;
+}
+
+static bool glob_slice(const char *s, const char *pattern, size_t n)
+{
+	char buf[2 * INET6_ADDRSTRLEN];
+
+	if (n >= sizeof buf)
+		return false;
+	memcpy(buf, pattern, n);
+	buf[n] = '\0';
+	return policy_match(s, buf);
+}
+
+int policy_addr_list(const char *address, const char *list)
+{
+	char text[INET6_ADDRSTRLEN] = "";
+	struct addr peer, net;
+	unsigned mask;
+	int result = 0;
+
+	if (address != NULL && !addr_of_peer(address, &peer, text))
+		return 0;
+	for (;; list++) {
+		bool negated = *list == '!', hit = false;
+		size_t n;
+
+		list += negated;
+		n = strcspn(list, ",");
+		if (n == 0)
+			return -2;
+		switch (addr_parse_cidr(list, n, &net, &mask)) {
+		case 0:
+			hit = address != NULL && addr_in(&peer, &net, mask);
+			break;
+		case -1:
+			hit = address != NULL && glob_slice(text, list, n);
+			break;
+		default:
+			return -2;
+		}
+		if (hit && negated)
+			return -1;
+		if (hit)
+			result = 1;
+		list += n;
+		if (*list == '\0')
+			return result;
+	}
+}
+
+bool policy_addr_list_numeric(const char *list)
+{
+	struct addr net;
+	unsigned mask;
+
+	for (;; list++) {
+		size_t n;
+
+		list += *list == '!';
+		n = strcspn(list, ",");
+		if (addr_parse_cidr(list, n, &net, &mask) != 0 &&
+		    memchr(list, '*', n) == NULL &&
+		    memchr(list, '?', n) == NULL)
+			return false;
+		list += n;
+		if (*list == '\0')
+			return true;
+	}
+}

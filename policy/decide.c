@@ -1,0 +1,349 @@
+/* Decisions: allowed or not, and by which rule. */
+#include "policy/internal.h"
+
+#include <stdarg.h>
+#include <string.h>
+#include <time.h>
+
+static const struct policy_where nowhere = { .file = NULL };
+
+static void verdict(struct policy_verdict *v, bool allowed,
+                    struct policy_where where, const char *fmt, ...)
+	__attribute__((format(printf, 4, 5)));
+
+static void verdict(struct policy_verdict *v, bool allowed,
+                    struct policy_where where, const char *fmt, ...)
+{
+	char raw[sizeof v->rule];
+	va_list ap;
+
+	memset(v, 0, sizeof *v);
+	v->allowed = allowed;
+	v->where = where;
+	va_start(ap, fmt);
+	vsnprintf(raw, sizeof raw, fmt, ap);
+	va_end(ap);
+	policy_escape(v->rule, sizeof v->rule, raw);
+}
+
+/* "Keyword word word", as much of it as fits. */
+static void verdict_words(struct policy_verdict *v, struct policy_where where,
+                          const char *keyword, const struct policy_words *w)
+{
+	verdict(v, false, where, "%s", keyword);
+	for (size_t i = 0; i < w->n; i++) {
+		policy_escape(v->rule, sizeof v->rule, " ");
+		policy_escape(v->rule, sizeof v->rule, w->v[i].text);
+	}
+}
+
+static void verdict_endpoints(struct policy_verdict *v,
+                              struct policy_where where, const char *keyword,
+                              const struct policy_endpoints *e)
+{
+	verdict(v, false, where, "%s%s", keyword, e->none ? " none" : "");
+	for (size_t i = 0; i < e->n; i++) {
+		policy_escape(v->rule, sizeof v->rule, " ");
+		policy_endpoint_str(&e->v[i], v->rule, sizeof v->rule);
+	}
+}
+
+static void verdict_endpoint(struct policy_verdict *v, const char *keyword,
+                             const struct policy_endpoint *e)
+{
+	verdict(v, true, e->where, "%s ", keyword);
+	policy_endpoint_str(e, v->rule, sizeof v->rule);
+}
+
+/* Logging in */
+
+static const struct policy_word *find_user(const struct policy_words *w,
+                                           const struct policy_conn *conn,
+                                           bool deny)
+{
+	for (size_t i = 0; i < w->n; i++) {
+		const char *pattern = w->v[i].text;
+		int r = policy_match_user(conn->user, conn->address, pattern);
+
+		/* USER@HOST cannot be told without an address: then the
+		 * answer that lets nobody in */
+		if (deny && conn->address == NULL &&
+		    strchr(pattern, '@') != NULL)
+			r = 1;
+		if (r == 1 || (deny && r < 0))
+			return &w->v[i];
+	}
+	return NULL;
+}
+
+static const struct policy_word *find_group(const struct policy_words *w,
+                                            const struct policy_conn *conn)
+{
+	for (size_t i = 0; i < conn->ngroups; i++)
+		for (size_t j = 0; j < w->n; j++)
+			if (policy_match(conn->groups[i], w->v[j].text))
+				return &w->v[j];
+	return NULL;
+}
+
+/* sshd's allowed_user(): false with *v filled if a list says no. */
+static bool lists_allow(const struct policy_settings *s,
+                        const struct policy_conn *conn,
+                        struct policy_verdict *v)
+{
+	const struct policy_word *w;
+
+	if ((w = find_user(&s->deny_users, conn, true)) != NULL) {
+		verdict(v, false, w->where, "DenyUsers %s", w->text);
+		return false;
+	}
+	if (s->allow_users.n != 0) {
+		w = find_user(&s->allow_users, conn, false);
+		if (w == NULL) {
+			verdict_words(v, s->allow_users.v[0].where,
+			              "AllowUsers", &s->allow_users);
+			return false;
+		}
+		verdict(v, true, w->where, "AllowUsers %s", w->text);
+	}
+	if ((w = find_group(&s->deny_groups, conn)) != NULL) {
+		verdict(v, false, w->where, "DenyGroups %s", w->text);
+		return false;
+	}
+	/* as in sshd, who is in no group is not outside of DenyGroups */
+	if (conn->ngroups == 0 && s->deny_groups.n != 0) {
+		verdict_words(v, s->deny_groups.v[0].where, "DenyGroups",
+		              &s->deny_groups);
+		return false;
+	}
+	if (s->allow_groups.n != 0) {
+		w = find_group(&s->allow_groups, conn);
+		if (w == NULL) {
+			verdict_words(v, s->allow_groups.v[0].where,
+			              "AllowGroups", &s->allow_groups);
+			return false;
+		}
+		verdict(v, true, w->where, "AllowGroups %s", w->text);
+	}
+	return true;
+}
+
+void policy_may_login(const struct policy_settings *s,
+                      const struct policy_conn *conn, uid_t uid,
+                      const struct policy_keyopts *key,
+                      struct policy_verdict *v)
+{
+	enum policy_root root = s->permit_root_login;
+	bool allowed = true;
+
+	verdict(v, true, nowhere, "no rule against it");
+	if (conn->user == NULL) {
+		verdict(v, false, nowhere, "no user");
+		return;
+	}
+	if (!lists_allow(s, conn, v))
+		return;
+	if (!s->pubkey_authentication) {
+		verdict(v, false, s->where[POLICY_PUBKEY_AUTHENTICATION],
+		        "PubkeyAuthentication no");
+		return;
+	}
+	if (uid != 0)
+		return;
+	if (root == POLICY_ROOT_NO)
+		allowed = false;
+	else if (root == POLICY_ROOT_FORCED_COMMANDS_ONLY)
+		allowed = key == NULL || key->has_command;
+	if (!allowed || v->where.file == NULL)
+		verdict(v, allowed, s->where[POLICY_PERMIT_ROOT_LOGIN],
+		        "PermitRootLogin %s",
+		        policy_choice_name(policy_roots, root));
+}
+
+void policy_may_use_key(const struct policy_key *key, const char *address,
+                        uint64_t now_s, struct policy_verdict *v)
+{
+	const struct policy_keyopts *o = &key->opts;
+
+	verdict(v, true, key->where, "%s key", key->type);
+	if (o->expiry_time != 0 && o->expiry_time < now_s) {
+		time_t t = (time_t)o->expiry_time;
+		char text[32] = "?";
+		struct tm tm;
+
+		if (gmtime_r(&t, &tm) != NULL)
+			strftime(text, sizeof text, "%Y%m%d%H%M%SZ", &tm);
+		verdict(v, false, key->where, "key option expiry-time=\"%s\"",
+		        text);
+		return;
+	}
+	if (o->from == NULL)
+		return;
+	verdict(v, address != NULL &&
+	        policy_match_host(address, o->from) == 1, key->where,
+	        "key option from=\"%s\"", o->from);
+}
+
+/* Forwarding */
+
+/* What stops every forward one way; way 0: tunnels. */
+static bool forwards_stopped(const struct policy_settings *s,
+                             const struct policy_keyopts *key, unsigned way,
+                             struct policy_verdict *v)
+{
+	if (s->disable_forwarding) {
+		verdict(v, false, s->where[POLICY_DISABLE_FORWARDING],
+		        "DisableForwarding yes");
+		return true;
+	}
+	if (way != 0 && (s->allow_tcp_forwarding & way) == 0) {
+		verdict(v, false, s->where[POLICY_ALLOW_TCP_FORWARDING],
+		        "AllowTcpForwarding %s",
+		        policy_choice_name(policy_forwardings,
+		                           s->allow_tcp_forwarding));
+		return true;
+	}
+	/* a key that names its tunnel has said what it may do */
+	if (key != NULL && !key->port_forwarding &&
+	    !(way == 0 && key->tunnel_set)) {
+		verdict(v, false, key->no_forwarding, "key option %s",
+		        key->no_forwarding_by != NULL ?
+		        key->no_forwarding_by : "restrict");
+		return true;
+	}
+	return false;
+}
+
+typedef bool endpoint_match(const struct policy_endpoint *e, const char *host,
+                            unsigned port);
+
+/* sshd compares names as they are: what is permitted is a way of asking. */
+static bool open_matches(const struct policy_endpoint *e, const char *host,
+                         unsigned port)
+{
+	return (e->port == 0 || (unsigned)e->port == port) &&
+	       (strcmp(e->host, "*") == 0 || strcmp(e->host, host) == 0);
+}
+
+/* Any port includes the request for a free one, port 0. */
+static bool listen_matches(const struct policy_endpoint *e, const char *host,
+                           unsigned port)
+{
+	return (e->port == 0 || (unsigned)e->port == port) &&
+	       (e->host == NULL || policy_match_nocase(host, e->host));
+}
+
+/* False with *v filled if e is a list without this endpoint; true, with *v
+ * filled if it is a list, otherwise. */
+static bool list_permits(const struct policy_endpoints *e,
+                         endpoint_match *matches, const char *keyword,
+                         struct policy_where where, const char *host,
+                         unsigned port, struct policy_verdict *v)
+{
+	if (e->n == 0 && !e->none)
+		return true;
+	for (size_t i = 0; i < e->n; i++)
+		if (matches(&e->v[i], host, port)) {
+			verdict_endpoint(v, keyword, &e->v[i]);
+			return true;
+		}
+	verdict_endpoints(v, e->n != 0 ? e->v[0].where : where, keyword, e);
+	return false;
+}
+
+void policy_may_open(const struct policy_settings *s,
+                     const struct policy_keyopts *key, const char *host,
+                     unsigned port, struct policy_verdict *v)
+{
+	if (host == NULL)
+		host = "";
+	if (port == 0 || port > 65535) {
+		verdict(v, false, nowhere, "port %u is none", port);
+		return;
+	}
+	if (forwards_stopped(s, key, POLICY_FORWARD_LOCAL, v))
+		return;
+	verdict(v, true, s->where[POLICY_ALLOW_TCP_FORWARDING],
+	        "AllowTcpForwarding %s",
+	        policy_choice_name(policy_forwardings,
+	                           s->allow_tcp_forwarding));
+	if (!list_permits(&s->permit_open, open_matches, "PermitOpen",
+	                  s->where[POLICY_PERMIT_OPEN], host, port, v) ||
+	    key == NULL)
+		return;
+	list_permits(&key->permit_open, open_matches, "key option permitopen",
+	             nowhere, host, port, v);
+}
+
+void policy_may_listen(const struct policy_settings *s,
+                       const struct policy_keyopts *key, const char *host,
+                       unsigned port, struct policy_verdict *v)
+{
+	if (host == NULL)
+		host = "";
+	if (port > 65535) {
+		verdict(v, false, nowhere, "port %u is none", port);
+		return;
+	}
+	if (forwards_stopped(s, key, POLICY_FORWARD_REMOTE, v))
+		return;
+	/* sshd lets root, and only root, do it whatever the policy says */
+	if (port != 0 && port < 1024 && !s->permit_privileged_ports) {
+		verdict(v, false, s->where[POLICY_PERMIT_PRIVILEGED_PORTS],
+		        "PermitPrivilegedPorts no");
+		return;
+	}
+	verdict(v, true, s->where[POLICY_ALLOW_TCP_FORWARDING],
+	        "AllowTcpForwarding %s",
+	        policy_choice_name(policy_forwardings,
+	                           s->allow_tcp_forwarding));
+	if (!list_permits(&s->permit_listen, listen_matches, "PermitListen",
+	                  s->where[POLICY_PERMIT_LISTEN], host, port, v) ||
+	    key == NULL)
+		return;
+	list_permits(&key->permit_listen, listen_matches,
+	             "key option permitlisten", nowhere, host, port, v);
+}
+
+void policy_may_tunnel(const struct policy_settings *s,
+                       const struct policy_keyopts *key, unsigned mode,
+                       int unit, struct policy_verdict *v)
+{
+	bool known = mode == POLICY_TUNNEL_POINTOPOINT ||
+	             mode == POLICY_TUNNEL_ETHERNET;
+
+	if (!known || unit < -1) {
+		verdict(v, false, nowhere, "no such tunnel");
+		return;
+	}
+	if (forwards_stopped(s, key, 0, v))
+		return;
+	verdict(v, (s->permit_tunnel & mode) != 0,
+	        s->where[POLICY_PERMIT_TUNNEL], "PermitTunnel %s",
+	        policy_choice_name(policy_tunnels, s->permit_tunnel));
+	/* an any of either side is settled by the other; in sshd tunnel="any"
+	 * refuses every unit that is named */
+	if (v->allowed && key != NULL && key->tunnel_set &&
+	    key->tunnel_unit >= 0 && unit >= 0 && key->tunnel_unit != unit)
+		verdict(v, false, key->tunnel_where,
+		        "key option tunnel=\"%d\"", key->tunnel_unit);
+}
+
+enum policy_bind policy_bind(enum policy_gateway gateway, const char *host)
+{
+	if (host == NULL)
+		host = "";
+	switch (gateway) {
+	case POLICY_GATEWAY_YES:
+		return POLICY_BIND_WILDCARD;
+	case POLICY_GATEWAY_CLIENTSPECIFIED:
+		if (*host == '\0' || strcmp(host, "*") == 0)
+			return POLICY_BIND_WILDCARD;
+		return strcmp(host, "localhost") == 0 ?
+		       POLICY_BIND_LOOPBACK : POLICY_BIND_ADDRESS;
+	case POLICY_GATEWAY_NO:
+		break;
+	}
+	return strcmp(host, "127.0.0.1") == 0 || strcmp(host, "::1") == 0 ?
+	       POLICY_BIND_ADDRESS : POLICY_BIND_LOOPBACK;
+}

@@ -1,0 +1,228 @@
+/*
+ * policy/internal.h: shared by the files of policy/ alone.
+ *
+ * A parsed policy is a list of settings in the order of the text; each belongs
+ * to a Match block or to none. Evaluation picks from that list, so that a
+ * policy is parsed once and asked for every connection.
+ *
+ * Everything carries the prefix policy_, short as some names would be without:
+ * libssh is linked as an archive and has names of its own, such as match_*.
+ */
+#ifndef ADIT_POLICY_INTERNAL_H
+#define ADIT_POLICY_INTERNAL_H
+
+#include "policy/policy.h"
+
+/* err.c */
+
+/* Fill *err (text made printable) and return -1. err may be NULL. */
+int policy_fail(struct policy_error *err, const char *file, unsigned line,
+                unsigned column, const char *fmt, ...)
+	__attribute__((format(printf, 5, 6)));
+/* Append s to the string in buf as printable ASCII: control bytes, bytes
+ * above 126 and backslashes as octal escapes. Truncates. Returns buf. */
+char *policy_escape(char *buf, size_t cap, const char *s);
+/* Make room for element n (counted from 0) of an array that grew one by one
+ * by this function alone. Returns -1 when out of memory, *v untouched. */
+int policy_grow(void **v, size_t n, size_t size);
+/* Append a copy of text. Returns -1 when out of memory. */
+int policy_words_add(struct policy_words *w, const char *text,
+                     struct policy_where where);
+void policy_words_free(struct policy_words *w);
+/* Takes host over, in failure too. */
+int policy_endpoints_add(struct policy_endpoints *e, char *host, int port,
+                         struct policy_where where);
+void policy_endpoints_free(struct policy_endpoints *e);
+
+/* lex.c */
+
+struct policy_lex {
+	const char *file;
+	const char *text;
+	size_t len, pos;
+	unsigned line;   /* number of the current line */
+	const char *cur; /* the current line, trailing blanks stripped */
+	size_t cur_len;
+};
+
+struct policy_lex_word {
+	char *text;
+	unsigned column;
+};
+struct policy_lex_words {
+	struct policy_lex_word *v;
+	size_t n;
+};
+
+/* Advance to the next line. False at the end of the text. */
+bool policy_lex_next(struct policy_lex *lex);
+/* Take the keyword off the current line: *kw is filled (text NULL for a blank
+ * line or a comment) and *rest is the offset of what follows it. -1: *err. */
+int policy_lex_keyword(const struct policy_lex *lex,
+                       struct policy_lex_word *kw, size_t *rest,
+                       struct policy_error *err);
+/* Split what follows a keyword into words, as sshd does for all keywords but
+ * Match: both quotes, backslashes, comments. */
+int policy_lex_args(const struct policy_lex *lex, size_t rest,
+                    struct policy_lex_words *out, struct policy_error *err);
+/* The same for Match: double quotes only, one '=' separates as blanks do. */
+int policy_lex_match(const struct policy_lex *lex, size_t rest,
+                     struct policy_lex_words *out, struct policy_error *err);
+void policy_lex_words_free(struct policy_lex_words *w);
+
+/* keywords.c */
+
+struct policy_stmt;
+struct policy_setting;
+
+enum policy_effect {
+	POLICY_USED,   /* means something here */
+	POLICY_IGNORE, /* nothing that adit does depends on it */
+	POLICY_REFUSE  /* to ignore it would weaken what was asked for */
+};
+
+struct policy_choice {
+	const char *name; /* NULL ends the table */
+	unsigned value;   /* the first name of a value is the canonical one */
+};
+
+struct policy_keyword_row {
+	const char *name; /* canonical spelling; NULL ends the table */
+	bool in_match;    /* allowed inside Match, as in sshd */
+	enum policy_effect effect;
+	enum policy_keyword keyword; /* if USED */
+	int (*take)(const struct policy_stmt *st, struct policy_setting *out);
+	const struct policy_choice *choices;
+	const char *harmless; /* if REFUSE: values (a|b) that ask for nothing */
+	const char *why;      /* if not USED */
+};
+
+extern const struct policy_choice policy_yes_no[], policy_log_levels[],
+	policy_forwardings[], policy_gateways[], policy_tunnels[],
+	policy_roots[];
+/* NULL: not known. */
+const struct policy_keyword_row *policy_keyword_find(const char *name);
+const char *policy_keyword_nearest(const char *name); /* NULL: none is near */
+const char *policy_choice_name(const struct policy_choice *c, unsigned value);
+
+/* value.c: the arguments of one statement */
+
+struct policy_stmt {
+	const struct policy_keyword_row *row;
+	struct policy_where where; /* file: belongs to the policy */
+	unsigned column;           /* of the keyword */
+	struct policy_lex_words args;
+	struct policy_error *err;
+};
+
+struct policy_setting {
+	enum policy_keyword keyword;
+	size_t block; /* index + 1 of its Match block; 0: none */
+	struct policy_where where;
+	unsigned number[3];
+	struct policy_words words;
+	struct policy_endpoints endpoints;
+};
+
+int policy_take_choice(const struct policy_stmt *, struct policy_setting *);
+int policy_take_number(const struct policy_stmt *, struct policy_setting *);
+int policy_take_time(const struct policy_stmt *, struct policy_setting *);
+int policy_take_port(const struct policy_stmt *, struct policy_setting *);
+int policy_take_listen(const struct policy_stmt *, struct policy_setting *);
+int policy_take_path(const struct policy_stmt *, struct policy_setting *);
+int policy_take_key_files(const struct policy_stmt *, struct policy_setting *);
+int policy_take_users(const struct policy_stmt *, struct policy_setting *);
+int policy_take_groups(const struct policy_stmt *, struct policy_setting *);
+int policy_take_open(const struct policy_stmt *, struct policy_setting *);
+int policy_take_permit_listen(const struct policy_stmt *,
+                              struct policy_setting *);
+int policy_take_startups(const struct policy_stmt *, struct policy_setting *);
+int policy_take_methods(const struct policy_stmt *, struct policy_setting *);
+
+/* Decimal digits alone, at most max. */
+bool policy_number(const char *s, unsigned max, unsigned *out);
+/* "host:port", "[v6]:port"; port "*" is 0. slash: "host/port" too. bare: a
+ * port alone stands for any host. On failure returns NULL or why not. */
+const char *policy_hostport(const char *s, bool slash, bool bare, char **host,
+                            int *port);
+
+/* parse.c */
+
+enum policy_criterion_kind { POLICY_BY_USER, POLICY_BY_GROUP,
+                             POLICY_BY_ADDRESS, POLICY_BY_LOCAL_ADDRESS,
+                             POLICY_BY_LOCAL_PORT };
+struct policy_criterion {
+	enum policy_criterion_kind kind;
+	char *list;
+	unsigned port;
+};
+/* No criteria: "Match all". */
+struct policy_block {
+	struct policy_criterion *v;
+	size_t n;
+};
+
+struct policy {
+	char **files;
+	size_t nfiles;
+	struct policy_setting *settings;
+	size_t nsettings;
+	struct policy_block *blocks;
+	size_t nblocks;
+	char **notes;
+	size_t nnotes;
+};
+
+/* Add "FILE:LINE: text" for policy_note(). -1: out of memory. */
+int policy_add_note(struct policy *p, struct policy_where where,
+                    const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+
+/* blocks.c */
+
+/* Parse the arguments of Match. Returns -1 with *err filled. */
+int policy_block_parse(struct policy *p, const struct policy_stmt *st,
+                       struct policy_block *out);
+bool policy_block_holds(const struct policy_block *b,
+                        const struct policy_conn *conn);
+void policy_block_free(struct policy_block *b);
+
+/* match.c: patterns of sshd_config(5) and ssh_config(5), PATTERNS */
+
+bool policy_match(const char *s, const char *pattern);
+bool policy_match_nocase(const char *s, const char *pattern);
+/* Comma list with negation: 1 matched, 0 not, -1 a negated one matched. */
+int policy_match_list(const char *s, const char *list, bool nocase);
+/* Lists of addresses, names and CIDR: 1, 0, or -1 for a malformed list.
+ * address NULL: check the form only. No names are looked up: the name of a
+ * host is its address, as in sshd with UseDNS no. */
+int policy_match_host(const char *address, const char *list);
+/* USER or USER@HOSTLIST. 1, 0, -1: malformed. user NULL: check the form. */
+int policy_match_user(const char *user, const char *address,
+                      const char *pattern);
+bool policy_only_negated(const char *list);
+
+/* addr.c */
+
+/* Comma list of addresses, CIDR and globs: 1 matched, 0 not, -1 a negated one
+ * matched, -2 malformed. address NULL: check the form only. */
+int policy_addr_list(const char *address, const char *list);
+/* Is every entry an address, CIDR or a glob (and not, say, a host name)? */
+bool policy_addr_list_numeric(const char *list);
+
+/* keyopts.c */
+
+/* Parse the options at *s, up to a blank or the end, and advance *s. Returns
+ * NULL, or why not, with *s at the place; *opts is to be freed either way.
+ * where is what opts' rules will name. */
+const char *policy_keyopts_parse(const char **s, struct policy_where where,
+                                 struct policy_keyopts *opts);
+void policy_keyopts_free(struct policy_keyopts *opts);
+
+/* print.c */
+
+/* "host:port" as it would be written, appended and made printable. */
+char *policy_endpoint_str(const struct policy_endpoint *e, char *buf,
+                          size_t cap);
+
+#endif

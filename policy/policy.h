@@ -1,0 +1,268 @@
+/*
+ * policy: what the operator and the key's owner allow.
+ *
+ * The grammar is sshd_config(5)'s, the key options are authorized_keys(5)'s.
+ * Everything here takes buffers and returns structs: no files, no DNS, no
+ * clock, no logging, no globals that change. The caller reads the files and
+ * passes the time. Every value knows the line that set it.
+ */
+#ifndef ADIT_POLICY_H
+#define ADIT_POLICY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <sys/types.h>
+
+/* Where a value was set. file is NULL for a compiled-in default; otherwise it
+ * lives as long as the struct policy (or key) that it came from. */
+struct policy_where {
+	const char *file;
+	unsigned line;
+};
+
+struct policy_error {
+	char file[256];
+	unsigned line, column; /* counted from 1; 0: does not apply */
+	char text[384];        /* printable ASCII, no newline */
+};
+
+/* One source text. Texts given earlier win over later ones (first value
+ * wins), so the -o options of the command line come first. What accumulates
+ * (HostKey, AllowUsers, ...) does so over all texts, but Port only within the
+ * first text that has it: so -p replaces the file's. A value inside Match wins
+ * over any global one, of the command line too, as in sshd. A Match block ends
+ * with its text; the "command line" may not have one. */
+struct policy_text {
+	const char *name; /* file name for messages, or "command line" */
+	const char *text; /* need not be NUL-terminated */
+	size_t len;
+};
+
+struct policy;
+
+/* Parse texts[0..n). Returns a policy to be freed with policy_free(), or NULL
+ * with *err filled. Nothing of texts is referenced afterwards. */
+struct policy *policy_parse(const struct policy_text *texts, size_t n,
+                            struct policy_error *err);
+void policy_free(struct policy *p); /* accepts NULL */
+
+/* Remarks for `-t -v`: keywords that are known and have no effect here.
+ * Returns NULL past the last one. The text lives as long as p. */
+const char *policy_note(const struct policy *p, size_t i);
+
+/* Who connects. Strings are borrowed. user NULL: not known yet, so that only
+ * global settings and address-based Match blocks apply. */
+struct policy_conn {
+	const char *user;
+	const char *const *groups;
+	size_t ngroups;
+	const char *address;       /* client's, numeric; NULL: unknown */
+	const char *local_address; /* numeric; NULL: unknown */
+	unsigned local_port;       /* 0: unknown */
+};
+
+enum policy_keyword {
+	POLICY_PORT,
+	POLICY_LISTEN_ADDRESS,
+	POLICY_HOST_KEY,
+	POLICY_PID_FILE,
+	POLICY_LOG_LEVEL,
+	POLICY_AUTHORIZED_KEYS_FILE,
+	POLICY_STRICT_MODES,
+	POLICY_ALLOW_TCP_FORWARDING,
+	POLICY_GATEWAY_PORTS,
+	POLICY_PERMIT_TUNNEL,
+	POLICY_PERMIT_OPEN,
+	POLICY_PERMIT_LISTEN,
+	POLICY_DISABLE_FORWARDING,
+	POLICY_ALLOW_USERS,
+	POLICY_DENY_USERS,
+	POLICY_ALLOW_GROUPS,
+	POLICY_DENY_GROUPS,
+	POLICY_PERMIT_ROOT_LOGIN,
+	POLICY_PUBKEY_AUTHENTICATION,
+	POLICY_AUTHENTICATION_METHODS,
+	POLICY_LOGIN_GRACE_TIME,
+	POLICY_MAX_AUTH_TRIES,
+	POLICY_MAX_STARTUPS,
+	POLICY_CLIENT_ALIVE_INTERVAL,
+	POLICY_CLIENT_ALIVE_COUNT_MAX,
+	POLICY_PERMIT_PRIVILEGED_PORTS,
+	POLICY_KEYWORD__MAX
+};
+
+/* syslog-like levels of sshd_config's LogLevel. */
+enum policy_log_level {
+	POLICY_LOG_QUIET, POLICY_LOG_FATAL, POLICY_LOG_ERROR, POLICY_LOG_INFO,
+	POLICY_LOG_VERBOSE, POLICY_LOG_DEBUG1, POLICY_LOG_DEBUG2,
+	POLICY_LOG_DEBUG3
+};
+
+enum policy_gateway { POLICY_GATEWAY_NO, POLICY_GATEWAY_YES,
+                      POLICY_GATEWAY_CLIENTSPECIFIED };
+
+enum { POLICY_FORWARD_LOCAL = 1, POLICY_FORWARD_REMOTE = 2,
+       POLICY_FORWARD_ALL = 3 };
+enum { POLICY_TUNNEL_NO = 0, POLICY_TUNNEL_POINTOPOINT = 1, /* SSH_TUNMODE */
+       POLICY_TUNNEL_ETHERNET = 2, POLICY_TUNNEL_BOTH = 3 };
+enum policy_root { POLICY_ROOT_NO, POLICY_ROOT_YES,
+                   POLICY_ROOT_PROHIBIT_PASSWORD,
+                   POLICY_ROOT_FORCED_COMMANDS_ONLY };
+
+/* One word of a list, with the line that gave it. */
+struct policy_word {
+	char *text;
+	struct policy_where where;
+};
+struct policy_words {
+	struct policy_word *v;
+	size_t n;
+};
+
+/* One PermitOpen/PermitListen/permitopen=/permitlisten= pattern. */
+struct policy_endpoint {
+	char *host; /* as sshd: "*" any; for listen NULL: any or unset */
+	int port;   /* 0: any ("*") */
+	struct policy_where where;
+};
+struct policy_endpoints {
+	struct policy_endpoint *v;
+	size_t n;
+	bool none; /* the word "none": nothing is permitted */
+	           /* n == 0 && !none: any */
+};
+
+struct policy_listen {
+	char *host; /* NULL: wildcard, both families */
+	int port;   /* never 0 after policy_eval() */
+};
+
+/* All settings as they hold for one connection. Pointers belong to this
+ * struct; where[].file belongs to the policy, which must outlive it. */
+struct policy_settings {
+	struct policy_where where[POLICY_KEYWORD__MAX];
+	struct policy_listen *listen; /* Port x ListenAddress, as sshd */
+	size_t nlisten;
+	struct policy_words host_keys; /* as written, may be relative paths */
+	char *pid_file; /* NULL: none */
+	enum policy_log_level log_level;
+	struct policy_words authorized_keys_files; /* empty: "none" */
+	bool strict_modes;
+	unsigned allow_tcp_forwarding; /* POLICY_FORWARD_* */
+	enum policy_gateway gateway_ports;
+	unsigned permit_tunnel; /* POLICY_TUNNEL_* */
+	struct policy_endpoints permit_open, permit_listen;
+	bool disable_forwarding;
+	struct policy_words allow_users, deny_users, allow_groups, deny_groups;
+	enum policy_root permit_root_login;
+	bool pubkey_authentication;
+	bool any_method; /* AuthenticationMethods: any; else publickey. The same
+	                  * today: no other method is offered */
+	unsigned login_grace_time_s; /* 0: no limit */
+	unsigned max_auth_tries;
+	unsigned startups_begin, startups_rate_percent, startups_max;
+	unsigned client_alive_interval_s; /* 0: off */
+	unsigned client_alive_count_max;  /* 0: never disconnect */
+	bool permit_privileged_ports;
+};
+
+/* Resolve p for conn into *out (initialised by this call; free with
+ * policy_settings_free()). Returns 0, or -1 when out of memory. */
+int policy_eval(const struct policy *p, const struct policy_conn *conn,
+                struct policy_settings *out);
+void policy_settings_free(struct policy_settings *s);
+
+/* Write the settings in canonical form, as `sshd -T` does: one lower-case
+ * keyword and its value a line, in a fixed order. */
+void policy_print(const struct policy_settings *s, FILE *f);
+
+/* authorized_keys(5) */
+
+struct policy_keyopts {
+	bool port_forwarding; /* false after restrict, no-port-forwarding */
+	struct policy_where no_forwarding; /* what took it away */
+	const char *no_forwarding_by;      /* "restrict", "no-port-forwarding";
+	                                    * static; NULL if nothing did */
+	bool tunnel_set;             /* tunnel="..." present */
+	int tunnel_unit;             /* that unit; -1: "any" */
+	struct policy_where tunnel_where;
+	struct policy_endpoints permit_open, permit_listen;
+	char *from;                  /* pattern list of from="", or NULL */
+	uint64_t expiry_time;        /* seconds since 1970, UTC; 0: none */
+	bool cert_authority;
+	bool has_command;
+	bool no_touch_required, verify_required;
+};
+
+struct policy_key {
+	char *type; /* "ssh-ed25519" */
+	uint8_t *blob;
+	size_t blob_len;
+	char *comment; /* may be empty, escaped for logs by the caller */
+	struct policy_keyopts opts;
+	struct policy_where where; /* file: borrowed from the caller */
+};
+
+/* Parse the next key line of an authorized_keys text. *pos is the offset to
+ * start at (0 first), *line the number of lines read so far (0 first); both
+ * are advanced. Returns 1 with *key filled (free with policy_key_free()), 0 at
+ * the end, -1 for a line that cannot be used, with *err saying why: the caller
+ * may go on. Blank lines and comments are skipped. */
+int policy_key_next(const char *file, const char *text, size_t len,
+                    size_t *pos, unsigned *line, struct policy_key *key,
+                    struct policy_error *err);
+void policy_key_free(struct policy_key *key);
+
+/* Decisions. Each fills the verdict with the rule that decided. */
+
+struct policy_verdict {
+	bool allowed;
+	struct policy_where where;
+	char rule[256]; /* printable, e.g. `PermitOpen 10.0.0.1:80` */
+};
+
+/* "file:line" or "default" into buf; returns buf. */
+const char *policy_where_str(const struct policy_where *w, char *buf,
+                             size_t cap);
+
+/* May this account log in at all (Allow/DenyUsers/Groups, PermitRootLogin,
+ * PubkeyAuthentication)? sshd: allowed_user(), auth_root_allowed(). key NULL:
+ * before a key is known; forced-commands-only is then left open. */
+void policy_may_login(const struct policy_settings *s,
+                      const struct policy_conn *conn, uid_t uid,
+                      const struct policy_keyopts *key,
+                      struct policy_verdict *v);
+/* May the key be used from this address at this time (from=, expiry-time=)? */
+void policy_may_use_key(const struct policy_key *key, const char *address,
+                        uint64_t now_s, struct policy_verdict *v);
+/* direct-tcpip (RFC 4254, 7.2) to host:port as the client named them. */
+void policy_may_open(const struct policy_settings *s,
+                     const struct policy_keyopts *key, const char *host,
+                     unsigned port, struct policy_verdict *v);
+/* tcpip-forward (RFC 4254, 7.1) on host:port as the client named them, port 0
+ * included; privileged ports per permit_privileged_ports, for root too (sshd:
+ * for root always, for others never). */
+void policy_may_listen(const struct policy_settings *s,
+                       const struct policy_keyopts *key, const char *host,
+                       unsigned port, struct policy_verdict *v);
+/* tun@openssh.com; mode POLICY_TUNNEL_POINTOPOINT or _ETHERNET, unit -1: any.
+ * If unit is -1 and key->tunnel_unit is not, the caller takes the latter. */
+void policy_may_tunnel(const struct policy_settings *s,
+                       const struct policy_keyopts *key, unsigned mode,
+                       int unit, struct policy_verdict *v);
+
+/* What to bind for a tcpip-forward of host: GatewayPorts's table. */
+enum policy_bind { POLICY_BIND_LOOPBACK,  /* 127.0.0.1 and ::1 */
+                   POLICY_BIND_WILDCARD,  /* 0.0.0.0 and :: */
+                   POLICY_BIND_ADDRESS }; /* the requested address */
+enum policy_bind policy_bind(enum policy_gateway gateway, const char *host);
+
+/* Expand %%, %h, %u, %U of an AuthorizedKeysFile word; a relative result is
+ * taken below home. Returns 0, or -1 if it does not fit or has an unknown
+ * token. */
+int policy_expand(const char *word, const char *user, uid_t uid,
+                  const char *home, char *buf, size_t cap);
+
+#endif

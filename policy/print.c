@@ -1,0 +1,161 @@
+/* The canonical form of settings, and of their parts. */
+#include "policy/internal.h"
+
+#include <string.h>
+
+const char *policy_where_str(const struct policy_where *w, char *buf,
+                             size_t cap)
+{
+	char line[16];
+
+	if (cap == 0)
+		return buf;
+	buf[0] = '\0';
+	if (w->file == NULL)
+		return policy_escape(buf, cap, "default");
+	policy_escape(buf, cap, w->file);
+	snprintf(line, sizeof line, ":%u", w->line);
+	return policy_escape(buf, cap, line);
+}
+
+char *policy_endpoint_str(const struct policy_endpoint *e, char *buf,
+                          size_t cap)
+{
+	bool v6 = strchr(e->host, ':') != NULL;
+	char port[16] = "*";
+
+	if (e->port != 0)
+		snprintf(port, sizeof port, "%d", e->port);
+	policy_escape(buf, cap, v6 ? "[" : "");
+	policy_escape(buf, cap, e->host);
+	policy_escape(buf, cap, v6 ? "]:" : ":");
+	return policy_escape(buf, cap, port);
+}
+
+/* So that the policy could be read back: quoted where a word needs it. */
+static void put_word(FILE *f, const char *s)
+{
+	bool quote = *s == '\0' || strpbrk(s, " \t\"'\\") != NULL ||
+	             *s == '#' || *s == '=';
+
+	fputc(' ', f);
+	if (quote)
+		fputc('"', f);
+	for (; *s != '\0'; s++) {
+		unsigned char c = (unsigned char)*s;
+
+		if (c == '"' || c == '\\')
+			fprintf(f, "\\%c", c);
+		else if (c < ' ' || c > '~')
+			fprintf(f, "\\%03o", c);
+		else
+			fputc(c, f);
+	}
+	if (quote)
+		fputc('"', f);
+}
+
+static void put(FILE *f, const char *keyword, const char *value)
+{
+	fputs(keyword, f);
+	put_word(f, value);
+	fputc('\n', f);
+}
+
+static void put_number(FILE *f, const char *keyword, unsigned value)
+{
+	fprintf(f, "%s %u\n", keyword, value);
+}
+
+static void put_choice(FILE *f, const char *keyword,
+                       const struct policy_choice *c, unsigned value)
+{
+	put(f, keyword, policy_choice_name(c, value));
+}
+
+static void put_lines(FILE *f, const char *keyword,
+                      const struct policy_words *w)
+{
+	for (size_t i = 0; i < w->n; i++)
+		put(f, keyword, w->v[i].text);
+}
+
+static void put_endpoints(FILE *f, const char *keyword,
+                          const struct policy_endpoints *e)
+{
+	fputs(keyword, f);
+	if (e->none)
+		fputs(" none", f);
+	else if (e->n == 0)
+		fputs(" any", f);
+	for (size_t i = 0; i < e->n; i++) {
+		char buf[1200] = "";
+
+		/* already printable, and a host of ours has no blanks */
+		fprintf(f, " %s", policy_endpoint_str(&e->v[i], buf,
+		                                      sizeof buf));
+	}
+	fputc('\n', f);
+}
+
+static void put_listen(FILE *f, const struct policy_settings *s)
+{
+	for (size_t i = 0; i < s->nlisten; i++) {
+		const struct policy_listen *l = &s->listen[i];
+
+		if (l->host == NULL)
+			fprintf(f, "listenaddress [::]:%d\n"
+			        "listenaddress 0.0.0.0:%d\n", l->port,
+			        l->port);
+		else {
+			const struct policy_endpoint e = { .host = l->host,
+				.port = l->port };
+			char buf[1200] = "";
+
+			fprintf(f, "listenaddress %s\n",
+			        policy_endpoint_str(&e, buf, sizeof buf));
+		}
+	}
+}
+
+static void put_login(FILE *f, const struct policy_settings *s)
+{
+	put_choice(f, "permitrootlogin", policy_roots, s->permit_root_login);
+	put_choice(f, "pubkeyauthentication", policy_yes_no,
+	           s->pubkey_authentication);
+	put(f, "authenticationmethods", s->any_method ? "any" : "publickey");
+	put_lines(f, "allowusers", &s->allow_users);
+	put_lines(f, "denyusers", &s->deny_users);
+	put_lines(f, "allowgroups", &s->allow_groups);
+	put_lines(f, "denygroups", &s->deny_groups);
+	fputs("authorizedkeysfile", f);
+	for (size_t i = 0; i < s->authorized_keys_files.n; i++)
+		put_word(f, s->authorized_keys_files.v[i].text);
+	fputs(s->authorized_keys_files.n == 0 ? " none\n" : "\n", f);
+	put_choice(f, "strictmodes", policy_yes_no, s->strict_modes);
+	put_number(f, "maxauthtries", s->max_auth_tries);
+	put_number(f, "logingracetime", s->login_grace_time_s);
+}
+
+void policy_print(const struct policy_settings *s, FILE *f)
+{
+	put_listen(f, s);
+	put_lines(f, "hostkey", &s->host_keys);
+	put(f, "pidfile", s->pid_file != NULL ? s->pid_file : "none");
+	put_choice(f, "loglevel", policy_log_levels, s->log_level);
+	fprintf(f, "maxstartups %u:%u:%u\n", s->startups_begin,
+	        s->startups_rate_percent, s->startups_max);
+	put_login(f, s);
+	put_number(f, "clientaliveinterval", s->client_alive_interval_s);
+	put_number(f, "clientalivecountmax", s->client_alive_count_max);
+	put_choice(f, "disableforwarding", policy_yes_no,
+	           s->disable_forwarding);
+	put_choice(f, "allowtcpforwarding", policy_forwardings,
+	           s->allow_tcp_forwarding);
+	put_choice(f, "gatewayports", policy_gateways, s->gateway_ports);
+	put_choice(f, "permitprivilegedports", policy_yes_no,
+	           s->permit_privileged_ports);
+	put_choice(f, "permittunnel", policy_tunnels, s->permit_tunnel);
+	put_endpoints(f, "permitopen", &s->permit_open);
+	put_endpoints(f, "permitlisten", &s->permit_listen);
+}

@@ -1,0 +1,91 @@
+#include "sandbox/sandbox.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+
+#include "sandbox/parts.h"
+
+struct sandbox {
+	enum sandbox_role role;
+	bool trap;
+	struct sock_fprog prog;
+};
+
+struct sandbox *sandbox_prepare(enum sandbox_role role, bool trap)
+{
+	struct sandbox *sb = calloc(1, sizeof *sb);
+	struct profile_calls *calls = profile_calls_new(role,
+	                                                PROFILE_SANITIZED);
+
+	if (sb == NULL || calls == NULL)
+		goto fail;
+	sb->role = role;
+	sb->trap = trap;
+	if (seccomp_program_compile(calls, trap, &sb->prog) < 0)
+		goto fail;
+	free(calls);
+	return sb;
+fail:
+	free(calls);
+	sandbox_free(sb);
+	return NULL;
+}
+
+void sandbox_free(struct sandbox *sb)
+{
+	if (sb == NULL)
+		return;
+	free(sb->prog.filter);
+	free(sb);
+}
+
+int parts_fail(const struct parts_why *why, const char *what)
+{
+	snprintf(why->err, why->errlen, "%s: %s", what, strerror(errno));
+	return -1;
+}
+
+void parts_missing(const struct parts_why *why, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (why->missing == NULL)
+		return;
+	va_start(ap, fmt);
+	vfprintf(why->missing, fmt, ap);
+	va_end(ap);
+	fputc('\n', why->missing);
+}
+
+#if PROFILE_SANITIZED
+/* LeakSanitizer stops the process to look at it, which no role may do. */
+static bool entered;
+int __lsan_is_turned_off(void);
+int __lsan_is_turned_off(void)
+{
+	return entered;
+}
+#endif
+
+int sandbox_enter(const struct sandbox *sb, const struct sandbox_ids *ids,
+                  FILE *missing, char *err, size_t errlen)
+{
+	const struct profile *pf = profile_of(sb->role);
+	struct parts_why why = { missing, err, errlen };
+
+#if PROFILE_SANITIZED
+	entered = true;
+#endif
+	if (pf->namespaces)
+		namespaces_enter(&why);
+	if (caps_enter(pf, ids, &why) < 0 || limits_enter(pf, &why) < 0)
+		return -1;
+	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
+		return parts_fail(&why, "dumpable");
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+		return parts_fail(&why, "no_new_privs");
+	return seccomp_program_install(&sb->prog, pf->name, sb->trap, &why);
+}

@@ -1,0 +1,42 @@
+/*
+ * account: the system account that a client asks for, from NSS (getpwnam(3),
+ * getgrouplist(3), getspnam(3)), and files read in its name.
+ */
+#ifndef ADIT_ACCOUNT_H
+#define ADIT_ACCOUNT_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "policy/policy.h"
+
+struct account {
+	bool exists;
+	char *name; /* as asked for */
+	char *home;
+	uid_t uid;
+	gid_t gid;
+	gid_t *groups;
+	char **group_names;
+	size_t ngroups;
+};
+
+/* Look name up. An account that does not exist gets ids that own nothing and
+ * a home that is nowhere, so that all that follows takes the same path.
+ * Returns 0, or -1: no memory. Free with account_free(). */
+int account_lookup(const char *name, struct account *a);
+void account_free(struct account *a);
+
+/* May it log in now: not expired (shadow(5); only root can tell), and no
+ * /etc/nologin (nologin(5)) unless it is root? NULL if so, or a reason. */
+const char *account_refused(const struct account *a, bool privileged);
+
+/* Read a key file with the account's ids (privileged) or ours. It must be a
+ * regular file of at most 1 MiB; strict: neither it nor a directory from it
+ * up to the home (or /) may be writable by others than root and the account
+ * (sshd_config(5), StrictModes). NULL: reason in why, errno set to ENOENT if
+ * it does not exist. The caller frees the text. */
+char *account_read_file(const struct account *a, const char *path, bool strict,
+                        bool privileged, size_t *len, char *why, size_t cap);
+
+#endif

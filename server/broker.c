@@ -1,0 +1,268 @@
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include "server/broker_private.h"
+#include "server/role.h"
+#include "server/zygote.h"
+
+void broker_end(struct broker *b)
+{
+	b->ending = true;
+	loop_stop(b->loop, 0);
+}
+
+void broker_tell(struct broker *b, int fd, unsigned type, ...)
+{
+	va_list ap;
+	int rc;
+
+	if (b->ending)
+		return;
+	va_start(ap, type);
+	rc = ipc_vsend(b->session, &fd, fd >= 0 ? 1 : 0, type, ap);
+	va_end(ap);
+	if (rc == 0)
+		return;
+	log_error("the session of %s port %u does not take its messages",
+	          b->address, b->port);
+	broker_end(b);
+}
+
+void broker_refuse(struct broker *b, uint32_t id, unsigned reason,
+                   const char *text)
+{
+	broker_tell(b, -1, BROKER_REFUSED, id, reason, text, strlen(text));
+}
+
+void broker_log_refusal(struct broker *b, const char *what,
+                        const struct policy_verdict *v)
+{
+	char where[320];
+
+	log_info("refused %s for %s from %s port %u: %s: %s", what,
+	         b->user_shown, b->address, b->port,
+	         policy_where_str(&v->where, where, sizeof(where)), v->rule);
+}
+
+static void on_log(struct broker *b, struct proto_msg *m)
+{
+	char text[1100];
+	enum policy_log_level level = POLICY_LOG_INFO;
+
+	if (++b->tick_logs > BROKER_TICK_LOGS)
+		return;
+	if (m->f[0].n > POLICY_LOG_INFO)
+		level = m->f[0].n < POLICY_LOG_DEBUG3
+			? (enum policy_log_level)m->f[0].n : POLICY_LOG_DEBUG3;
+	log_escape(text, sizeof(text), m->f[1].p, m->f[1].len);
+	log_at(level, "session of %s port %u says: %s", b->address, b->port,
+	       text);
+}
+
+static void (*const handlers[SESSION__MAX])(struct broker *,
+                                            struct proto_msg *) = {
+	[SESSION_SIGN] = broker_on_sign,
+	[SESSION_QUERY] = broker_on_query,
+	[SESSION_AUTH] = broker_on_auth,
+	[SESSION_OTHER_AUTH] = broker_on_other_auth,
+	[SESSION_OPEN_TCP] = broker_on_open_tcp,
+	[SESSION_OPEN_TUN] = broker_on_open_tun,
+	[SESSION_LISTEN] = broker_on_listen,
+	[SESSION_CANCEL] = broker_on_cancel,
+	[SESSION_CLOSE] = broker_on_close,
+	[SESSION_LOG] = on_log,
+};
+
+/* In sshd's words, which log readers know. */
+static void log_end(struct broker *b)
+{
+	if (b->logged_in)
+		log_info("Disconnected from user %s %s port %u", b->user_shown,
+		         b->address, b->port);
+	else if (b->user[0] == '\0')
+		log_info("Connection closed by %s port %u [preauth]",
+		         b->address, b->port);
+	else
+		log_info("Connection closed by %s user %s %s port %u [preauth]",
+		         b->account.exists && b->may_login ? "authenticating"
+		                                           : "invalid",
+		         b->user_shown, b->address, b->port);
+}
+
+static void on_session(void *arg, uint32_t events)
+{
+	struct broker *b = arg;
+	struct proto_msg m;
+	const char *why = NULL;
+	int rc = 0;
+
+	(void)events;
+	if (ipc_flush(b->session) < 0)
+		rc = -1;
+	while (rc == 0 && !b->ending && !b->paused) {
+		rc = ipc_recv(b->session, &m, &why);
+		if (rc <= 0)
+			break;
+		rc = 0;
+		handlers[m.type](b, &m);
+		ipc_msg_close(&m);
+		if (++b->tick_messages > BROKER_TICK_MESSAGES)
+			b->paused = true;
+	}
+	if (rc == 0 || b->ending)
+		return;
+	if (why != NULL)
+		log_error("security: session of %s port %u: bad message: %s",
+		          b->address, b->port, why);
+	log_end(b);
+	broker_end(b);
+}
+
+static void on_listener(void *arg, uint32_t events)
+{
+	struct broker *b = arg;
+	struct proto_msg m;
+	const char *why;
+	int rc = ipc_flush(b->listener);
+
+	(void)events;
+	while (rc == 0 && (rc = ipc_recv(b->listener, &m, &why)) > 0) {
+		rc = 0;
+		if (m.type == LISTENER_KEYHOLDER) {
+			if (broker_keyholder_connect(b, m.fds[0]) == 0)
+				broker_sign_next(b);
+			m.fds[0] = -1;
+		} else {
+			log_info("ending the connection of %s port %u",
+			         b->address, b->port);
+			broker_end(b);
+		}
+		ipc_msg_close(&m);
+	}
+	if (rc == 0)
+		return;
+	/* The listener is gone; the session lives on. */
+	loop_del(b->listener_io);
+	ipc_peer_free(b->listener);
+	b->listener_io = NULL;
+	b->listener = NULL;
+}
+
+static void on_tick(void *arg)
+{
+	struct broker *b = arg;
+	bool was_paused = b->paused;
+
+	b->tick = NULL;
+	b->tick_messages = b->tick_signatures = b->tick_logs = 0;
+	b->paused = false;
+	broker_sign_next(b);
+	if (was_paused)
+		on_session(b, EPOLLIN);
+}
+
+static void on_grace(void *arg)
+{
+	struct broker *b = arg;
+
+	if (b->logged_in)
+		return;
+	log_info("Timeout before authentication for %s port %u", b->address,
+	         b->port);
+	broker_end(b);
+}
+
+static bool before_wait(void *arg)
+{
+	struct broker *b = arg;
+	bool full = ipc_pending(b->session);
+
+	loop_set(b->session_io, (b->paused ? 0 : EPOLLIN) |
+	                        (full ? (uint32_t)EPOLLOUT : 0));
+	broker_listen_update(b);
+	/* the tick runs only while there is something to count */
+	if (b->tick == NULL && (b->tick_messages > 0 || b->tick_logs > 0 ||
+	                        b->sign.busy))
+		b->tick = loop_after(b->loop, BROKER_TICK_MS, on_tick, b);
+	return false;
+}
+
+static int take_fds(struct broker *b, struct proto_msg *m)
+{
+	int *fds = m->fds;
+
+	b->loop = loop_new();
+	b->session = ipc_peer_new(fds[0], &edge_session_to_broker,
+	                          &edge_broker_to_session, BROKER_QUEUE);
+	b->leash = fds[1];
+	b->listener = ipc_peer_new(fds[2], &edge_listener_to_broker,
+	                           &edge_broker_to_listener, 16);
+	fds[0] = fds[1] = fds[2] = -1;
+	if (b->loop == NULL || b->session == NULL || b->listener == NULL ||
+	    broker_keyholder_connect(b, fds[3]) < 0)
+		return -1;
+	fds[3] = -1;
+	b->session_io = loop_add(b->loop, ipc_peer_fd(b->session), EPOLLIN,
+	                         on_session, b);
+	b->listener_io = loop_add(b->loop, ipc_peer_fd(b->listener), EPOLLIN,
+	                          on_listener, b);
+	b->resolver = resolver_new(b->loop, b->env->sandbox_resolver);
+	return b->session_io != NULL && b->listener_io != NULL &&
+	       b->resolver != NULL ? 0 : -1;
+}
+
+static int start(struct broker *b, struct proto_msg *m)
+{
+	struct policy_conn who = { .address = b->address,
+		.local_address = b->local };
+	char err[256];
+
+	b->conn = (uint32_t)m->f[0].n;
+	if (proto_cstr(&m->f[1], b->address, sizeof(b->address)) < 0 ||
+	    proto_cstr(&m->f[3], b->local, sizeof(b->local)) < 0)
+		return -1;
+	b->port = (unsigned)m->f[2].n;
+	b->local_port = who.local_port = (unsigned)m->f[4].n;
+	role_title("adit-broker", "broker %s [login]", b->address);
+	if (take_fds(b, m) < 0 ||
+	    policy_eval(b->env->config->policy, &who, &b->settings) < 0)
+		return -1;
+	if (b->settings.login_grace_time_s > 0 &&
+	    loop_after(b->loop, b->settings.login_grace_time_s * 1000ull,
+	               on_grace, b) == NULL)
+		return -1;
+	loop_before_wait(b->loop, before_wait, b);
+	if (sandbox_enter(b->env->sandbox, NULL, NULL, err, sizeof(err)) < 0) {
+		log_error("broker: %s", err);
+		return -1;
+	}
+	return 0;
+}
+
+int broker_run(const struct broker_env *env, struct proto_msg *m)
+{
+	struct broker b = { .env = env, .leash = -1 };
+	int rc = start(&b, m) < 0 || loop_run(b.loop) != 0;
+
+	if (rc != 0)
+		log_error("broker of %s port %u failed: %s", b.address, b.port,
+		          strerror(errno));
+	broker_open_free(&b);
+	broker_listen_free(&b);
+	resolver_free(b.resolver);
+	ipc_peer_free(b.session);
+	ipc_peer_free(b.listener);
+	ipc_peer_free(b.keyholder);
+	policy_settings_free(&b.settings);
+	policy_key_free(&b.key);
+	account_free(&b.account);
+	loop_free(b.loop);
+	if (b.leash >= 0)
+		close(b.leash);
+	return rc;
+}

@@ -1,0 +1,26 @@
+/*
+ * broker: the trusted half of one connection. It verifies the user's
+ * signature, evaluates policy, becomes the account, and hands connected
+ * sockets to the session, whose every word it takes for the attacker's.
+ * The process that forks brokers is broker_zygote_run(), role.h.
+ */
+#ifndef ADIT_BROKER_H
+#define ADIT_BROKER_H
+
+#include "sandbox/sandbox.h"
+#include "server/config.h"
+#include "server/hostkeys.h"
+#include "server/proto.h"
+
+/* What the zygote prepared; all brokers share it. */
+struct broker_env {
+	struct config *config;
+	struct hostkeys hostkeys;
+	struct sandbox *sandbox, *sandbox_account, *sandbox_resolver;
+};
+
+/* Serve the connection of a ROLE_FORK message, whose descriptors are taken.
+ * Returns the process's exit status. */
+int broker_run(const struct broker_env *env, struct proto_msg *m);
+
+#endif

@@ -1,0 +1,366 @@
+/*
+ * Login: account, keys, signature; then the broker becomes the account.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "server/broker_private.h"
+#include "server/role.h"
+
+enum { SSH_MSG_USERAUTH_REQUEST = 50, SIGNED_MAX = 32 * 1024 };
+
+/* A name that the client may use for this connection, once and for all. */
+static int set_user(struct broker *b, const struct proto_field *f)
+{
+	struct policy_conn who = { .address = b->address,
+		.local_address = b->local, .local_port = b->local_port };
+	struct policy_verdict v;
+	char user[sizeof(b->user)];
+
+	if (proto_cstr(f, user, sizeof(user)) < 0 || user[0] == '\0')
+		return -1;
+	if (b->user[0] != '\0')
+		return strcmp(user, b->user) == 0 ? 0 : -1;
+	strcpy(b->user, user);
+	log_escape(b->user_shown, sizeof(b->user_shown), user, strlen(user));
+	if (account_lookup(user, &b->account) < 0)
+		return -1;
+	who.user = user;
+	who.groups = (const char *const *)b->account.group_names;
+	who.ngroups = b->account.ngroups;
+	policy_settings_free(&b->settings);
+	if (policy_eval(b->env->config->policy, &who, &b->settings) < 0)
+		return -1;
+	policy_may_login(&b->settings, &who, b->account.uid, NULL, &v);
+	b->may_login = v.allowed;
+	if (!b->account.exists) {
+		log_info("Invalid user %s from %s port %u", b->user_shown,
+		         b->address, b->port);
+	} else if (!v.allowed) {
+		char where[320];
+
+		log_info("User %s from %s not allowed: %s: %s", b->user_shown,
+		         b->address,
+		         policy_where_str(&v.where, where, sizeof(where)),
+		         v.rule);
+	}
+	return 0;
+}
+
+/* Not a word to the client on why: before login nothing is explained. */
+static void deny(struct broker *b, const char *method, const char *key)
+{
+	unsigned max = b->settings.max_auth_tries;
+
+	b->failures++;
+	log_at(b->failures >= max / 2 ? POLICY_LOG_INFO : POLICY_LOG_VERBOSE,
+	       "Failed %s for %s%s from %s port %u ssh2%s%s", method,
+	       b->account.exists && b->may_login ? "" : "invalid user ",
+	       b->user_shown, b->address, b->port, key[0] != '\0' ? ": " : "",
+	       key);
+	if (b->failures >= max)
+		log_error("maximum authentication attempts exceeded for %s%s "
+		          "from %s port %u ssh2 [preauth]",
+		          b->account.exists ? "" : "invalid user ",
+		          b->user_shown, b->address, b->port);
+	broker_tell(b, -1, BROKER_DENIED, b->failures >= max ? 1u : 0u);
+}
+
+static void refuse_change(struct broker *b)
+{
+	log_info("Change of username or malformed name from %s port %u "
+	         "[preauth]", b->address, b->port);
+	broker_tell(b, -1, BROKER_DENIED, 1u);
+}
+
+/* ---- authorized_keys ---- */
+
+static bool key_usable(struct broker *b, const struct policy_key *key)
+{
+	struct policy_verdict v;
+	char where[320];
+
+	if (key->opts.cert_authority)
+		return false;
+	policy_may_use_key(key, b->address, (uint64_t)time(NULL), &v);
+	if (!v.allowed)
+		log_info("key for %s not usable from %s port %u: %s: %s",
+		         b->user_shown, b->address, b->port,
+		         policy_where_str(&v.where, where, sizeof(where)),
+		         v.rule);
+	return v.allowed;
+}
+
+static bool search_text(struct broker *b, const char *path, const char *text,
+                        size_t text_len, const uint8_t *blob, size_t len)
+{
+	struct policy_key key;
+	struct policy_error err;
+	size_t pos = 0;
+	unsigned line = 0;
+	int rc;
+
+	while ((rc = policy_key_next(path, text, text_len, &pos, &line, &key,
+	                             &err)) != 0) {
+		if (rc < 0) {
+			log_verbose("%s:%u:%u: %s", path, err.line, err.column,
+			            err.text);
+			continue;
+		}
+		if (key.blob_len == len && memcmp(key.blob, blob, len) == 0 &&
+		    key_usable(b, &key)) {
+			policy_key_free(&b->key);
+			b->key = key;
+			return true;
+		}
+		policy_key_free(&key);
+	}
+	return false;
+}
+
+/* The file name of a key's rule must outlive the text: words of the settings
+ * are expanded into this, one place a file. */
+static char key_path[4096];
+
+static bool find_key(struct broker *b, const uint8_t *blob, size_t len)
+{
+	const struct policy_words *files = &b->settings.authorized_keys_files;
+	bool found = false;
+
+	for (size_t i = 0; i < files->n && !found; i++) {
+		char why[320], *text;
+		size_t text_len = 0;
+
+		if (policy_expand(files->v[i].text, b->user, b->account.uid,
+		                  b->account.home, key_path,
+		                  sizeof(key_path)) < 0)
+			continue;
+		text = account_read_file(&b->account, key_path,
+		                         b->settings.strict_modes,
+		                         b->env->config->privileged, &text_len,
+		                         why, sizeof(why));
+		if (text != NULL)
+			found = search_text(b, key_path, text, text_len, blob,
+			                    len);
+		else if (errno != ENOENT && errno != ENOTDIR)
+			log_info("Authentication refused for %s: %s: %s",
+			         b->user_shown, key_path, why);
+		free(text);
+	}
+	return found && b->account.exists && b->may_login;
+}
+
+/* Everything about a key but the signature. */
+static const char *check_key(struct broker *b, const char *algorithm,
+                             const struct proto_field *blob)
+{
+	const char *why = pki_algorithm_refused(algorithm, blob->p, blob->len);
+
+	if (why == NULL && !find_key(b, blob->p, blob->len))
+		why = "key is not authorised";
+	if (why == NULL && !b->env->config->privileged &&
+	    b->account.uid != getuid())
+		why = "not running as root, so only its own account may log in";
+	return why;
+}
+
+void broker_on_query(struct broker *b, struct proto_msg *m)
+{
+	char algorithm[PKI_ALGORITHM_MAX], desc[PKI_FINGERPRINT_MAX + 16];
+	const char *why;
+
+	if (set_user(b, &m->f[0]) < 0) {
+		refuse_change(b);
+		return;
+	}
+	if (proto_cstr(&m->f[1], algorithm, sizeof(algorithm)) < 0) {
+		deny(b, "publickey", "");
+		return;
+	}
+	why = check_key(b, algorithm, &m->f[2]);
+	if (why == NULL) {
+		broker_tell(b, -1, BROKER_QUERIED, 1u);
+		return;
+	}
+	pki_describe(m->f[2].p, m->f[2].len, desc, sizeof(desc));
+	log_debug("%s for %s: %s", desc, b->user_shown, why);
+	deny(b, "publickey", desc);
+}
+
+void broker_on_other_auth(struct broker *b, struct proto_msg *m)
+{
+	char method[160];
+
+	if (set_user(b, &m->f[0]) < 0) {
+		refuse_change(b);
+		return;
+	}
+	/* Clients ask with "none" for the list of methods: free, once. */
+	if (m->f[1].len == 4 && memcmp(m->f[1].p, "none", 4) == 0 &&
+	    b->none_attempts++ == 0) {
+		broker_tell(b, -1, BROKER_DENIED, 0u);
+		return;
+	}
+	log_escape(method, sizeof(method), m->f[1].p, m->f[1].len);
+	deny(b, method, "");
+}
+
+/* ---- the signature ---- */
+
+struct out {
+	uint8_t *p;
+	size_t len, cap;
+};
+
+static void put(struct out *o, const void *data, size_t len)
+{
+	if (o->len + len <= o->cap)
+		memcpy(o->p + o->len, data, len);
+	o->len += len;
+}
+
+static void put_string(struct out *o, const void *data, size_t len)
+{
+	uint8_t n[4] = { (uint8_t)(len >> 24), (uint8_t)(len >> 16),
+		(uint8_t)(len >> 8), (uint8_t)len };
+
+	put(o, n, 4);
+	put(o, data, len);
+}
+
+/*
+ * What the client must have signed (RFC 4252, 7), composed from what this
+ * broker knows itself: the session id is the first hash that it had signed,
+ * the host key that of the first exchange.
+ */
+static const char *check_signature(struct broker *b, const char *method,
+                                   const char *algorithm,
+                                   const struct proto_msg *m)
+{
+	static uint8_t buf[SIGNED_MAX];
+	const struct hostkeys *keys = &b->env->hostkeys;
+	const struct proto_field *blob = &m->f[3], *sig = &m->f[4];
+	struct out o = { buf, 0, sizeof(buf) };
+	uint8_t request = SSH_MSG_USERAUTH_REQUEST, yes = 1;
+
+	if (b->session_id_len == 0)
+		return "no key was exchanged";
+	put_string(&o, b->session_id, b->session_id_len);
+	put(&o, &request, 1);
+	put_string(&o, b->user, strlen(b->user));
+	put_string(&o, "ssh-connection", 14);
+	put_string(&o, method, strlen(method));
+	put(&o, &yes, 1);
+	put_string(&o, algorithm, strlen(algorithm));
+	put_string(&o, blob->p, blob->len);
+	if (strcmp(method, "publickey-hostbound-v00@openssh.com") == 0)
+		put_string(&o, keys->blob[b->hostkey], keys->len[b->hostkey]);
+	else if (strcmp(method, "publickey") != 0)
+		return "unknown method";
+	if (o.len > o.cap)
+		return "request too large";
+	return pki_verify(blob->p, blob->len, algorithm, sig->p, sig->len, buf,
+	                  o.len, !b->key.opts.no_touch_required,
+	                  b->key.opts.verify_required);
+}
+
+/* What only the account and the hour decide. */
+static bool account_open(struct broker *b)
+{
+	struct policy_conn who = { .user = b->user, .address = b->address,
+		.groups = (const char *const *)b->account.group_names,
+		.ngroups = b->account.ngroups, .local_address = b->local,
+		.local_port = b->local_port };
+	struct policy_verdict v;
+	char where[320];
+	const char *why = account_refused(&b->account,
+	                                  b->env->config->privileged);
+
+	if (why != NULL) {
+		log_info("User %s not allowed because %s", b->user_shown, why);
+		return false;
+	}
+	policy_may_login(&b->settings, &who, b->account.uid, &b->key.opts, &v);
+	if (!v.allowed)
+		log_info("User %s from %s not allowed: %s: %s", b->user_shown,
+		         b->address,
+		         policy_where_str(&v.where, where, sizeof(where)),
+		         v.rule);
+	return v.allowed;
+}
+
+/* From here on this process is the account, with no way back. */
+static int become_account(struct broker *b)
+{
+	struct sandbox_ids ids = { .uid = b->account.uid,
+		.gid = b->account.gid, .groups = b->account.groups,
+		.ngroups = b->account.ngroups,
+		.keep_bind_service = b->settings.permit_privileged_ports &&
+		                     !b->settings.disable_forwarding &&
+		                     (b->settings.allow_tcp_forwarding &
+		                      POLICY_FORWARD_REMOTE) };
+	char err[256];
+
+	if (sandbox_enter(b->env->sandbox_account,
+	                  b->env->config->privileged ? &ids : NULL, NULL, err,
+	                  sizeof(err)) == 0)
+		return 0;
+	log_fatal("cannot become %s: %s", b->user_shown, err);
+	return -1;
+}
+
+static void log_in(struct broker *b, const char *desc)
+{
+	if (become_account(b) < 0) {
+		broker_end(b);
+		return;
+	}
+	b->logged_in = true;
+	hashes_login(&b->hashes);
+	if (b->keyholder != NULL)
+		ipc_send(b->keyholder, NULL, 0, KEY_LOGGED_IN);
+	if (b->listener != NULL)
+		ipc_send(b->listener, NULL, 0, LISTENER_LOGGED_IN,
+		         b->user_shown, strlen(b->user_shown), desc,
+		         strlen(desc));
+	ipc_peer_phase(b->session, PHASE_OPEN);
+	role_title("adit-broker", "broker %s from %s", b->user_shown,
+	           b->address);
+	log_info("Accepted publickey for %s from %s port %u ssh2: %s",
+	         b->user_shown, b->address, b->port, desc);
+	broker_tell(b, -1, BROKER_AUTHENTICATED,
+	            b->settings.client_alive_interval_s,
+	            b->settings.client_alive_count_max);
+}
+
+void broker_on_auth(struct broker *b, struct proto_msg *m)
+{
+	char method[64], algorithm[PKI_ALGORITHM_MAX];
+	char desc[PKI_FINGERPRINT_MAX + 16];
+	const char *why;
+
+	if (set_user(b, &m->f[0]) < 0) {
+		refuse_change(b);
+		return;
+	}
+	pki_describe(m->f[3].p, m->f[3].len, desc, sizeof(desc));
+	if (proto_cstr(&m->f[1], method, sizeof(method)) < 0 ||
+	    proto_cstr(&m->f[2], algorithm, sizeof(algorithm)) < 0)
+		why = "malformed method or algorithm";
+	else
+		why = check_key(b, algorithm, &m->f[3]);
+	if (why == NULL)
+		why = check_signature(b, method, algorithm, m);
+	if (why == NULL && account_open(b)) {
+		log_in(b, desc);
+		return;
+	}
+	if (why != NULL)
+		log_verbose("%s for %s from %s port %u: %s", desc,
+		            b->user_shown, b->address, b->port, why);
+	deny(b, "publickey", desc);
+}

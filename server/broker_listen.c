@@ -1,0 +1,341 @@
+/*
+ * tcpip-forward (RFC 4254, 7.1): bind, accept, hand over.
+ */
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "server/broker_private.h"
+
+enum { BACKLOG = 128, SOCKETS_MAX = 4, SAME_PORT_TRIES = 8,
+       QUEUE_MARK = 64, ACCEPTS_A_WAKEUP = 8 };
+
+struct listening {
+	struct listening *next;
+	struct broker *broker;
+	uint32_t id;    /* of the request, until it is answered */
+	char host[256]; /* exactly as asked for */
+	char shown[520];
+	unsigned port;  /* as asked for; then the real one */
+	struct resolve *resolve;
+	struct { int fd; struct loop_io *io; } sockets[SOCKETS_MAX];
+	size_t nsockets;
+};
+
+static void close_sockets(struct listening *l)
+{
+	for (size_t i = 0; i < l->nsockets; i++) {
+		loop_del(l->sockets[i].io);
+		close(l->sockets[i].fd);
+	}
+	l->nsockets = 0;
+}
+
+static void listening_free(struct listening *l)
+{
+	struct listening **p = &l->broker->listening;
+
+	while (*p != l)
+		p = &(*p)->next;
+	*p = l->next;
+	l->broker->nlistening--;
+	resolver_cancel(l->resolve);
+	close_sockets(l);
+	free(l);
+}
+
+void broker_listen_free(struct broker *b)
+{
+	while (b->listening != NULL)
+		listening_free(b->listening);
+}
+
+static void on_accept(void *arg, uint32_t events);
+
+/* One socket; *port 0: any, and is set. Returns it or -1 (errno). */
+static int bind_socket(const struct sockaddr *sa, socklen_t len, unsigned *port)
+{
+	struct sockaddr_storage ss;
+	struct sockaddr_in *in4 = (void *)&ss;
+	struct sockaddr_in6 *in6 = (void *)&ss;
+	int one = 1, saved, fd;
+
+	memcpy(&ss, sa, len);
+	if (sa->sa_family == AF_INET)
+		in4->sin_port = htons((uint16_t)*port);
+	else
+		in6->sin6_port = htons((uint16_t)*port);
+	fd = socket(sa->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK,
+	            0);
+	if (fd < 0)
+		return -1;
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+	if (sa->sa_family == AF_INET6)
+		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one));
+	len = sizeof(ss);
+	if (bind(fd, (void *)&ss, sa->sa_family == AF_INET
+	                          ? sizeof(*in4) : sizeof(*in6)) < 0 ||
+	    listen(fd, BACKLOG) < 0 || getsockname(fd, (void *)&ss, &len) < 0) {
+		saved = errno;
+		close(fd);
+		errno = saved;
+		return -1;
+	}
+	*port = ntohs(sa->sa_family == AF_INET ? in4->sin_port
+	                                       : in6->sin6_port);
+	return fd;
+}
+
+static void log_bind(const struct listening *l, const struct sockaddr *sa,
+                     socklen_t len, unsigned port, int error)
+{
+	char host[64];
+
+	if (getnameinfo(sa, len, host, sizeof(host), NULL, 0,
+	                NI_NUMERICHOST) != 0)
+		strcpy(host, "?");
+	if (error == 0)
+		log_verbose("listening on %s port %u for %s from %s port %u",
+		            host, port, l->broker->user_shown,
+		            l->broker->address, l->broker->port);
+	else
+		log_info("cannot listen on %s port %u for %s from %s port %u: "
+		         "%s", host, port, l->broker->user_shown,
+		         l->broker->address, l->broker->port, strerror(error));
+}
+
+/* Bind every address that will; with port 0 all share the first one's port.
+ * Returns how many did not. */
+static size_t bind_all(struct listening *l, const struct addresses *a,
+                       int *error)
+{
+	size_t bad = 0;
+	unsigned port = l->port;
+
+	for (size_t i = 0; i < a->n && l->nsockets < SOCKETS_MAX; i++) {
+		const struct sockaddr *sa = (const void *)&a->v[i].ss;
+		int fd = bind_socket(sa, a->v[i].len, &port);
+
+		log_bind(l, sa, a->v[i].len, port, fd < 0 ? errno : 0);
+		if (fd >= 0) {
+			l->sockets[l->nsockets].fd = fd;
+			l->sockets[l->nsockets++].io = NULL;
+			continue;
+		}
+		/* a family that the machine does not have is not missed */
+		if (errno != EADDRNOTAVAIL && errno != EAFNOSUPPORT)
+			bad++;
+		*error = errno;
+	}
+	if (l->nsockets > 0 && (l->port != 0 || bad == 0))
+		l->port = port;
+	return bad;
+}
+
+static void refuse(struct listening *l, const char *why)
+{
+	struct broker *b = l->broker;
+
+	log_info("tcpip-forward on %s port %u for %s from %s port %u failed: "
+	         "%s", l->shown, l->port, b->user_shown, b->address, b->port,
+	         why);
+	broker_refuse(b, l->id, 2, why);
+	listening_free(l);
+}
+
+static void on_addresses(void *arg, const struct addresses *a, const char *why)
+{
+	struct listening *l = arg;
+	struct broker *b = l->broker;
+	int error = EADDRNOTAVAIL;
+
+	l->resolve = NULL;
+	if (a == NULL) {
+		refuse(l, why);
+		return;
+	}
+	/* the port that one family gives may be taken in the other: again */
+	for (int i = 0; i < SAME_PORT_TRIES; i++) {
+		size_t bad = bind_all(l, a, &error);
+
+		if (bad == 0 || l->port != 0 || i == SAME_PORT_TRIES - 1)
+			break;
+		close_sockets(l);
+	}
+	if (l->nsockets == 0 || l->port == 0) {
+		refuse(l, strerror(error));
+		return;
+	}
+	for (size_t i = 0; i < l->nsockets; i++) {
+		l->sockets[i].io = loop_add(b->loop, l->sockets[i].fd,
+		                            b->listeners_held ? 0 : EPOLLIN,
+		                            on_accept, l);
+		if (l->sockets[i].io == NULL) {
+			refuse(l, strerror(errno));
+			return;
+		}
+	}
+	log_info("tcpip-forward on %s port %u for %s from %s port %u",
+	         l->shown[0] != '\0' ? l->shown : "*", l->port, b->user_shown,
+	         b->address, b->port);
+	broker_tell(b, -1, BROKER_LISTENING, l->id, l->port);
+}
+
+static void hand_over(struct listening *l, int fd,
+                      const struct sockaddr_storage *ss, socklen_t len)
+{
+	struct broker *b = l->broker;
+	char host[64] = "?", serv[16] = "0";
+	int one = 1;
+
+	if (b->forwards >= BROKER_FORWARDS_MAX) {
+		log_info("connection to %s port %u dropped: %s has too many "
+		         "forwards", l->shown, l->port, b->user_shown);
+		return;
+	}
+	getnameinfo((const void *)ss, len, host, sizeof(host), serv,
+	            sizeof(serv), NI_NUMERICHOST | NI_NUMERICSERV);
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	b->forwards++;
+	broker_tell(b, fd, BROKER_ACCEPTED, 0u, l->host, strlen(l->host),
+	            l->port, host, strlen(host), (unsigned)atoi(serv));
+}
+
+static void on_accept(void *arg, uint32_t events)
+{
+	struct listening *l = arg;
+	struct broker *b = l->broker;
+
+	(void)events;
+	for (size_t i = 0; i < l->nsockets; i++) {
+		for (int n = 0; n < ACCEPTS_A_WAKEUP && !b->ending; n++) {
+			struct sockaddr_storage ss;
+			socklen_t len = sizeof(ss);
+			int fd = accept4(l->sockets[i].fd, (void *)&ss, &len,
+			                 SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+			if (fd < 0)
+				break;
+			hand_over(l, fd, &ss, len);
+			close(fd);
+		}
+	}
+}
+
+void broker_listen_update(struct broker *b)
+{
+	bool hold = ipc_pending(b->session);
+
+	if (hold == b->listeners_held)
+		return;
+	b->listeners_held = hold;
+	for (struct listening *l = b->listening; l != NULL; l = l->next)
+		for (size_t i = 0; i < l->nsockets; i++)
+			loop_set(l->sockets[i].io, hold ? 0 : EPOLLIN);
+}
+
+/* What GatewayPorts makes of the requested address. */
+static const char *bind_host(const struct listening *l,
+                             struct addresses *fixed)
+{
+	struct sockaddr_in *in4 = (void *)&fixed->v[0].ss;
+	struct sockaddr_in6 *in6 = (void *)&fixed->v[1].ss;
+	enum policy_bind how = policy_bind(l->broker->settings.gateway_ports,
+	                                   l->host);
+
+	if (how == POLICY_BIND_ADDRESS)
+		return l->host;
+	memset(fixed, 0, sizeof(*fixed));
+	in4->sin_family = AF_INET;
+	in6->sin6_family = AF_INET6;
+	if (how == POLICY_BIND_LOOPBACK) {
+		in4->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+		in6->sin6_addr = in6addr_loopback;
+	}
+	fixed->v[0].len = sizeof(*in4);
+	fixed->v[1].len = sizeof(*in6);
+	fixed->n = 2;
+	return NULL;
+}
+
+static void start(struct listening *l)
+{
+	struct addresses fixed;
+	const char *host = bind_host(l, &fixed);
+	struct resolve *job;
+
+	if (host == NULL) {
+		on_addresses(l, &fixed, NULL);
+		return;
+	}
+	job = resolver_start(l->broker->resolver, host, l->port, true,
+	                     on_addresses, l);
+	if (job != NULL)
+		l->resolve = job;
+}
+
+void broker_on_listen(struct broker *b, struct proto_msg *m)
+{
+	uint32_t id = (uint32_t)m->f[0].n;
+	struct policy_verdict v;
+	struct listening *l;
+	char what[600];
+
+	l = b->nlistening < BROKER_LISTENERS_MAX ? calloc(1, sizeof(*l)) : NULL;
+	if (l == NULL || m->f[2].n > 65535 ||
+	    proto_cstr(&m->f[1], l->host, sizeof(l->host)) < 0) {
+		log_info("refused tcpip-forward for %s from %s port %u: %s",
+		         b->user_shown, b->address, b->port,
+		         l == NULL ? "too many listeners" : "bad address");
+		broker_refuse(b, id, 1, l == NULL ? "too many listeners"
+		                                  : "bad address");
+		free(l);
+		return;
+	}
+	l->broker = b;
+	l->id = id;
+	l->port = (unsigned)m->f[2].n;
+	log_escape(l->shown, sizeof(l->shown), l->host, strlen(l->host));
+	policy_may_listen(&b->settings, &b->key.opts, l->host, l->port, &v);
+	if (!v.allowed) {
+		snprintf(what, sizeof(what), "tcpip-forward on %s port %u",
+		         l->shown, l->port);
+		broker_log_refusal(b, what, &v);
+		broker_refuse(b, id, 1,
+		              "this listener is not permitted by policy");
+		free(l);
+		return;
+	}
+	l->next = b->listening;
+	b->listening = l;
+	b->nlistening++;
+	start(l);
+}
+
+void broker_on_cancel(struct broker *b, struct proto_msg *m)
+{
+	uint32_t id = (uint32_t)m->f[0].n;
+	char host[256];
+
+	if (proto_cstr(&m->f[1], host, sizeof(host)) == 0) {
+		for (struct listening *l = b->listening; l; l = l->next) {
+			if (l->nsockets == 0 || l->port != m->f[2].n ||
+			    strcmp(l->host, host) != 0)
+				continue;
+			log_info("cancel-tcpip-forward on %s port %u for %s "
+			         "from %s port %u", l->shown, l->port,
+			         b->user_shown, b->address, b->port);
+			listening_free(l);
+			broker_tell(b, -1, BROKER_CANCELLED, id);
+			return;
+		}
+	}
+	broker_refuse(b, id, 2, "no such listener");
+}

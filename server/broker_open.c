@@ -1,0 +1,210 @@
+/*
+ * direct-tcpip (RFC 4254, 7.2): resolve, connect, hand over.
+ */
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "server/broker_private.h"
+
+struct open {
+	struct open *next;
+	struct broker *broker;
+	uint32_t id;
+	char what[600]; /* for the log */
+	struct resolve *resolve;
+	struct addresses addresses;
+	size_t at; /* the address that is tried */
+	int fd;
+	struct loop_io *io;
+};
+
+static void open_free(struct open *o)
+{
+	struct broker *b = o->broker;
+	struct open **p = &b->opens;
+
+	while (*p != o)
+		p = &(*p)->next;
+	*p = o->next;
+	b->nopens--;
+	resolver_cancel(o->resolve);
+	loop_del(o->io);
+	if (o->fd >= 0)
+		close(o->fd);
+	free(o);
+}
+
+void broker_open_free(struct broker *b)
+{
+	while (b->opens != NULL)
+		open_free(b->opens);
+}
+
+static void failed(struct open *o, const char *why)
+{
+	struct broker *b = o->broker;
+
+	log_info("%s for %s from %s port %u failed: %s", o->what,
+	         b->user_shown, b->address, b->port, why);
+	broker_refuse(b, o->id, 2, why); /* SSH_OPEN_CONNECT_FAILED */
+	open_free(o);
+}
+
+static void connected(struct open *o)
+{
+	struct broker *b = o->broker;
+	int one = 1;
+
+	setsockopt(o->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	log_verbose("%s for %s from %s port %u", o->what, b->user_shown,
+	            b->address, b->port);
+	b->forwards++;
+	broker_tell(b, o->fd, BROKER_OPENED, o->id);
+	open_free(o);
+}
+
+static void try_next(struct open *o, int error);
+
+static void on_connect(void *arg, uint32_t events)
+{
+	struct open *o = arg;
+	int error = 0;
+	socklen_t len = sizeof(error);
+
+	(void)events;
+	if (getsockopt(o->fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0)
+		error = errno;
+	if (error == 0)
+		connected(o);
+	else
+		try_next(o, error);
+}
+
+/* Try the addresses in turn, as sshd does; error: of the one before. */
+static void try_next(struct open *o, int error)
+{
+	while (o->at < o->addresses.n) {
+		const struct sockaddr *sa =
+			(const void *)&o->addresses.v[o->at].ss;
+		socklen_t len = o->addresses.v[o->at++].len;
+
+		loop_del(o->io);
+		o->io = NULL;
+		if (o->fd >= 0)
+			close(o->fd);
+		o->fd = socket(sa->sa_family,
+		               SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+		if (o->fd < 0) {
+			error = errno;
+			continue;
+		}
+		if (connect(o->fd, sa, len) == 0) {
+			connected(o);
+			return;
+		}
+		error = errno;
+		if (error != EINPROGRESS)
+			continue;
+		o->io = loop_add(o->broker->loop, o->fd, EPOLLOUT, on_connect,
+		                 o);
+		if (o->io != NULL)
+			return;
+		error = errno;
+	}
+	failed(o, strerror(error));
+}
+
+static void on_resolved(void *arg, const struct addresses *a, const char *why)
+{
+	struct open *o = arg;
+
+	o->resolve = NULL;
+	if (a == NULL) {
+		failed(o, why);
+		return;
+	}
+	o->addresses = *a;
+	try_next(o, 0);
+}
+
+void broker_on_open_tcp(struct broker *b, struct proto_msg *m)
+{
+	uint32_t id = (uint32_t)m->f[0].n;
+	unsigned port = (unsigned)m->f[2].n;
+	char host[256], shown[520], what[600];
+	struct policy_verdict v;
+	struct resolve *job;
+	struct open *o;
+
+	if (proto_cstr(&m->f[1], host, sizeof(host)) < 0 || host[0] == '\0' ||
+	    port == 0 || port > 65535) {
+		broker_refuse(b, id, 1, "bad destination");
+		return;
+	}
+	log_escape(shown, sizeof(shown), host, strlen(host));
+	snprintf(what, sizeof(what), "direct-tcpip to %s port %u", shown, port);
+	policy_may_open(&b->settings, &b->key.opts, host, port, &v);
+	if (!v.allowed) {
+		broker_log_refusal(b, what, &v);
+		broker_refuse(b, id, 1,
+		              "this destination is not permitted by policy");
+		return;
+	}
+	o = b->nopens < BROKER_PENDING_MAX &&
+	    b->forwards < BROKER_FORWARDS_MAX ? calloc(1, sizeof(*o)) : NULL;
+	if (o == NULL) {
+		log_info("refused %s for %s from %s port %u: too many forwards",
+		         what, b->user_shown, b->address, b->port);
+		broker_refuse(b, id, 4, "too many forwards");
+		return;
+	}
+	o->broker = b;
+	o->id = id;
+	o->fd = -1;
+	strcpy(o->what, what);
+	o->next = b->opens;
+	b->opens = o;
+	b->nopens++;
+	/* may call on_resolved() at once, after which o may be gone */
+	job = resolver_start(b->resolver, host, port, false, on_resolved, o);
+	if (job != NULL)
+		o->resolve = job;
+}
+
+void broker_on_open_tun(struct broker *b, struct proto_msg *m)
+{
+	uint32_t id = (uint32_t)m->f[0].n, unit = (uint32_t)m->f[2].n;
+	unsigned mode = (unsigned)m->f[1].n;
+	struct policy_verdict v;
+	char what[80];
+
+	snprintf(what, sizeof(what), "tunnel (%s, unit %s%.0u)",
+	         mode == POLICY_TUNNEL_ETHERNET ? "ethernet" : "point-to-point",
+	         unit > 0x7fffffff - 1 ? "any" : "",
+	         unit > 0x7fffffff - 1 ? 0 : unit);
+	policy_may_tunnel(&b->settings, &b->key.opts, mode,
+	                  unit > 0x7fffffff - 1 ? -1 : (int)unit, &v);
+	if (!v.allowed) {
+		broker_log_refusal(b, what, &v);
+		broker_refuse(b, id, 1,
+		              "tunnels are not permitted by policy");
+		return;
+	}
+	log_info("refused %s for %s from %s port %u: this version makes no "
+	         "tunnel devices", what, b->user_shown, b->address, b->port);
+	broker_refuse(b, id, 1, "this version makes no tunnel devices");
+}
+
+void broker_on_close(struct broker *b, struct proto_msg *m)
+{
+	(void)m;
+	if (b->forwards > 0)
+		b->forwards--;
+}

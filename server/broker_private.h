@@ -1,0 +1,118 @@
+/* broker.c, broker_auth.c, broker_sign.c, broker_open.c, broker_listen.c: one
+ * process. */
+#ifndef ADIT_BROKER_PRIVATE_H
+#define ADIT_BROKER_PRIVATE_H
+
+#include "policy/policy.h"
+#include "server/account.h"
+#include "server/broker.h"
+#include "server/edges.h"
+#include "server/hashes.h"
+#include "server/ipc.h"
+#include "server/log.h"
+#include "server/loop.h"
+#include "server/pki.h"
+#include "server/resolver.h"
+
+enum {
+	BROKER_QUEUE = 1024,      /* messages to the session */
+	BROKER_FORWARDS_MAX = 2048,
+	BROKER_PENDING_MAX = 256, /* opens that resolve or connect */
+	BROKER_LISTENERS_MAX = 256,
+	BROKER_TICK_MS = 100,
+	BROKER_TICK_MESSAGES = 1000, /* of the session a tick; then it waits */
+	BROKER_TICK_SIGNATURES = 30,
+	BROKER_TICK_LOGS = 5,
+	BROKER_KEYHOLDER_WAIT_MS = 10000
+};
+
+struct open;     /* a direct-tcpip on its way, broker_open.c */
+struct listening; /* a tcpip-forward, broker_listen.c */
+
+struct broker {
+	const struct broker_env *env;
+	struct loop *loop;
+	struct ipc_peer *session, *listener, *keyholder;
+	struct loop_io *session_io, *listener_io, *keyholder_io;
+	int leash; /* held open for as long as we live */
+	bool ending;
+
+	uint32_t conn;
+	char address[64], local[64];
+	unsigned port, local_port;
+
+	/* who */
+	char user[256];          /* as the client says; "" before */
+	char user_shown[512];    /* the same, escaped */
+	struct account account;
+	struct policy_settings settings;
+	bool may_login;
+	bool logged_in;
+	struct policy_key key;   /* the one that logged in */
+	unsigned failures, none_attempts;
+
+	/* signatures of the host key */
+	struct hashes hashes;
+	uint8_t session_id[HASHES_LEN_MAX];
+	size_t session_id_len;
+	unsigned hostkey; /* used in the first exchange */
+	struct {
+		bool busy, asked;
+		unsigned tries; /* keyholders asked: a hash that kills one is not
+		                   given to a third */
+		unsigned hostkey;
+		char algorithm[PKI_ALGORITHM_MAX];
+		uint8_t hash[HASHES_LEN_MAX];
+		size_t len;
+		struct loop_timer *timer;
+	} sign;
+
+	/* rates, a tick each */
+	struct loop_timer *tick;
+	unsigned tick_messages, tick_signatures, tick_logs;
+	bool paused;
+
+	struct resolver *resolver;
+	struct open *opens;
+	unsigned nopens;
+	struct listening *listening;
+	unsigned nlistening;
+	unsigned forwards; /* handed to the session and not closed, it says */
+	bool listeners_held;
+};
+
+/* broker.c: end the connection; the loop stops after the present callback. */
+void broker_end(struct broker *b);
+/* Send to the session; a session that does not take its messages is ended. */
+void broker_tell(struct broker *b, int fd, unsigned type, ...);
+/* Refuse an intent: reason code of RFC 4254, 5.1, and what the client reads. */
+void broker_refuse(struct broker *b, uint32_t id, unsigned reason,
+                   const char *text);
+/* Log that policy refused what ("direct-tcpip to host port 22"). */
+void broker_log_refusal(struct broker *b, const char *what,
+                        const struct policy_verdict *v);
+
+/* broker_auth.c: handlers of the login phase. */
+void broker_on_query(struct broker *b, struct proto_msg *m);
+void broker_on_auth(struct broker *b, struct proto_msg *m);
+void broker_on_other_auth(struct broker *b, struct proto_msg *m);
+
+/* broker_sign.c */
+void broker_on_sign(struct broker *b, struct proto_msg *m);
+int broker_keyholder_connect(struct broker *b, int fd);
+void broker_sign_next(struct broker *b);
+
+/* broker_open.c */
+void broker_on_open_tcp(struct broker *b, struct proto_msg *m);
+void broker_on_open_tun(struct broker *b, struct proto_msg *m);
+void broker_on_close(struct broker *b, struct proto_msg *m);
+void broker_open_free(struct broker *b);
+
+/* broker_listen.c */
+void broker_on_listen(struct broker *b, struct proto_msg *m);
+void broker_on_cancel(struct broker *b, struct proto_msg *m);
+/* Accept again, or not, as the session's queue has room. */
+void broker_listen_update(struct broker *b);
+void broker_listen_free(struct broker *b);
+
+#endif

@@ -1,0 +1,139 @@
+/*
+ * Signatures of the host key: from the session's hash to the keyholder and
+ * back. The first hash that is signed is the connection's session id.
+ */
+#include <string.h>
+#include <sys/epoll.h>
+
+#include "server/broker_private.h"
+
+static void answer(struct broker *b, const uint8_t *sig, size_t len,
+                   const char *why)
+{
+	if (!b->sign.busy)
+		return;
+	b->sign.busy = b->sign.asked = false;
+	loop_cancel(b->sign.timer);
+	b->sign.timer = NULL;
+	if (sig != NULL) {
+		broker_tell(b, -1, BROKER_SIGNED, sig, len);
+		return;
+	}
+	log_error("security: session of %s port %u: no signature: %s",
+	          b->address, b->port, why);
+	broker_tell(b, -1, BROKER_UNSIGNED, why, strlen(why));
+}
+
+static void lose_keyholder(struct broker *b)
+{
+	loop_del(b->keyholder_io);
+	ipc_peer_free(b->keyholder);
+	b->keyholder_io = NULL;
+	b->keyholder = NULL;
+	b->sign.asked = false; /* the next keyholder will be */
+}
+
+static void on_keyholder(void *arg, uint32_t events)
+{
+	struct broker *b = arg;
+	struct proto_msg m;
+	const char *why;
+	char reason[160];
+	int rc = ipc_flush(b->keyholder);
+
+	(void)events;
+	while (rc == 0 && (rc = ipc_recv(b->keyholder, &m, &why)) > 0) {
+		rc = 0;
+		if (m.type == KEY_SIGNATURE) {
+			answer(b, m.f[0].p, m.f[0].len, NULL);
+		} else {
+			log_escape(reason, sizeof(reason), m.f[0].p, m.f[0].len);
+			answer(b, NULL, 0, reason);
+		}
+	}
+	if (rc < 0)
+		lose_keyholder(b);
+}
+
+int broker_keyholder_connect(struct broker *b, int fd)
+{
+	if (b->keyholder != NULL)
+		lose_keyholder(b);
+	b->keyholder = ipc_peer_new(fd, &edge_key_to_broker,
+	                            &edge_broker_to_key, 16);
+	if (b->keyholder == NULL)
+		return -1;
+	b->keyholder_io = loop_add(b->loop, ipc_peer_fd(b->keyholder), EPOLLIN,
+	                           on_keyholder, b);
+	if (b->keyholder_io == NULL ||
+	    (b->logged_in &&
+	     ipc_send(b->keyholder, NULL, 0, KEY_LOGGED_IN) < 0)) {
+		lose_keyholder(b);
+		return -1;
+	}
+	return 0;
+}
+
+static void on_late(void *arg)
+{
+	struct broker *b = arg;
+
+	b->sign.timer = NULL;
+	answer(b, NULL, 0, "the keyholder does not answer");
+}
+
+/* Pass the pending hash on, unless there have been too many this tick: a
+ * client with a small RekeyLimit is slowed down, never refused. */
+void broker_sign_next(struct broker *b)
+{
+	if (!b->sign.busy || b->sign.asked || b->keyholder == NULL)
+		return;
+	if (b->tick_signatures >= BROKER_TICK_SIGNATURES || b->sign.tries >= 2)
+		return;
+	b->sign.tries++;
+	b->tick_signatures++;
+	b->sign.asked = true;
+	if (ipc_send(b->keyholder, NULL, 0, KEY_SIGN, b->sign.hostkey,
+	             b->sign.algorithm, strlen(b->sign.algorithm),
+	             b->sign.hash, b->sign.len) < 0)
+		lose_keyholder(b);
+}
+
+void broker_on_sign(struct broker *b, struct proto_msg *m)
+{
+	const struct hostkeys *keys = &b->env->hostkeys;
+	unsigned key = (unsigned)m->f[0].n;
+	const char *why = NULL;
+
+	if (b->sign.busy) {
+		log_error("security: session of %s port %u wants two signatures "
+		          "at once", b->address, b->port);
+		broker_end(b);
+		return;
+	}
+	b->sign.busy = true;
+	b->sign.tries = 0;
+	b->sign.hostkey = key;
+	if (proto_cstr(&m->f[1], b->sign.algorithm,
+	               sizeof(b->sign.algorithm)) < 0 || key >= keys->n)
+		why = "no such host key or algorithm";
+	if (why == NULL)
+		why = pki_algorithm_refused(b->sign.algorithm, keys->blob[key],
+		                            keys->len[key]);
+	if (why == NULL)
+		why = hashes_check(&b->hashes, m->f[2].p, m->f[2].len);
+	if (why != NULL) {
+		answer(b, NULL, 0, why);
+		return;
+	}
+	memcpy(b->sign.hash, m->f[2].p, m->f[2].len);
+	b->sign.len = m->f[2].len;
+	if (b->session_id_len == 0) {
+		memcpy(b->session_id, b->sign.hash, b->sign.len);
+		b->session_id_len = b->sign.len;
+		b->hostkey = key;
+	}
+	b->sign.timer = loop_after(b->loop, BROKER_KEYHOLDER_WAIT_MS, on_late,
+	                           b);
+	broker_sign_next(b);
+}

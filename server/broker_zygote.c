@@ -1,0 +1,58 @@
+/*
+ * broker zygote: parses the policy, prepares the sandboxes, forks brokers.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "server/broker.h"
+#include "server/edges.h"
+#include "server/hostkeys.h"
+#include "server/log.h"
+#include "server/role.h"
+#include "server/zygote.h"
+
+static int child(void *arg, struct proto_msg *m)
+{
+	return broker_run(arg, m);
+}
+
+static int enter(void *arg)
+{
+	struct sandbox *sb = sandbox_prepare(SANDBOX_BROKER_ZYGOTE, SANDBOX_TRAP);
+	char err[256] = "cannot compile the system-call filter";
+	int rc = -1;
+
+	(void)arg;
+	if (sb != NULL)
+		rc = sandbox_enter(sb, NULL, NULL, err, sizeof(err));
+	if (rc < 0)
+		log_fatal("broker zygote: %s", err);
+	sandbox_free(sb);
+	return rc;
+}
+
+int broker_zygote_run(struct config *c, int edge)
+{
+	static const struct zygote_ops ops = { .child = child, .leash = -1 };
+	struct broker_env env = { .config = c };
+	struct ipc_peer *peer;
+	int rc = 1;
+
+	role_title("adit-brokerzyg", "broker zygote");
+	peer = ipc_peer_new(edge, &edge_to_broker_zygote, &edge_from_zygote,
+	                    256);
+	env.sandbox = sandbox_prepare(SANDBOX_BROKER, SANDBOX_TRAP);
+	env.sandbox_account = sandbox_prepare(SANDBOX_ACCOUNT, SANDBOX_TRAP);
+	env.sandbox_resolver = sandbox_prepare(SANDBOX_RESOLVER, SANDBOX_TRAP);
+	if (peer == NULL || env.sandbox == NULL ||
+	    env.sandbox_account == NULL || env.sandbox_resolver == NULL)
+		log_fatal("broker zygote: out of memory");
+	else if (hostkeys_receive(peer, &env.hostkeys) == 0)
+		rc = zygote_run(peer, &ops, &env, enter);
+	hostkeys_free(&env.hostkeys);
+	sandbox_free(env.sandbox);
+	sandbox_free(env.sandbox_account);
+	sandbox_free(env.sandbox_resolver);
+	config_free(c);
+	return rc;
+}

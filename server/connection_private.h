@@ -1,0 +1,167 @@
+/*
+ * connection_private: what the files of the connection module share. Nobody
+ * else includes it.
+ *
+ * connection.c           life, replies to global requests, dispatch
+ * connection_parse.c     what the client says: checks, then one step
+ * connection_channel.c   one channel's life, windows, the way it dies
+ */
+#ifndef ADIT_CONNECTION_PRIVATE_H
+#define ADIT_CONNECTION_PRIVATE_H
+
+#include "connection.h"
+
+/* RFC 4250, 4.1.2 */
+enum {
+	MSG_DEBUG = 4,
+	MSG_GLOBAL_REQUEST = 80,
+	MSG_REQUEST_SUCCESS = 81,
+	MSG_REQUEST_FAILURE = 82,
+	MSG_OPEN = 90,
+	MSG_OPEN_CONFIRMATION = 91,
+	MSG_OPEN_FAILURE = 92,
+	MSG_WINDOW_ADJUST = 93,
+	MSG_DATA = 94,
+	MSG_EXTENDED_DATA = 95,
+	MSG_EOF = 96,
+	MSG_CLOSE = 97,
+	MSG_REQUEST = 98,
+	MSG_SUCCESS = 99,
+	MSG_FAILURE = 100
+};
+
+enum {
+	TEXT_MAX = 512,             /* bytes of text that the user is shown */
+	PAYLOAD_MAX = TEXT_MAX + 128, /* the largest that we build */
+	DEFERRED_MAX = 4096 /* failures that wait behind an unanswered request */
+};
+
+enum channel_state {
+	CHANNEL_OPENING_THEIRS, /* waits for accept or refuse */
+	CHANNEL_OPENING_OURS,   /* waits for the client */
+	CHANNEL_OPEN
+};
+
+struct channel {
+	uint32_t number, remote; /* our number for it, and the client's */
+	enum connection_kind kind;
+	enum channel_state state;
+	uint32_t tun_mode;
+	/* EOF and CLOSE, each way. eof_out may be set while OPENING: then it is
+	 * sent once the channel is open. */
+	bool eof_in, eof_out, close_in, close_out;
+	bool held;        /* a handler uses it: gone waits until it is done */
+	bool close_asked; /* connection_close() came before the client's answer */
+	/* What the client may send: window_max = window + unconsumed + credit,
+	 * always. window is below 0 by what the client sent in excess. */
+	int64_t window;
+	uint32_t window_max;
+	uint32_t unconsumed; /* given to the receiver */
+	uint32_t credit;     /* consumed, the client not yet told */
+	/* What we may send. */
+	uint32_t remote_window, remote_packet;
+	int debit; /* what the client's books add to a datagram's length */
+};
+
+struct slot {
+	struct channel *ch; /* NULL: free */
+	uint32_t next;      /* free numbers: the next one, or NO_CHANNEL */
+};
+#define NO_CHANNEL UINT32_MAX
+
+/* A global request whose reply has to wait, for the broker or in line. */
+struct pending {
+	bool answered, success;
+	bool want_reply, want_port;
+	unsigned port;
+	unsigned failures; /* failure replies due after this one's */
+};
+
+struct connection {
+	struct connection_ops ops;
+	void *arg;
+	struct connection_limits limits;
+	bool dead; /* disconnect was called: nothing more is said */
+	/* The client's books for datagrams, per tunnel mode. */
+	int debit_layer3, debit_layer2;
+
+	struct slot *slots;
+	uint32_t nslots; /* allocated */
+	uint32_t fresh;  /* numbers from here on were never used */
+	uint32_t free_head, free_tail;
+	unsigned nchannels;
+	uint64_t offered_bytes;
+
+	struct pending *pending; /* ring of limits.pending_global */
+	unsigned pending_head, npending;
+	uint32_t pending_first; /* request number of the head */
+	unsigned deferred;      /* sum of pending[].failures */
+
+	unsigned keepalives; /* sent and not answered */
+	bool noted_stray;    /* said once that the client speaks out of turn */
+};
+
+/* A payload under construction. The callers' texts are bounded, so it cannot
+ * overflow; it stops if it would. */
+struct payload {
+	size_t len;
+	uint8_t b[PAYLOAD_MAX];
+};
+void connection_begin(struct payload *p, uint8_t type);
+void connection_put_u8(struct payload *p, uint8_t v);
+void connection_put_u32(struct payload *p, uint32_t v);
+void connection_put_string(struct payload *p, const void *s, size_t len);
+void connection_put_text(struct payload *p, const char *s);
+void connection_send(struct connection *c, const struct payload *p);
+
+/* Disconnect with a reason of RFC 4253; always returns -1. */
+int connection_fail(struct connection *c, unsigned reason, const char *fmt,
+                    ...) __attribute__((format(printf, 3, 4)));
+/* The note op; what is not printable becomes '?'. */
+void connection_note(struct connection *c, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
+
+/* The body of a message. A read past its end sets bad and yields zeros. */
+struct cursor {
+	const uint8_t *p;
+	size_t left;
+	bool bad;
+};
+uint8_t connection_get_u8(struct cursor *in);
+uint32_t connection_get_u32(struct cursor *in);
+/* The string's bytes, inside the message; *len is 0 when bad. */
+const uint8_t *connection_get_string(struct cursor *in, size_t *len);
+/* Everything was there, and nothing is left. */
+bool connection_get_end(const struct cursor *in);
+/* Copy a string to a C string; -1: a NUL inside or longer than a host. */
+int connection_host(const uint8_t *s, size_t len,
+                    char host[CONNECTION_HOST_MAX + 1]);
+bool connection_is(const uint8_t *s, size_t len, const char *name);
+
+/* connection_parse.c; 0, or -1 once disconnected. */
+int connection_parse_open(struct connection *c, struct cursor *in);
+int connection_parse_channel(struct connection *c, uint8_t type,
+                             struct cursor *in);
+
+/* connection_channel.c */
+struct channel *connection_channel_find(const struct connection *c,
+                                        uint32_t number);
+/* A new channel in the given state with a window reserved. NULL with *why:
+ * over a limit, or no memory. */
+struct channel *connection_channel_new(struct connection *c,
+                                       enum connection_kind kind,
+                                       enum channel_state state,
+                                       const char **why);
+/* The one way a channel dies: out of the table, gone (unless quiet), freed. */
+void connection_channel_drop(struct connection *c, struct channel *ch,
+                             bool quiet, const char *why, size_t why_len);
+/* ch is OPEN from now on; sends what was asked for while it was not. */
+void connection_channel_opened(struct connection *c, struct channel *ch);
+/* Send CLOSE if nothing is left to do, drop ch if both sides have. ch may be
+ * freed. */
+void connection_channel_settle(struct connection *c, struct channel *ch);
+void connection_channel_refused(struct connection *c, uint32_t remote,
+                                enum connection_reason reason,
+                                const char *text);
+
+#endif

@@ -1,0 +1,86 @@
+#include "server/edges.h"
+
+#define N(t) (sizeof(t) / sizeof((t)[0]))
+#define TABLE(name, text, rules) \
+	const struct proto_table name = { text, rules, N(rules) }
+
+enum { ANY = PHASE_ANY, LOGIN = PHASE_LOGIN, OPEN = PHASE_OPEN };
+
+static const struct proto_rule to_keyholder[] = {
+	{ ROLE_CLIENT, "CLIENT", "", 0, 1, ANY, false },
+};
+static const struct proto_rule from_keyholder[] = {
+	{ ROLE_HOSTKEY, "HOSTKEY", "s", 8192, 0, LOGIN, false },
+	{ ROLE_READY, "READY", "", 0, 0, LOGIN, true },
+};
+static const struct proto_rule to_broker_zygote[] = {
+	{ ROLE_HOSTKEY, "HOSTKEY", "s", 8192, 0, LOGIN, false },
+	{ ROLE_START, "START", "", 0, 0, LOGIN, true },
+	/* connection, client address and port, local address and port;
+	 * fds: session, leash, listener, keyholder */
+	{ ROLE_FORK, "FORK", "wswsw", 64, 4, ANY, false },
+};
+static const struct proto_rule to_session_zygote[] = {
+	{ ROLE_HOSTKEY, "HOSTKEY", "s", 8192, 0, LOGIN, false },
+	{ ROLE_START, "START", "", 0, 0, LOGIN, true },
+	/* connection; fds: client, broker, leash */
+	{ ROLE_FORK, "FORK", "w", 0, 3, ANY, false },
+};
+static const struct proto_rule from_zygote[] = {
+	{ ROLE_READY, "READY", "", 0, 0, ANY, true },
+	{ ROLE_EXITED, "EXITED", "www", 0, 0, ANY, false },
+};
+TABLE(edge_to_keyholder, "listener -> keyholder", to_keyholder);
+TABLE(edge_from_keyholder, "keyholder -> listener", from_keyholder);
+TABLE(edge_to_broker_zygote, "listener -> broker zygote", to_broker_zygote);
+TABLE(edge_to_session_zygote, "listener -> session zygote",
+      to_session_zygote);
+TABLE(edge_from_zygote, "zygote -> listener", from_zygote);
+
+static const struct proto_rule broker_to_key[] = {
+	{ KEY_SIGN, "SIGN", "bss", 64, 0, ANY, false },
+	{ KEY_LOGGED_IN, "LOGGED_IN", "", 0, 0, LOGIN, true },
+};
+static const struct proto_rule key_to_broker[] = {
+	{ KEY_SIGNATURE, "SIGNATURE", "s", 4096, 0, ANY, false },
+	{ KEY_REFUSED, "REFUSED", "s", 128, 0, ANY, false },
+};
+TABLE(edge_broker_to_key, "broker -> keyholder", broker_to_key);
+TABLE(edge_key_to_broker, "keyholder -> broker", key_to_broker);
+
+static const struct proto_rule broker_to_listener[] = {
+	{ LISTENER_LOGGED_IN, "LOGGED_IN", "ss", 256, 0, ANY, true },
+};
+static const struct proto_rule listener_to_broker[] = {
+	{ LISTENER_KEYHOLDER, "KEYHOLDER", "", 0, 1, ANY, false },
+	{ LISTENER_END, "END", "s", 128, 0, ANY, false },
+};
+TABLE(edge_broker_to_listener, "broker -> listener", broker_to_listener);
+TABLE(edge_listener_to_broker, "listener -> broker", listener_to_broker);
+
+static const struct proto_rule session_to_broker[] = {
+	{ SESSION_SIGN, "SIGN", "bss", 64, 0, ANY, false },
+	{ SESSION_QUERY, "QUERY", "sss", 8192, 0, LOGIN, false },
+	{ SESSION_AUTH, "AUTH", "sssss", 8192, 0, LOGIN, false },
+	{ SESSION_OTHER_AUTH, "OTHER_AUTH", "ss", 256, 0, LOGIN, false },
+	{ SESSION_OPEN_TCP, "OPEN_TCP", "wswsw", 256, 0, OPEN, false },
+	{ SESSION_OPEN_TUN, "OPEN_TUN", "www", 0, 0, OPEN, false },
+	{ SESSION_LISTEN, "LISTEN", "wsw", 256, 0, OPEN, false },
+	{ SESSION_CANCEL, "CANCEL", "wsw", 256, 0, OPEN, false },
+	{ SESSION_CLOSE, "CLOSE", "w", 0, 0, OPEN, false },
+	{ SESSION_LOG, "LOG", "bs", 512, 0, ANY, false },
+};
+static const struct proto_rule broker_to_session[] = {
+	{ BROKER_SIGNED, "SIGNED", "s", 4096, 0, ANY, false },
+	{ BROKER_UNSIGNED, "UNSIGNED", "s", 128, 0, ANY, false },
+	{ BROKER_QUERIED, "QUERIED", "b", 0, 0, LOGIN, false },
+	{ BROKER_AUTHENTICATED, "AUTHENTICATED", "ww", 0, 0, LOGIN, true },
+	{ BROKER_DENIED, "DENIED", "b", 0, 0, LOGIN, false },
+	{ BROKER_OPENED, "OPENED", "w", 0, 1, OPEN, false },
+	{ BROKER_REFUSED, "REFUSED", "wws", 512, 0, OPEN, false },
+	{ BROKER_LISTENING, "LISTENING", "ww", 0, 0, OPEN, false },
+	{ BROKER_CANCELLED, "CANCELLED", "w", 0, 0, OPEN, false },
+	{ BROKER_ACCEPTED, "ACCEPTED", "wswsw", 256, 1, OPEN, false },
+};
+TABLE(edge_session_to_broker, "session -> broker", session_to_broker);
+TABLE(edge_broker_to_session, "broker -> session", broker_to_session);

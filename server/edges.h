@@ -1,0 +1,76 @@
+/*
+ * edges: the messages between each pair of adit's processes, one enum and two
+ * const tables (one a direction) per edge.
+ */
+#ifndef ADIT_EDGES_H
+#define ADIT_EDGES_H
+
+#include "server/proto.h"
+
+/* Phases of a connection, for the tables' bit masks. */
+enum { PHASE_LOGIN = 1, PHASE_OPEN = 2, PHASE_ANY = 3 };
+
+/* listener <-> keyholder, broker zygote, session zygote */
+enum edge_role_msg {
+	ROLE_HOSTKEY = 1, /* -> zygote, keyholder ->: s public blob */
+	ROLE_START,       /* -> zygote: no more host keys follow */
+	ROLE_READY,       /* role ->: initialised */
+	ROLE_FORK,        /* -> zygote: a connection; see the tables */
+	ROLE_CLIENT,      /* -> keyholder: + fd, its end of a broker's socket */
+	ROLE_EXITED,      /* zygote ->: w connection, w pid, w wait status */
+	ROLE__MAX
+};
+extern const struct proto_table edge_to_keyholder, edge_from_keyholder,
+	edge_to_broker_zygote, edge_to_session_zygote, edge_from_zygote;
+
+/* broker -> keyholder and back */
+enum edge_key_msg {
+	KEY_SIGN = 1,  /* b host key, s algorithm, s exchange hash */
+	KEY_SIGNATURE, /* s signature blob */
+	KEY_REFUSED,   /* s reason */
+	KEY_LOGGED_IN, /* the connection is authenticated */
+	KEY__MAX
+};
+extern const struct proto_table edge_broker_to_key, edge_key_to_broker;
+
+/* broker -> listener and back */
+enum edge_listener_msg {
+	LISTENER_LOGGED_IN = 1, /* s user, s key fingerprint */
+	LISTENER_KEYHOLDER,     /* -> broker: + fd, a new keyholder */
+	LISTENER_END,           /* -> broker: s reason; end the connection */
+	LISTENER__MAX
+};
+extern const struct proto_table edge_broker_to_listener,
+	edge_listener_to_broker;
+
+/* session -> broker: intents; each is answered */
+enum edge_session_msg {
+	SESSION_SIGN = 1, /* b host key, s algorithm, s hash: SIGNED/UNSIGNED */
+	SESSION_QUERY,    /* s user, s algorithm, s key blob: QUERIED */
+	SESSION_AUTH,     /* s user, s method, s algorithm, s key, s signature:
+	                     AUTHENTICATED or DENIED */
+	SESSION_OTHER_AUTH, /* s user, s method: DENIED */
+	SESSION_OPEN_TCP, /* w id, s host, w port, s originator, w its port */
+	SESSION_OPEN_TUN, /* w id, w mode, w unit */
+	SESSION_LISTEN,   /* w id, s address, w port: LISTENING or REFUSED */
+	SESSION_CANCEL,   /* w id, s address, w port: CANCELLED or REFUSED */
+	SESSION_CLOSE,    /* w grant: the forward of that id is over */
+	SESSION_LOG,      /* b level, s text: the session's words */
+	/* broker -> session */
+	BROKER_SIGNED,        /* s signature blob */
+	BROKER_UNSIGNED,      /* s reason */
+	BROKER_QUERIED,       /* b usable */
+	BROKER_AUTHENTICATED, /* w alive interval s, w alive count */
+	BROKER_DENIED,        /* b disconnect now */
+	BROKER_OPENED,        /* w id, + connected fd */
+	BROKER_REFUSED,       /* w id, w reason code, s text for the client */
+	BROKER_LISTENING,     /* w id, w port bound */
+	BROKER_CANCELLED,     /* w id */
+	BROKER_ACCEPTED,      /* w grant, s address as asked, w port,
+	                         s originator, w its port, + connected fd */
+	SESSION__MAX
+};
+extern const struct proto_table edge_session_to_broker,
+	edge_broker_to_session;
+
+#endif

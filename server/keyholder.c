@@ -1,0 +1,268 @@
+/*
+ * keyholder: the only process with the private host keys. It signs exchange
+ * hashes for brokers, and does nothing else.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <openssl/crypto.h>
+
+#include "sandbox/sandbox.h"
+#include "server/edges.h"
+#include "server/engine.h"
+#include "server/hashes.h"
+#include "server/keyholder.h"
+#include "server/log.h"
+#include "server/loop.h"
+#include "server/pki.h"
+#include "server/role.h"
+
+enum { KEY_FILE_MAX = 64 * 1024, QUEUE_MAX = 64 };
+
+/* A broker. */
+struct client {
+	struct client *next;
+	struct keyholder *holder;
+	struct ipc_peer *peer;
+	struct loop_io *io;
+	struct hashes hashes;
+};
+
+struct keyholder {
+	struct loop *loop;
+	struct ipc_peer *edge; /* NULL: the listener is gone */
+	struct loop_io *edge_io;
+	struct pki_private *keys[ENGINE_HOSTKEYS_MAX];
+	size_t nkeys;
+	struct client *clients;
+	bool privileged;
+};
+
+struct pki_private *keyholder_load(const char *path, const char **why)
+{
+	struct pki_private *k = NULL;
+	struct stat st;
+	char *text = NULL;
+	size_t len = 0;
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+
+	*why = NULL;
+	if (fd < 0 || fstat(fd, &st) < 0) {
+		*why = strerror(errno);
+	} else if (!S_ISREG(st.st_mode)) {
+		*why = "not a regular file";
+	} else if (st.st_uid == getuid() && (st.st_mode & 077) != 0) {
+		*why = "permissions are too open: others can read or write it";
+	} else {
+		text = config_read(fd, KEY_FILE_MAX, &len);
+		if (text == NULL)
+			*why = strerror(errno);
+		else
+			k = pki_private_import(text, why);
+	}
+	if (text != NULL)
+		OPENSSL_cleanse(text, len);
+	free(text);
+	if (fd >= 0)
+		close(fd);
+	return k;
+}
+
+static void drop_client(struct client *c)
+{
+	struct client **p = &c->holder->clients;
+
+	while (*p != c)
+		p = &(*p)->next;
+	*p = c->next;
+	loop_del(c->io);
+	ipc_peer_free(c->peer);
+	if (c->holder->edge == NULL && c->holder->clients == NULL)
+		loop_stop(c->holder->loop, 0);
+	free(c);
+}
+
+static int sign(struct client *c, const struct proto_msg *m)
+{
+	struct keyholder *h = c->holder;
+	uint8_t sig[ENGINE_SIGNATURE_MAX];
+	char algorithm[PKI_ALGORITHM_MAX];
+	const char *why;
+	int n = -1;
+
+	why = hashes_check(&c->hashes, m->f[2].p, m->f[2].len);
+	if (why == NULL) {
+		why = "no such host key or algorithm";
+		if (m->f[0].n < h->nkeys &&
+		    proto_cstr(&m->f[1], algorithm, sizeof(algorithm)) == 0)
+			n = pki_sign(h->keys[m->f[0].n], algorithm, m->f[2].p,
+			             m->f[2].len, sig, sizeof(sig));
+	}
+	if (n > 0)
+		return ipc_send(c->peer, NULL, 0, KEY_SIGNATURE, sig, (size_t)n);
+	/* The broker logs it; syslog(3) would want a socket, some day. */
+	return ipc_send(c->peer, NULL, 0, KEY_REFUSED, why, strlen(why));
+}
+
+static void on_client(void *arg, uint32_t events)
+{
+	struct client *c = arg;
+	struct proto_msg m;
+	const char *why;
+	int rc = ipc_flush(c->peer);
+
+	(void)events;
+	while (rc == 0 && (rc = ipc_recv(c->peer, &m, &why)) > 0) {
+		rc = 0;
+		if (m.type == KEY_SIGN)
+			rc = sign(c, &m);
+		else
+			hashes_login(&c->hashes);
+	}
+	if (rc < 0)
+		drop_client(c);
+}
+
+static void add_client(struct keyholder *h, struct proto_msg *m)
+{
+	struct client *c = calloc(1, sizeof(*c));
+
+	if (c == NULL)
+		return;
+	c->peer = ipc_peer_new(m->fds[0], &edge_broker_to_key,
+	                       &edge_key_to_broker, QUEUE_MAX);
+	m->fds[0] = -1;
+	c->holder = h;
+	if (c->peer != NULL)
+		c->io = loop_add(h->loop, ipc_peer_fd(c->peer), EPOLLIN,
+		                 on_client, c);
+	if (c->io == NULL) {
+		ipc_peer_free(c->peer);
+		free(c);
+		return;
+	}
+	c->next = h->clients;
+	h->clients = c;
+}
+
+static void on_edge(void *arg, uint32_t events)
+{
+	struct keyholder *h = arg;
+	struct proto_msg m;
+	const char *why;
+	int rc;
+
+	(void)events;
+	while ((rc = ipc_recv(h->edge, &m, &why)) > 0) {
+		add_client(h, &m);
+		ipc_msg_close(&m);
+	}
+	if (rc == 0)
+		return;
+	/* The sessions live on, and rekey. */
+	loop_del(h->edge_io);
+	ipc_peer_free(h->edge);
+	h->edge = NULL;
+	if (h->clients == NULL)
+		loop_stop(h->loop, 0);
+}
+
+/* One signature each while files can be opened: OpenSSL reads its
+ * configuration at first use. Nobody sees what comes out. */
+static int warm_up(struct keyholder *h)
+{
+	static const char words[] = "adit keyholder";
+	uint8_t sig[ENGINE_SIGNATURE_MAX];
+
+	for (size_t i = 0; i < h->nkeys; i++)
+		if (pki_sign(h->keys[i], pki_private_algorithm(h->keys[i]),
+		             (const uint8_t *)words, sizeof(words), sig,
+		             sizeof(sig)) < 0)
+			return -1;
+	OPENSSL_cleanse(sig, sizeof(sig));
+	return 0;
+}
+
+static int load_keys(struct keyholder *h, const struct config *c)
+{
+	const struct policy_words *w = &c->global.host_keys;
+	const char *why, *path;
+
+	for (size_t i = 0; i < w->n && h->nkeys < ENGINE_HOSTKEYS_MAX; i++) {
+		path = w->v[i].text;
+		h->keys[h->nkeys] = keyholder_load(path, &why);
+		if (h->keys[h->nkeys] != NULL)
+			h->nkeys++;
+		else
+			log_error("host key %s: %s", path, why);
+	}
+	if (h->nkeys == 0)
+		log_fatal("no host key could be loaded");
+	else if (warm_up(h) < 0)
+		log_fatal("a host key cannot sign");
+	else
+		return 0;
+	return -1;
+}
+
+static int confine(bool privileged)
+{
+	struct sandbox_ids ids = { .ngroups = 0 };
+	struct sandbox *sb = sandbox_prepare(SANDBOX_KEYHOLDER, SANDBOX_TRAP);
+	char err[256] = "cannot compile the system-call filter";
+	int rc = -1;
+
+	/* for an ordinary user RLIMIT_MEMLOCK may be too small for all of it */
+	if (mlockall(MCL_CURRENT | MCL_FUTURE) < 0 && privileged)
+		log_error("keyholder: mlockall: %s", strerror(errno));
+	if (privileged)
+		config_own_ids("_adit", &ids.uid, &ids.gid);
+	if (sb != NULL)
+		rc = sandbox_enter(sb, privileged ? &ids : NULL, NULL, err,
+		                   sizeof(err));
+	if (rc < 0)
+		log_fatal("keyholder: %s", err);
+	sandbox_free(sb);
+	return rc;
+}
+
+int keyholder_run(struct config *c, int edge)
+{
+	struct keyholder h = { .privileged = c->privileged };
+	const uint8_t *blob;
+	size_t len;
+	int rc = 1;
+
+	role_title("adit-keyholder", "keyholder");
+	h.edge = ipc_peer_new(edge, &edge_to_keyholder, &edge_from_keyholder,
+	                      QUEUE_MAX);
+	h.loop = loop_new();
+	if (h.edge == NULL || h.loop == NULL || load_keys(&h, c) < 0)
+		goto out;
+	h.edge_io = loop_add(h.loop, ipc_peer_fd(h.edge), EPOLLIN, on_edge, &h);
+	config_free(c);
+	if (h.edge_io == NULL || confine(h.privileged) < 0)
+		goto out;
+	for (size_t i = 0; i < h.nkeys; i++) {
+		blob = pki_private_blob(h.keys[i], &len);
+		if (ipc_send(h.edge, NULL, 0, ROLE_HOSTKEY, blob, len) < 0)
+			goto out;
+	}
+	if (ipc_send(h.edge, NULL, 0, ROLE_READY) < 0)
+		goto out;
+	rc = loop_run(h.loop) == 0 ? 0 : 1;
+out:
+	while (h.clients != NULL)
+		drop_client(h.clients);
+	for (size_t i = 0; i < h.nkeys; i++)
+		pki_private_free(h.keys[i]);
+	ipc_peer_free(h.edge);
+	loop_free(h.loop);
+	return rc;
+}

@@ -1,0 +1,273 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "sandbox/sandbox.h"
+#include "server/listener.h"
+#include "server/listener_private.h"
+#include "server/log.h"
+
+enum { BACKLOG = 128, ACCEPTS_A_WAKEUP = 16 };
+
+static void on_socket(void *arg, uint32_t events);
+
+void listener_accept_update(struct listener *l)
+{
+	bool on = !l->stopping;
+
+	for (enum kind k = 0; k < KINDS; k++)
+		on = on && l->serving[k] != NULL;
+	for (size_t i = 0; i < l->nsockets; i++)
+		loop_set(l->sockets[i].io, on ? EPOLLIN : 0);
+	l->accepting = on;
+	if (on && l->ready_fd != -2) {
+		if (l->ready_fd >= 0) {
+			if (write(l->ready_fd, "", 1) != 1)
+				log_error("cannot report that we are ready");
+			close(l->ready_fd);
+		}
+		l->ready_fd = -2; /* from here on a failed role is retried */
+	}
+}
+
+static void on_socket(void *arg, uint32_t events)
+{
+	struct listener *l = arg;
+
+	(void)events;
+	for (size_t i = 0; i < l->nsockets; i++) {
+		for (int n = 0; n < ACCEPTS_A_WAKEUP && l->accepting; n++) {
+			int fd = accept4(l->sockets[i].fd, NULL, NULL,
+			                 SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+			if (fd >= 0) {
+				listener_conn_new(l, fd);
+				continue;
+			}
+			if (errno != EAGAIN && errno != EINTR &&
+			    errno != ECONNABORTED) {
+				log_error("accept: %s", strerror(errno));
+				usleep(100 * 1000); /* no descriptors: wait */
+			}
+			break;
+		}
+	}
+}
+
+static int bind_one(struct listener *l, const struct addrinfo *ai)
+{
+	char host[64], serv[16];
+	int one = 1, fd;
+
+	if (l->nsockets == LISTENER_SOCKETS_MAX)
+		return -1;
+	if (getnameinfo(ai->ai_addr, ai->ai_addrlen, host, sizeof(host), serv,
+	                sizeof(serv), NI_NUMERICHOST | NI_NUMERICSERV) != 0)
+		return -1;
+	fd = socket(ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK,
+	            0);
+	if (fd < 0) {
+		/* the family may be missing from this kernel */
+		log_verbose("socket for %s: %s", host, strerror(errno));
+		return -1;
+	}
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+	if (ai->ai_family == AF_INET6)
+		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one));
+	if (bind(fd, ai->ai_addr, ai->ai_addrlen) < 0 ||
+	    listen(fd, BACKLOG) < 0) {
+		log_error("Bind to port %s on %s failed: %s.", serv, host,
+		          strerror(errno));
+		close(fd);
+		return -1;
+	}
+	log_info("Server listening on %s port %s.", host, serv);
+	l->sockets[l->nsockets++].fd = fd;
+	return 0;
+}
+
+static int bind_all(struct listener *l)
+{
+	const struct policy_settings *s = &l->config->global;
+
+	for (size_t i = 0; i < s->nlisten; i++) {
+		struct addrinfo hints = { .ai_flags = AI_PASSIVE,
+			.ai_socktype = SOCK_STREAM }, *res;
+		char port[16];
+		int rc;
+
+		snprintf(port, sizeof(port), "%d", s->listen[i].port);
+		rc = getaddrinfo(s->listen[i].host, port, &hints, &res);
+		if (rc != 0) {
+			log_fatal("bad listen address %s: %s",
+			          s->listen[i].host, gai_strerror(rc));
+			return -1;
+		}
+		for (struct addrinfo *ai = res; ai != NULL; ai = ai->ai_next)
+			bind_one(l, ai);
+		freeaddrinfo(res);
+	}
+	if (l->nsockets > 0)
+		return 0;
+	log_fatal("Cannot bind any address.");
+	return -1;
+}
+
+static void write_pid(const struct config *c)
+{
+	const char *path = c->global.pid_file;
+	FILE *f;
+
+	if (path == NULL)
+		return;
+	if (strcmp(path, RUNSTATEDIR "/adit/aditd.pid") == 0)
+		mkdir(RUNSTATEDIR "/adit", 0755);
+	f = fopen(path, "we");
+	if (f == NULL) {
+		log_error("Couldn't create pid file \"%s\": %s", path,
+		          strerror(errno));
+		return;
+	}
+	fprintf(f, "%d\n", (int)getpid());
+	fclose(f);
+}
+
+/* A new policy holds for new connections. A bad one changes nothing. */
+static void reload(struct listener *l)
+{
+	struct config fresh;
+	struct policy_error err;
+	int snapshot;
+
+	if (config_load(&fresh, l->config->options, -1, &err) < 0) {
+		log_error("reload: %s:%u:%u: %s: the old policy stays in force",
+		          err.file, err.line, err.column, err.text);
+		return;
+	}
+	snapshot = config_snapshot(&fresh);
+	if (snapshot < 0) {
+		log_error("reload: %s: the old policy stays in force",
+		          strerror(errno));
+		config_free(&fresh);
+		return;
+	}
+	close(l->snapshot);
+	l->snapshot = snapshot;
+	config_free(l->config);
+	*l->config = fresh;
+	log_level(fresh.global.log_level);
+	log_info("Received SIGHUP; new connections use the new policy.");
+	listener_role_renew(l, BROKERS);
+}
+
+static void stop_accepting(struct listener *l)
+{
+	l->stopping = true;
+	for (size_t i = 0; i < l->nsockets; i++) {
+		loop_del(l->sockets[i].io);
+		close(l->sockets[i].fd);
+	}
+	l->nsockets = 0;
+	if (l->config->global.pid_file != NULL)
+		unlink(l->config->global.pid_file);
+}
+
+static void on_signal(void *arg, uint32_t events)
+{
+	struct listener *l = arg;
+	struct signalfd_siginfo si;
+
+	(void)events;
+	while (read(l->signal_fd, &si, sizeof(si)) == (ssize_t)sizeof(si)) {
+		switch (si.ssi_signo) {
+		case SIGCHLD:
+			listener_roles_reap();
+			break;
+		case SIGHUP:
+			reload(l);
+			break;
+		case SIGINT: /* ^C: take everything along */
+			listener_conn_end_all(l, "server is interrupted");
+			/* fall through */
+		default:
+			log_info("Received signal %u; terminating.",
+			         si.ssi_signo);
+			stop_accepting(l);
+			loop_stop(l->loop, 0);
+			return;
+		}
+	}
+}
+
+static int open_all(struct listener *l)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGCHLD);
+	sigaddset(&set, SIGHUP);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGTERM);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	l->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	l->loop = loop_new();
+	l->snapshot = config_snapshot(l->config);
+	if (l->signal_fd < 0 || l->loop == NULL || l->snapshot < 0) {
+		log_fatal("cannot start: %s", strerror(errno));
+		return -1;
+	}
+	if (bind_all(l) < 0)
+		return -1;
+	l->signal_io = loop_add(l->loop, l->signal_fd, EPOLLIN, on_signal, l);
+	for (size_t i = 0; i < l->nsockets; i++)
+		l->sockets[i].io = loop_add(l->loop, l->sockets[i].fd, 0,
+		                            on_socket, l);
+	write_pid(l->config);
+	return 0;
+}
+
+static int confine(void)
+{
+	struct sandbox *sb = sandbox_prepare(SANDBOX_LISTENER, SANDBOX_TRAP);
+	char err[256] = "cannot compile the system-call filter";
+	int rc = -1;
+
+	if (sb != NULL)
+		rc = sandbox_enter(sb, NULL, NULL, err, sizeof(err));
+	if (rc < 0)
+		log_fatal("listener: %s", err);
+	sandbox_free(sb);
+	return rc;
+}
+
+int listener_run(struct config *c, int ready_fd)
+{
+	struct listener l = { .config = c, .ready_fd = ready_fd,
+		.signal_fd = -1, .snapshot = -1 };
+	int rc = 1;
+
+	if (open_all(&l) < 0 || confine() < 0)
+		goto out;
+	listener_roles_start(&l);
+	rc = loop_run(l.loop) == 0 ? 0 : 1;
+out:
+	stop_accepting(&l);
+	while (l.conns != NULL)
+		listener_conn_drop(l.conns);
+	listener_roles_close(&l);
+	loop_free(l.loop);
+	if (l.signal_fd >= 0)
+		close(l.signal_fd);
+	if (l.snapshot >= 0)
+		close(l.snapshot);
+	return rc;
+}

@@ -1,0 +1,14 @@
+/*
+ * listener: accepts connections and keeps the other processes running. It has
+ * root's ids, decides nothing about policy and reads nothing from the network.
+ */
+#ifndef ADIT_LISTENER_H
+#define ADIT_LISTENER_H
+
+#include "server/config.h"
+
+/* Serve until a signal ends it. ready_fd (-1: none) gets one byte, and is
+ * closed, once connections are accepted. Returns the exit status. */
+int listener_run(struct config *c, int ready_fd);
+
+#endif

@@ -1,0 +1,288 @@
+/*
+ * Connections: limits at the door, sockets for the processes, registry.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/random.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "server/edges.h"
+#include "server/listener_private.h"
+#include "server/log.h"
+
+enum { SESSION_FORKS_MAX = 1000, PENALTY_MS = 60 * 1000 };
+
+void listener_conn_drop(struct conn *c)
+{
+	struct listener *l = c->listener;
+
+	if (c->prev != NULL)
+		c->prev->next = c->next;
+	else
+		l->conns = c->next;
+	if (c->next != NULL)
+		c->next->prev = c->prev;
+	if (!c->logged_in)
+		l->startups--;
+	loop_del(c->io);
+	ipc_peer_free(c->broker);
+	free(c);
+}
+
+static void on_broker(void *arg, uint32_t events)
+{
+	struct conn *c = arg;
+	struct proto_msg m;
+	const char *why;
+	int rc = ipc_flush(c->broker);
+
+	(void)events;
+	while (rc == 0 && (rc = ipc_recv(c->broker, &m, &why)) > 0) {
+		rc = 0;
+		if (!c->logged_in) { /* LOGGED_IN is all that it may send */
+			c->logged_in = true;
+			c->listener->startups--;
+		}
+	}
+	if (rc < 0)
+		listener_conn_drop(c);
+}
+
+static struct penalty *find_penalty(struct listener *l, const char *address)
+{
+	uint64_t now = loop_now_ms();
+
+	for (size_t i = 0; i < PENALTIES_MAX; i++)
+		if (l->penalties[i].until_ms > now &&
+		    strcmp(l->penalties[i].address, address) == 0)
+			return &l->penalties[i];
+	return NULL;
+}
+
+static void penalise(struct listener *l, const char *address)
+{
+	struct penalty *p = find_penalty(l, address);
+
+	for (size_t i = 0; i < PENALTIES_MAX && p == NULL; i++)
+		if (l->penalties[i].until_ms <= loop_now_ms())
+			p = &l->penalties[i];
+	if (p == NULL)
+		p = &l->penalties[0];
+	snprintf(p->address, sizeof(p->address), "%s", address);
+	p->until_ms = loop_now_ms() + PENALTY_MS;
+}
+
+/* sshd_config(5), MaxStartups: random early drop between begin and max. */
+static bool too_many_startups(struct listener *l)
+{
+	const struct policy_settings *s = &l->config->global;
+	unsigned p, r = 0;
+
+	if (l->startups < s->startups_begin)
+		return false;
+	if (l->startups >= s->startups_max || s->startups_rate_percent == 100)
+		return true;
+	p = 100 - s->startups_rate_percent;
+	p *= l->startups - s->startups_begin;
+	p /= s->startups_max - s->startups_begin;
+	p += s->startups_rate_percent;
+	if (getrandom(&r, sizeof(r), 0) < 0)
+		return true;
+	return r % 100 < p;
+}
+
+static bool refused(struct listener *l, const char *address, unsigned port)
+{
+	if (find_penalty(l, address) != NULL) {
+		log_info("drop connection from [%s]:%u: a session from there "
+		         "died by a signal", address, port);
+		return true;
+	}
+	if (!too_many_startups(l)) {
+		l->throttled = l->throttled && l->startups > 0;
+		return false;
+	}
+	if (!l->throttled)
+		log_error("beginning MaxStartups throttling");
+	l->throttled = true;
+	log_verbose("drop connection #%u from [%s]:%u past MaxStartups",
+	            l->startups, address, port);
+	return true;
+}
+
+static int describe(const struct sockaddr_storage *ss, socklen_t len,
+                    char *address, size_t cap, unsigned *port)
+{
+	char serv[16];
+	struct sockaddr_storage plain = *ss;
+	const struct sockaddr_in6 *six = (const void *)ss;
+
+	/* a mapped address is its IPv4 one, for policy and log */
+	if (ss->ss_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&six->sin6_addr)) {
+		struct sockaddr_in four = { .sin_family = AF_INET,
+			.sin_port = six->sin6_port };
+
+		memcpy(&four.sin_addr, &six->sin6_addr.s6_addr[12], 4);
+		memcpy(&plain, &four, sizeof(four));
+		len = sizeof(four);
+	}
+	if (getnameinfo((void *)&plain, len, address, (socklen_t)cap, serv,
+	                sizeof(serv), NI_NUMERICHOST | NI_NUMERICSERV) != 0)
+		return -1;
+	*port = (unsigned)atoi(serv);
+	return 0;
+}
+
+/* The sockets of one connection, an end for each process. */
+struct ends {
+	int session[2];  /* session, broker */
+	int leash[2];    /* read end: session zygote; write end: broker */
+	int listener[2]; /* ours, broker */
+	int key[2];      /* keyholder, broker */
+};
+
+static void close_ends(struct ends *e)
+{
+	int *fds = (int *)e;
+
+	for (size_t i = 0; i < sizeof(*e) / sizeof(int); i++)
+		if (fds[i] >= 0)
+			close(fds[i]);
+}
+
+static int hand_out(struct listener *l, struct conn *c, struct ends *e, int fd,
+                    const char *local, unsigned local_port)
+{
+	struct role *const *s = l->serving;
+	int broker[4] = { e->session[1], e->leash[1], e->listener[1],
+		e->key[1] };
+	int session[3] = { fd, e->session[0], e->leash[0] };
+
+	if (ipc_send(s[KEYHOLDER]->edge, &e->key[0], 1, ROLE_CLIENT) < 0 ||
+	    ipc_send(s[BROKERS]->edge, broker, 4, ROLE_FORK, c->id, c->address,
+	             strlen(c->address), c->port, local, strlen(local),
+	             local_port) < 0 ||
+	    ipc_send(s[SESSIONS]->edge, session, 3, ROLE_FORK, c->id) < 0)
+		return -1;
+	c->broker = ipc_peer_new(e->listener[0], &edge_broker_to_listener,
+	                         &edge_listener_to_broker, LISTENER_QUEUE);
+	e->listener[0] = -1;
+	if (c->broker == NULL)
+		return -1;
+	c->io = loop_add(l->loop, ipc_peer_fd(c->broker), EPOLLIN, on_broker,
+	                 c);
+	return c->io == NULL ? -1 : 0;
+}
+
+static int open_conn(struct listener *l, struct conn *c, int fd,
+                     const char *local, unsigned local_port)
+{
+	struct ends e;
+	int rc = -1;
+
+	memset(&e, -1, sizeof(e));
+	if (ipc_pair(e.session) == 0 && ipc_pair(e.listener) == 0 &&
+	    ipc_pair(e.key) == 0 && pipe2(e.leash, O_CLOEXEC) == 0)
+		rc = hand_out(l, c, &e, fd, local, local_port);
+	close_ends(&e);
+	return rc;
+}
+
+void listener_conn_new(struct listener *l, int fd)
+{
+	struct sockaddr_storage peer, self;
+	socklen_t plen = sizeof(peer), slen = sizeof(self);
+	char local[64];
+	unsigned local_port;
+	int one = 1;
+	struct conn *c = calloc(1, sizeof(*c));
+
+	if (c == NULL || getpeername(fd, (void *)&peer, &plen) < 0 ||
+	    getsockname(fd, (void *)&self, &slen) < 0 ||
+	    describe(&peer, plen, c->address, sizeof(c->address), &c->port) < 0 ||
+	    describe(&self, slen, local, sizeof(local), &local_port) < 0 ||
+	    refused(l, c->address, c->port)) {
+		free(c);
+		close(fd);
+		return;
+	}
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
+	c->listener = l;
+	c->id = ++l->last_id;
+	c->next = l->conns;
+	if (c->next != NULL)
+		c->next->prev = c;
+	l->conns = c;
+	l->startups++;
+	log_verbose("Connection from %s port %u on %s port %u", c->address,
+	            c->port, local, local_port);
+	if (open_conn(l, c, fd, local, local_port) < 0) {
+		log_error("cannot serve the connection from %s port %u: %s",
+		          c->address, c->port, strerror(errno));
+		listener_conn_drop(c);
+	}
+	close(fd);
+	if (++l->serving[SESSIONS]->forks >= SESSION_FORKS_MAX) {
+		l->serving[SESSIONS]->forks = 0;
+		listener_role_renew(l, SESSIONS);
+	}
+}
+
+void listener_conn_exited(struct listener *l, enum kind kind, uint32_t id,
+                          int status)
+{
+	const char *what = kind == SESSIONS ? "session" : "broker";
+	struct conn *c = l->conns;
+	int sig;
+
+	if (!WIFSIGNALED(status))
+		return;
+	while (c != NULL && c->id != id)
+		c = c->next;
+	sig = WTERMSIG(status);
+	log_error("security: %s of connection %u from %s port %u was killed "
+	          "by signal %d%s", what, (unsigned)id,
+	          c != NULL ? c->address : "(closed)", c != NULL ? c->port : 0,
+	          sig, sig == SIGSYS ? " (a system call outside its sandbox)"
+	                             : "");
+	/* A remote party can cause anything but the administrator's SIGKILL. */
+	if (c != NULL && sig != SIGKILL)
+		penalise(l, c->address);
+	/* No second guess at the layout of an address space. */
+	if (l->serving[kind] != NULL && sig != SIGKILL) {
+		l->serving[kind] = NULL;
+		listener_accept_update(l);
+	}
+	listener_role_renew(l, kind);
+}
+
+void listener_conn_new_keyholder(struct listener *l)
+{
+	for (struct conn *c = l->conns; c != NULL; c = c->next) {
+		int sv[2];
+
+		if (ipc_pair(sv) < 0)
+			return;
+		if (ipc_send(l->serving[KEYHOLDER]->edge, &sv[0], 1,
+		             ROLE_CLIENT) == 0)
+			ipc_send(c->broker, &sv[1], 1, LISTENER_KEYHOLDER);
+		close(sv[0]);
+		close(sv[1]);
+	}
+}
+
+void listener_conn_end_all(struct listener *l, const char *why)
+{
+	for (struct conn *c = l->conns; c != NULL; c = c->next)
+		ipc_send(c->broker, NULL, 0, LISTENER_END, why, strlen(why));
+}

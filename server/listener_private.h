@@ -1,0 +1,92 @@
+/* listener.c, listener_roles.c, listener_conn.c: one process, three files. */
+#ifndef ADIT_LISTENER_PRIVATE_H
+#define ADIT_LISTENER_PRIVATE_H
+
+#include <sys/socket.h>
+
+#include "server/config.h"
+#include "server/hostkeys.h"
+#include "server/ipc.h"
+#include "server/loop.h"
+
+enum kind { KEYHOLDER, BROKERS, SESSIONS, KINDS };
+
+enum { LISTENER_QUEUE = 256, LISTENER_SOCKETS_MAX = 16, PENALTIES_MAX = 64 };
+
+/* A process that role_spawn() made. */
+struct role {
+	struct role *next;
+	struct listener *listener;
+	enum kind kind;
+	pid_t pid;
+	struct ipc_peer *edge;
+	struct loop_io *io;
+	bool ready;
+	uint64_t started_ms;
+	unsigned forks;
+};
+
+/* A connection, as far as the listener knows it: its broker's edge. */
+struct conn {
+	struct conn *next, *prev;
+	struct listener *listener;
+	uint32_t id;
+	struct ipc_peer *broker;
+	struct loop_io *io;
+	bool logged_in;
+	char address[64];
+	unsigned port;
+};
+
+struct penalty {
+	char address[64];
+	uint64_t until_ms;
+};
+
+struct listener {
+	struct config *config;
+	struct loop *loop;
+	int snapshot; /* the policy's text, for the roles */
+	int signal_fd;
+	struct loop_io *signal_io;
+	struct { int fd; struct loop_io *io; } sockets[LISTENER_SOCKETS_MAX];
+	size_t nsockets;
+	bool accepting, stopping;
+	int ready_fd;
+	struct role *roles;          /* all that have an edge to us */
+	struct role *serving[KINDS]; /* the ones in use; NULL: none is ready */
+	unsigned failures;           /* roles that died young, lately */
+	uint64_t last_failure_ms;
+	struct loop_timer *retry;
+	struct hostkeys hostkeys;
+	bool hostkeys_done;
+	struct conn *conns;
+	uint32_t last_id;
+	unsigned startups; /* connections not logged in yet */
+	bool throttled;    /* MaxStartups was reached, and logged */
+	struct penalty penalties[PENALTIES_MAX];
+};
+
+/* listener_roles.c: start what is missing (called again after a death);
+ * replace one kind with a fresh process as soon as that is ready. */
+void listener_roles_start(struct listener *l);
+void listener_role_renew(struct listener *l, enum kind kind);
+void listener_roles_reap(void);
+void listener_roles_close(struct listener *l);
+
+/* listener.c: watch the sockets if every role is ready. */
+void listener_accept_update(struct listener *l);
+
+/* listener_conn.c */
+/* Takes fd. */
+void listener_conn_new(struct listener *l, int fd);
+void listener_conn_drop(struct conn *c);
+/* A zygote's child for that connection ended with this wait status. */
+void listener_conn_exited(struct listener *l, enum kind kind, uint32_t id,
+                          int status);
+/* The keyholder was replaced: connect every broker to the new one. */
+void listener_conn_new_keyholder(struct listener *l);
+/* End every connection. */
+void listener_conn_end_all(struct listener *l, const char *why);
+
+#endif

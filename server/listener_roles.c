@@ -1,0 +1,229 @@
+/*
+ * The long-lived processes: start, watch, replace.
+ */
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "server/edges.h"
+#include "server/listener_private.h"
+#include "server/log.h"
+#include "server/role.h"
+
+enum {
+	SETTLED_MS = 2000, /* a role that lived longer is restarted at once */
+	RETRY_MS = 100,
+	RETRY_MAX_MS = 5000
+};
+
+static const struct {
+	const char *name;
+	bool policy; /* gets the snapshot */
+	const struct proto_table *in, *out;
+} kinds[KINDS] = {
+	[KEYHOLDER] = { "keyholder", true, &edge_from_keyholder,
+	                &edge_to_keyholder },
+	[BROKERS] = { "broker-zygote", true, &edge_from_zygote,
+	              &edge_to_broker_zygote },
+	[SESSIONS] = { "session-zygote", false, &edge_from_zygote,
+	               &edge_to_session_zygote },
+};
+
+static void drop(struct role *r)
+{
+	struct listener *l = r->listener;
+	struct role **p = &l->roles;
+
+	while (*p != r)
+		p = &(*p)->next;
+	*p = r->next;
+	if (l->serving[r->kind] == r)
+		l->serving[r->kind] = NULL;
+	loop_del(r->io);
+	ipc_peer_free(r->edge);
+	free(r);
+}
+
+static void retry(void *arg)
+{
+	struct listener *l = arg;
+
+	l->retry = NULL;
+	listener_roles_start(l);
+}
+
+/* A role went away by itself. */
+static void lost(struct role *r)
+{
+	struct listener *l = r->listener;
+	unsigned delay_ms = RETRY_MS;
+	bool settled = r->ready && loop_now_ms() - r->started_ms > SETTLED_MS;
+	bool first = l->ready_fd != -2;
+
+	if (!l->stopping)
+		log_error("%s (process %d) ended", kinds[r->kind].name,
+		          (int)r->pid);
+	drop(r);
+	if (l->stopping)
+		return;
+	if (!settled) {
+		l->failures++;
+		l->last_failure_ms = loop_now_ms();
+		if (first) {
+			log_fatal("cannot start");
+			loop_stop(l->loop, 1);
+			return;
+		}
+		for (unsigned i = 0; i < l->failures && i < 5; i++)
+			delay_ms *= 2;
+		if (delay_ms > RETRY_MAX_MS)
+			delay_ms = RETRY_MAX_MS;
+		if (l->retry == NULL)
+			l->retry = loop_after(l->loop, delay_ms, retry, l);
+	} else {
+		listener_roles_start(l);
+	}
+	listener_accept_update(l);
+}
+
+static void ready(struct role *r)
+{
+	struct listener *l = r->listener;
+	struct role *old, *next;
+
+	r->ready = true;
+	if (loop_now_ms() - l->last_failure_ms > RETRY_MAX_MS * 2)
+		l->failures = 0;
+	l->serving[r->kind] = r;
+	for (old = l->roles; old != NULL; old = next) {
+		next = old->next;
+		if (old != r && old->kind == r->kind)
+			drop(old); /* it ends after its last child */
+	}
+	if (r->kind == KEYHOLDER) {
+		l->hostkeys_done = true;
+		listener_conn_new_keyholder(l);
+		listener_roles_start(l);
+	}
+	listener_accept_update(l);
+}
+
+static void on_role(void *arg, uint32_t events)
+{
+	struct role *r = arg;
+	struct proto_msg m;
+	const char *why;
+	int rc = ipc_flush(r->edge);
+
+	(void)events;
+	while (rc == 0 && (rc = ipc_recv(r->edge, &m, &why)) > 0) {
+		rc = 0;
+		if (m.type == ROLE_HOSTKEY)
+			/* a later keyholder's are those that the zygotes know */
+			rc = r->listener->hostkeys_done ? 0
+				: hostkeys_add(&r->listener->hostkeys,
+				               m.f[0].p, m.f[0].len);
+		else if (m.type == ROLE_EXITED)
+			listener_conn_exited(r->listener, r->kind,
+			                     (uint32_t)m.f[0].n,
+			                     (int)m.f[2].n);
+		else
+			ready(r);
+	}
+	if (rc < 0) {
+		if (why != NULL)
+			log_error("%s: %s", kinds[r->kind].name, why);
+		lost(r);
+	}
+}
+
+static int greet(struct role *r)
+{
+	struct listener *l = r->listener;
+
+	if (r->kind == KEYHOLDER)
+		return 0;
+	for (size_t i = 0; i < l->hostkeys.n; i++)
+		if (ipc_send(r->edge, NULL, 0, ROLE_HOSTKEY,
+		             l->hostkeys.blob[i], l->hostkeys.len[i]) < 0)
+			return -1;
+	return ipc_send(r->edge, NULL, 0, ROLE_START);
+}
+
+static void start(struct listener *l, enum kind kind)
+{
+	struct role *r = calloc(1, sizeof(*r));
+	int fd = -1;
+
+	if (r != NULL) {
+		r->listener = l;
+		r->kind = kind;
+		r->started_ms = loop_now_ms();
+		fd = role_spawn(kinds[kind].name,
+		                kinds[kind].policy ? l->snapshot : -1, &r->pid);
+	}
+	if (fd >= 0)
+		r->edge = ipc_peer_new(fd, kinds[kind].in, kinds[kind].out,
+		                       LISTENER_QUEUE);
+	if (r != NULL && r->edge != NULL)
+		r->io = loop_add(l->loop, ipc_peer_fd(r->edge), EPOLLIN,
+		                 on_role, r);
+	if (r == NULL || r->io == NULL) {
+		log_error("cannot start %s", kinds[kind].name);
+		if (r != NULL)
+			ipc_peer_free(r->edge);
+		free(r);
+		if (l->retry == NULL)
+			l->retry = loop_after(l->loop, RETRY_MAX_MS, retry, l);
+		return;
+	}
+	r->next = l->roles;
+	l->roles = r;
+	if (greet(r) < 0)
+		lost(r);
+}
+
+void listener_role_renew(struct listener *l, enum kind kind)
+{
+	for (struct role *r = l->roles; r != NULL; r = r->next)
+		if (r->kind == kind && !r->ready)
+			return; /* one is coming */
+	start(l, kind);
+}
+
+void listener_roles_start(struct listener *l)
+{
+	if (l->serving[KEYHOLDER] == NULL)
+		listener_role_renew(l, KEYHOLDER);
+	if (!l->hostkeys_done)
+		return; /* the zygotes want the public keys */
+	for (enum kind k = BROKERS; k <= SESSIONS; k++)
+		if (l->serving[k] == NULL)
+			listener_role_renew(l, k);
+}
+
+/* A role's end shows as the end of its edge; here is only why. */
+void listener_roles_reap(void)
+{
+	int status;
+	pid_t pid;
+
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+		if (WIFSIGNALED(status))
+			log_error("security: process %d of ours was killed by "
+			          "signal %d%s", (int)pid, WTERMSIG(status),
+			          WTERMSIG(status) == SIGSYS
+			          ? " (a system call outside its sandbox)" : "");
+}
+
+void listener_roles_close(struct listener *l)
+{
+	loop_cancel(l->retry);
+	l->retry = NULL;
+	while (l->roles != NULL)
+		drop(l->roles);
+	hostkeys_free(&l->hostkeys);
+}

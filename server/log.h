@@ -1,0 +1,41 @@
+/*
+ * log: to standard error (or the file that stands in its place) or syslog(3).
+ */
+#ifndef ADIT_LOG_H
+#define ADIT_LOG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "policy/policy.h"
+
+/* use_syslog false: standard error. Called once, before any message; opens the
+ * syslog socket at once, so that it survives a change of root. */
+void log_open(bool use_syslog, enum policy_log_level level);
+/* Log nothing any more; the syslog socket is closed. */
+void log_close(void);
+void log_level(enum policy_log_level level);
+
+/* The syslog socket, or -1: for processes that close or check the descriptors
+ * they were born with. */
+int log_fd(void);
+/* Whether a lost syslog daemon may be connected to again: only where the
+ * sandbox has connect(2). Off unless asked for. Lines that cannot be written
+ * (a send waits 200 ms at most) are counted and reported with the next one. */
+void log_may_reconnect(bool may);
+
+/* Arguments that come from outside must have passed log_escape(). One line a
+ * call; longer than 1,500 bytes is cut. */
+void log_at(enum policy_log_level level, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
+#define log_fatal(...) log_at(POLICY_LOG_FATAL, __VA_ARGS__)
+#define log_error(...) log_at(POLICY_LOG_ERROR, __VA_ARGS__)
+#define log_info(...) log_at(POLICY_LOG_INFO, __VA_ARGS__)
+#define log_verbose(...) log_at(POLICY_LOG_VERBOSE, __VA_ARGS__)
+#define log_debug(...) log_at(POLICY_LOG_DEBUG1, __VA_ARGS__)
+
+/* Make src[0..len) printable ASCII, as vis(3) octal escapes; always
+ * terminated, cut with "..." when dst is full. Returns dst. */
+char *log_escape(char *dst, size_t cap, const void *src, size_t len);
+
+#endif

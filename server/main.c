@@ -1,0 +1,232 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <libssh/libssh.h>
+
+#include "server/dump.h"
+#include "server/keyholder.h"
+#include "server/listener.h"
+#include "server/log.h"
+#include "server/role.h"
+
+static const struct {
+	const char *name;
+	int (*run)(struct config *c, int edge);
+	bool policy; /* reads the snapshot */
+} roles[] = {
+	{ "keyholder", keyholder_run, true },
+	{ "broker-zygote", broker_zygote_run, true },
+	{ "session-zygote", session_zygote_run, false },
+};
+
+static void print_error(const struct policy_error *err)
+{
+	if (err->line > 0)
+		fprintf(stderr, "aditd: %s:%u:%u: %s\n", err->file, err->line,
+		        err->column, err->text);
+	else
+		fprintf(stderr, "aditd: %s: %s\n", err->file, err->text);
+}
+
+static void open_log(const struct options *o, const struct config *c)
+{
+	enum policy_log_level level = POLICY_LOG_INFO;
+
+	if (c->policy != NULL)
+		level = c->global.log_level;
+	if (o->debug > 0)
+		level = o->debug > 2 ? POLICY_LOG_DEBUG3
+			: (enum policy_log_level)(POLICY_LOG_VERBOSE +
+			                          (int)o->debug);
+	log_open(!o->to_stderr && o->log_file == NULL, level);
+}
+
+static int run_role(struct options *o)
+{
+	struct config c = { .options = o, .privileged = geteuid() == 0 };
+	struct policy_error err;
+	int edge = role_enter();
+
+	if (edge < 0) {
+		fprintf(stderr, "aditd: -x is for aditd itself\n");
+		return 1;
+	}
+	signal(SIGPIPE, SIG_IGN);
+	for (size_t i = 0; i < sizeof(roles) / sizeof(roles[0]); i++) {
+		if (strcmp(roles[i].name, o->role) != 0)
+			continue;
+		if (roles[i].policy &&
+		    config_load(&c, o, ROLE_FD_POLICY, &err) < 0) {
+			print_error(&err);
+			return 1;
+		}
+		open_log(o, &c);
+		return roles[i].run(&c, edge);
+	}
+	fprintf(stderr, "aditd: no such role: %s\n", o->role);
+	return 1;
+}
+
+/* -t: the policy has been parsed; are the host keys usable? */
+static int test(const struct config *c)
+{
+	const struct policy_words *w = &c->global.host_keys;
+	const char *why, *note;
+	size_t good = 0;
+
+	for (size_t i = 0; i < w->n; i++) {
+		struct pki_private *k = keyholder_load(w->v[i].text, &why);
+
+		if (k != NULL)
+			good++;
+		else
+			fprintf(stderr, "aditd: host key %s: %s\n",
+			        w->v[i].text, why);
+		pki_private_free(k);
+	}
+	for (size_t i = 0; c->options->verbose &&
+	                   (note = policy_note(c->policy, i)) != NULL; i++)
+		fprintf(stderr, "%s\n", note);
+	if (good == 0) {
+		fprintf(stderr, "aditd: no host key could be loaded\n");
+		return 1;
+	}
+	return 0;
+}
+
+/* In the parent: wait until the daemon serves, or fails. */
+static int await_daemon(int fd)
+{
+	char c;
+
+	return read(fd, &c, 1) == 1 ? 0 : 1;
+}
+
+/* Returns the descriptor for listener_run(), in the daemon; -1: failed. The
+ * parent does not return. */
+static int daemonise(const struct options *o)
+{
+	int p[2], null;
+	pid_t pid;
+
+	if (pipe2(p, O_CLOEXEC) < 0 || (pid = fork()) < 0)
+		return -1;
+	if (pid > 0) {
+		close(p[1]);
+		exit(await_daemon(p[0]));
+	}
+	close(p[0]);
+	if (setsid() < 0 || chdir("/") < 0)
+		return -1;
+	null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	if (null < 0 || dup2(null, 0) < 0 || dup2(null, 1) < 0)
+		return -1;
+	/* Errors until now went to the terminal; -e keeps it, as in sshd. */
+	if (!o->to_stderr && o->log_file == NULL && dup2(null, 2) < 0)
+		return -1;
+	close(null);
+	return p[1];
+}
+
+static int serve(struct config *c)
+{
+	const struct options *o = c->options;
+	int ready = -1;
+
+	if (o->log_file != NULL) {
+		int fd = open(o->log_file, O_WRONLY | O_CREAT | O_APPEND |
+		                           O_CLOEXEC | O_NOCTTY, 0600);
+
+		if (fd < 0 || dup2(fd, 2) < 0) {
+			fprintf(stderr, "aditd: %s: %s\n", o->log_file,
+			        strerror(errno));
+			return 1;
+		}
+		close(fd);
+	}
+	if (!o->foreground) {
+		ready = daemonise(o);
+		if (ready < 0) {
+			fprintf(stderr, "aditd: cannot become a daemon: %s\n",
+			        strerror(errno));
+			return 1;
+		}
+	}
+	signal(SIGPIPE, SIG_IGN);
+	open_log(o, c);
+	if (!c->privileged)
+		log_info("not running as root: only this account may log in, "
+		         "processes keep its uid, account expiry is not known");
+	return listener_run(c, ready);
+}
+
+/* Descriptors 0, 1 and 2 exist, and nothing else is inherited. */
+static int clean_descriptors(void)
+{
+	int fd;
+
+	do
+		fd = open("/dev/null", O_RDWR);
+	while (fd >= 0 && fd <= 2);
+	if (fd < 0)
+		return -1;
+	close(fd);
+	return close_range(3, ~0U, 0);
+}
+
+static int run(struct options *o)
+{
+	struct config c;
+	struct policy_error err;
+	int rc;
+
+	if (o->version) {
+		printf("adit_%s, libssh %s\n", PACKAGE_VERSION, ssh_version(0));
+		return 0;
+	}
+	if (config_load(&c, o, -1, &err) < 0) {
+		print_error(&err);
+		return 1;
+	}
+	if (o->dump)
+		rc = dump_run(&c);
+	else if (o->test)
+		rc = test(&c);
+	else
+		rc = serve(&c);
+	config_free(&c);
+	return rc;
+}
+
+int main(int argc, char **argv)
+{
+	struct options o;
+	char path[PATH_MAX];
+	int rc;
+
+	umask(077);
+	if (options_parse(argc, argv, &o) < 0)
+		return 1;
+	if ((o.role == NULL && clean_descriptors() < 0) ||
+	    role_init(argc, argv) < 0) {
+		fprintf(stderr, "aditd: cannot start: %s\n", strerror(errno));
+		return 1;
+	}
+	if (o.role != NULL) {
+		rc = run_role(&o);
+	} else {
+		/* a daemon's working directory is / */
+		if (!o.foreground && realpath(o.policy_file, path) != NULL)
+			o.policy_file = path;
+		rc = run(&o);
+	}
+	options_free(&o);
+	return rc;
+}

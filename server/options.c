@@ -1,0 +1,89 @@
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "server/options.h"
+
+static int override(struct options *o, const char *keyword, const char *value)
+{
+	char *line;
+
+	if (o->noverrides == OPTIONS_OVERRIDES_MAX) {
+		fprintf(stderr, "aditd: too many -o, -p and -h options\n");
+		return -1;
+	}
+	if (keyword == NULL) { /* "Keyword=value", as ssh(1)'s and sshd(8)'s -o */
+		line = strdup(value);
+		if (line != NULL && strchr(line, '=') != NULL &&
+		    strcspn(line, "=") < strcspn(line, " \t\""))
+			*strchr(line, '=') = ' ';
+	} else if (asprintf(&line, "%s %s", keyword, value) < 0) {
+		line = NULL;
+	}
+	if (line == NULL) {
+		fprintf(stderr, "aditd: out of memory\n");
+		return -1;
+	}
+	o->overrides[o->noverrides++] = line;
+	return 0;
+}
+
+static void usage(void)
+{
+	fprintf(stderr,
+"usage: aditd [-DdetTvV] [-C spec] [-E log_file] [-f policy_file]\n"
+"             [-h host_key_file] [-o option] [-p port]\n"
+"  -D  stay in the foreground       -e  log to standard error\n"
+"  -t  check the policy and keys    -T  print the policy in force\n"
+"  -C  for whom -T prints: user=USER,addr=ADDR,laddr=ADDR,lport=PORT\n"
+"  -v  with -t: say what has no effect\n");
+}
+
+int options_parse(int argc, char *const *argv, struct options *o)
+{
+	int c;
+
+	memset(o, 0, sizeof(*o));
+	o->policy_file = SYSCONFDIR "/adit/policy";
+	optind = 1;
+	while ((c = getopt(argc, argv, "C:DdE:ef:h:o:p:tTvVx:")) != -1) {
+		int bad = 0;
+
+		switch (c) {
+		case 'C': o->dump_spec = optarg; o->dump = true; break;
+		case 'D': o->foreground = true; break;
+		case 'd': o->debug++; o->foreground = o->to_stderr = true; break;
+		case 'E': o->log_file = optarg; break;
+		case 'e': o->to_stderr = true; break;
+		case 'f': o->policy_file = optarg; break;
+		case 'h': bad = override(o, "HostKey", optarg); break;
+		case 'o': bad = override(o, NULL, optarg); break;
+		case 'p': bad = override(o, "Port", optarg); break;
+		case 't': o->test = true; break;
+		case 'T': o->dump = true; break;
+		case 'v': o->verbose = true; break;
+		case 'V': o->version = true; break;
+		case 'x': o->role = optarg; break;
+		default: usage(); bad = -1; break;
+		}
+		if (bad)
+			goto fail;
+	}
+	if (optind != argc) {
+		fprintf(stderr, "aditd: unexpected argument: %s\n", argv[optind]);
+		usage();
+		goto fail;
+	}
+	return 0;
+fail:
+	options_free(o);
+	return -1;
+}
+
+void options_free(struct options *o)
+{
+	for (size_t i = 0; i < o->noverrides; i++)
+		free(o->overrides[i]);
+	o->noverrides = 0;
+}

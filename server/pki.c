@@ -1,0 +1,333 @@
+/*
+ * pki: see pki.h. Uses libssh's importers and OpenSSL.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <openssl/crypto.h>
+#include <openssl/evp.h>
+
+#include "server/pki.h"
+#include "server/seam.h"
+
+struct pki_private {
+	ssh_key key;
+	uint8_t *blob;
+	size_t blob_len;
+};
+
+/* Algorithms by key type. SHA-1 (ssh-rsa as a signature) and DSA are absent
+ * on purpose; certificates are not understood. */
+static const struct {
+	const char *algorithm, *key_type, *name;
+	bool sk;
+} algorithms[] = {
+	{ "ssh-ed25519", "ssh-ed25519", "ED25519", false },
+	{ "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp256", "ECDSA", false },
+	{ "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp384", "ECDSA", false },
+	{ "ecdsa-sha2-nistp521", "ecdsa-sha2-nistp521", "ECDSA", false },
+	{ "rsa-sha2-512", "ssh-rsa", "RSA", false },
+	{ "rsa-sha2-256", "ssh-rsa", "RSA", false },
+	{ "sk-ssh-ed25519@openssh.com", "sk-ssh-ed25519@openssh.com",
+	  "ED25519-SK", true },
+	{ "sk-ecdsa-sha2-nistp256@openssh.com",
+	  "sk-ecdsa-sha2-nistp256@openssh.com", "ECDSA-SK", true },
+};
+enum { NALGORITHMS = sizeof(algorithms) / sizeof(algorithms[0]) };
+
+const char *pki_accepted_algorithms(void)
+{
+	return "ssh-ed25519,ecdsa-sha2-nistp256,ecdsa-sha2-nistp384,"
+	       "ecdsa-sha2-nistp521,sk-ssh-ed25519@openssh.com,"
+	       "sk-ecdsa-sha2-nistp256@openssh.com,rsa-sha2-512,rsa-sha2-256";
+}
+
+/* The SSH string at p; NULL if it does not fit in len. */
+static const uint8_t *string_at(const uint8_t *p, size_t len, size_t *n)
+{
+	if (len < 4)
+		return NULL;
+	*n = (size_t)p[0] << 24 | (size_t)p[1] << 16 | (size_t)p[2] << 8 | p[3];
+	return *n <= len - 4 ? p + 4 : NULL;
+}
+
+static bool is_string(const uint8_t *p, size_t len, const char *s)
+{
+	size_t n;
+	const uint8_t *q = string_at(p, len, &n);
+
+	return q != NULL && n == strlen(s) && memcmp(q, s, n) == 0;
+}
+
+static ssh_string string_of(const uint8_t *p, size_t len)
+{
+	ssh_string s = ssh_string_new(len);
+
+	if (s != NULL)
+		ssh_string_fill(s, p, len);
+	return s;
+}
+
+ssh_key pki_import_blob(const uint8_t *blob, size_t len)
+{
+	ssh_string s;
+	ssh_key key = NULL;
+
+	if (len == 0 || len > PKI_BLOB_MAX)
+		return NULL;
+	s = string_of(blob, len);
+	if (s == NULL)
+		return NULL;
+	if (ssh_pki_import_pubkey_blob(s, &key) != SSH_OK)
+		key = NULL;
+	ssh_string_free(s);
+	return key;
+}
+
+struct pki_private *pki_private_import(const char *text, const char **why)
+{
+	struct pki_private *k = calloc(1, sizeof(*k));
+	ssh_key pub = NULL;
+	ssh_string blob = NULL;
+
+	*why = "out of memory";
+	if (k == NULL)
+		return NULL;
+	*why = "not an unencrypted private key that libssh can read";
+	if (ssh_pki_import_privkey_base64(text, NULL, NULL, NULL, &k->key) !=
+	    SSH_OK) {
+		k->key = NULL;
+		goto fail;
+	}
+	*why = "key of a type that is not supported";
+	if (__real_ssh_pki_export_privkey_to_pubkey(k->key, &pub) != SSH_OK ||
+	    ssh_pki_export_pubkey_blob(pub, &blob) != SSH_OK)
+		goto fail;
+	k->blob_len = ssh_string_len(blob);
+	k->blob = malloc(k->blob_len);
+	*why = "out of memory";
+	if (k->blob == NULL)
+		goto fail;
+	memcpy(k->blob, ssh_string_data(blob), k->blob_len);
+	ssh_string_free(blob);
+	ssh_key_free(pub);
+	return k;
+fail:
+	ssh_string_free(blob);
+	ssh_key_free(pub);
+	pki_private_free(k);
+	return NULL;
+}
+
+void pki_private_free(struct pki_private *k)
+{
+	if (k == NULL)
+		return;
+	ssh_key_free(k->key); /* libssh and OpenSSL wipe */
+	free(k->blob);
+	free(k);
+}
+
+const uint8_t *pki_private_blob(const struct pki_private *k, size_t *len)
+{
+	*len = k->blob_len;
+	return k->blob;
+}
+
+const char *pki_private_algorithm(const struct pki_private *k)
+{
+	for (size_t i = 0; i < NALGORITHMS; i++)
+		if (is_string(k->blob, k->blob_len, algorithms[i].key_type))
+			return algorithms[i].algorithm;
+	return "";
+}
+
+static const char *fits(const char *algorithm, const uint8_t *blob,
+                        size_t len, bool *sk)
+{
+	for (size_t i = 0; i < NALGORITHMS; i++) {
+		if (strcmp(algorithms[i].algorithm, algorithm) != 0)
+			continue;
+		*sk = algorithms[i].sk;
+		if (is_string(blob, len, algorithms[i].key_type))
+			return NULL;
+		return "signature algorithm does not fit the key type";
+	}
+	return "signature algorithm is not accepted";
+}
+
+const char *pki_algorithm_refused(const char *algorithm, const uint8_t *blob,
+                                  size_t len)
+{
+	bool sk;
+
+	return fits(algorithm, blob, len, &sk);
+}
+
+int pki_sign(const struct pki_private *k, const char *algorithm,
+             const uint8_t *data, size_t len, uint8_t *sig, size_t cap)
+{
+	ssh_signature s = NULL;
+	ssh_string blob = NULL;
+	bool sk;
+	int n = -1;
+
+	if (fits(algorithm, k->blob, k->blob_len, &sk) != NULL || sk)
+		return -1;
+	s = __real_pki_sign_data(k->key, ssh_key_hash_from_name(algorithm),
+	                         data, len);
+	if (s == NULL || ssh_pki_export_signature_blob(s, &blob) != SSH_OK)
+		goto out;
+	/* The digest went to libssh as a number: check that it was the one. */
+	if (ssh_string_len(blob) > cap ||
+	    !is_string(ssh_string_data(blob), ssh_string_len(blob), algorithm))
+		goto out;
+	n = (int)ssh_string_len(blob);
+	memcpy(sig, ssh_string_data(blob), (size_t)n);
+out:
+	ssh_string_free(blob);
+	ssh_signature_free(s);
+	return n;
+}
+
+/* FIDO signatures end in u8 flags, u32 counter (PROTOCOL.u2f). libssh verifies
+ * them whatever the flags say. */
+static const char *check_presence(const uint8_t *sig, size_t len, bool touch,
+                                  bool verified)
+{
+	size_t n, off;
+
+	if (string_at(sig, len, &n) == NULL)
+		return "malformed signature";
+	off = 4 + n;
+	if (string_at(sig + off, len - off, &n) == NULL)
+		return "malformed signature";
+	off += 4 + n;
+	if (len - off != 5)
+		return "malformed signature";
+	if (touch && (sig[off] & 0x01) == 0)
+		return "the user's presence was not confirmed (no touch)";
+	if (verified && (sig[off] & 0x04) == 0)
+		return "the user was not verified (PIN or biometric)";
+	return NULL;
+}
+
+const char *pki_verify(const uint8_t *blob, size_t blob_len,
+                       const char *algorithm, const uint8_t *sig,
+                       size_t sig_len, const uint8_t *data, size_t len,
+                       bool touch_required, bool verify_required)
+{
+	const char *why;
+	ssh_session checker = NULL; /* libssh wants one for its size limit */
+	ssh_signature s = NULL;
+	ssh_string str = NULL;
+	ssh_key key = NULL;
+	int rsa_min = PKI_RSA_MIN_BITS;
+	bool sk = false;
+
+	why = fits(algorithm, blob, blob_len, &sk);
+	if (why == NULL && !is_string(sig, sig_len, algorithm))
+		why = "signature is of another algorithm than announced";
+	if (why == NULL && sk)
+		why = check_presence(sig, sig_len, touch_required,
+		                     verify_required);
+	if (why == NULL && verify_required && !sk)
+		why = "the key cannot verify its user";
+	if (why != NULL)
+		return why;
+	why = "not a usable key";
+	key = pki_import_blob(blob, blob_len);
+	if (key == NULL)
+		goto out;
+	why = "malformed signature";
+	str = string_of(sig, sig_len);
+	if (str == NULL ||
+	    ssh_pki_import_signature_blob(str, key, &s) != SSH_OK)
+		goto out;
+	why = "out of memory";
+	checker = ssh_new();
+	if (checker == NULL ||
+	    ssh_options_set(checker, SSH_OPTIONS_RSA_MIN_SIZE, &rsa_min) != 0)
+		goto out;
+	why = "signature is wrong";
+	if (ssh_pki_signature_verify(checker, s, key, data, len) == SSH_OK)
+		why = NULL;
+out:
+	ssh_free(checker);
+	ssh_signature_free(s);
+	ssh_string_free(str);
+	ssh_key_free(key);
+	return why;
+}
+
+const char *pki_describe(const uint8_t *blob, size_t len, char *buf,
+                         size_t cap)
+{
+	uint8_t md[32];
+	char b64[48];
+	const char *name = "UNKNOWN";
+	int n;
+
+	for (size_t i = 0; i < NALGORITHMS; i++)
+		if (is_string(blob, len, algorithms[i].key_type))
+			name = algorithms[i].name;
+	if (EVP_Digest(blob, len, md, NULL, EVP_sha256(), NULL) != 1)
+		memset(md, 0, sizeof(md));
+	n = EVP_EncodeBlock((unsigned char *)b64, md, sizeof(md));
+	while (n > 0 && b64[n - 1] == '=')
+		b64[--n] = '\0';
+	snprintf(buf, cap, "%s SHA256:%s", name, b64);
+	return buf;
+}
+
+/* One of each operation of a login: a fork then finds the tables, method
+ * objects and lazily bound symbols in place. */
+int seam_warm_crypto(void)
+{
+	static const char *const digests[] = { "SHA256", "SHA384", "SHA512" };
+	static const char *const ciphers[] = { "AES-128-GCM", "AES-256-GCM",
+		"AES-128-CTR", "AES-192-CTR", "AES-256-CTR", "ChaCha20" };
+	uint8_t in[64] = { 0 }, md[EVP_MAX_MD_SIZE], key[32] = { 0 },
+		iv[16] = { 0 }, out[128];
+	size_t n = sizeof(md);
+	int len;
+
+	for (size_t i = 0; i < sizeof(digests) / sizeof(digests[0]); i++)
+		if (EVP_Q_digest(NULL, digests[i], NULL, in, sizeof(in), md,
+		                 &n) != 1 ||
+		    EVP_Q_mac(NULL, "HMAC", NULL, digests[i], NULL, key,
+		              sizeof(key), in, sizeof(in), md, sizeof(md),
+		              &n) == NULL)
+			return -1;
+	for (size_t i = 0; i < sizeof(ciphers) / sizeof(ciphers[0]); i++) {
+		EVP_CIPHER *c = EVP_CIPHER_fetch(NULL, ciphers[i], NULL);
+		EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
+		int ok = c != NULL && ctx != NULL &&
+		         EVP_EncryptInit_ex2(ctx, c, key, iv, NULL) == 1 &&
+		         EVP_EncryptUpdate(ctx, out, &len, in, sizeof(in)) == 1;
+
+		EVP_CIPHER_CTX_free(ctx);
+		EVP_CIPHER_free(c);
+		if (!ok)
+			return -1;
+	}
+	static const char *const curves[] = { "P-256", "P-384", "P-521", NULL };
+	for (size_t i = 0; i < sizeof(curves) / sizeof(curves[0]); i++) {
+		EVP_PKEY *a = curves[i] != NULL
+			? EVP_PKEY_Q_keygen(NULL, NULL, "EC", curves[i])
+			: EVP_PKEY_Q_keygen(NULL, NULL, "X25519");
+		EVP_PKEY_CTX *ctx = a != NULL ? EVP_PKEY_CTX_new(a, NULL) : NULL;
+		int ok;
+
+		n = sizeof(out);
+		ok = ctx != NULL && EVP_PKEY_derive_init(ctx) == 1 &&
+		     EVP_PKEY_derive_set_peer(ctx, a) == 1 &&
+		     EVP_PKEY_derive(ctx, out, &n) == 1;
+		EVP_PKEY_CTX_free(ctx);
+		EVP_PKEY_free(a);
+		if (!ok)
+			return -1;
+	}
+	return 0;
+}

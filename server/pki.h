@@ -1,0 +1,50 @@
+/*
+ * pki: key and signature blobs, through libssh. No files, no I/O.
+ */
+#ifndef ADIT_PKI_H
+#define ADIT_PKI_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { PKI_BLOB_MAX = 8192, PKI_ALGORITHM_MAX = 64, PKI_FINGERPRINT_MAX = 64,
+       PKI_RSA_MIN_BITS = 2048 };
+
+struct pki_private;
+
+/* Import an unencrypted private key from its file's text (NUL-terminated; the
+ * caller wipes it). NULL: *why is a static reason. */
+struct pki_private *pki_private_import(const char *text, const char **why);
+void pki_private_free(struct pki_private *k); /* wipes; accepts NULL */
+/* Its public blob (RFC 4253, 6.6), owned by k. */
+const uint8_t *pki_private_blob(const struct pki_private *k, size_t *len);
+/* An algorithm that it signs with. */
+const char *pki_private_algorithm(const struct pki_private *k);
+/* Sign data with the named algorithm. Returns the length of the signature
+ * blob in sig, or -1: algorithm does not fit the key, or no room. */
+int pki_sign(const struct pki_private *k, const char *algorithm,
+             const uint8_t *data, size_t len, uint8_t *sig, size_t cap);
+
+/* Does the signature algorithm (RFC 4252, 7 "algorithm name") belong to a key
+ * of that blob, and is it one that we accept? SHA-1 and certificates are not.
+ * Returns NULL if so, else a static reason. */
+const char *pki_algorithm_refused(const char *algorithm, const uint8_t *blob,
+                                  size_t len);
+/* The list for server-sig-algs (RFC 8308, 3.1) and for PubkeyAccepted. */
+const char *pki_accepted_algorithms(void);
+
+/* Verify a signature blob over data; its inner type must be algorithm.
+ * touch_required: a FIDO signature must say that the user was present;
+ * verify_required: that the user was verified. Returns NULL when it is valid,
+ * else a static reason. */
+const char *pki_verify(const uint8_t *blob, size_t blob_len,
+                       const char *algorithm, const uint8_t *sig,
+                       size_t sig_len, const uint8_t *data, size_t len,
+                       bool touch_required, bool verify_required);
+
+/* "ED25519 SHA256:..." as sshd logs a key. buf: PKI_FINGERPRINT_MAX + 16. */
+const char *pki_describe(const uint8_t *blob, size_t len, char *buf,
+                         size_t cap);
+
+#endif

@@ -1,0 +1,357 @@
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "server/pump_stream.h"
+
+enum {
+	PACKETS_A_TURN = 8,       /* from one socket before the next has its turn */
+	FLUSH_MARK = 128 * 1024,  /* bytes of output that are worth a send */
+	HELD_KEEP = 64 * 1024     /* an idle buffer larger than this is freed */
+};
+
+struct stream {
+	struct pump *pump;
+	uint32_t chan;
+	int fd; /* -1: closed */
+	struct loop_io *io;
+	uint32_t events; /* that io watches */
+	struct stream *next; /* in pump->waiting or pump->gone */
+	bool started, gone;
+	bool waiting;    /* in pump->waiting */
+	bool no_room;    /* the client's window is full */
+	bool read_done;  /* the socket's end of file is passed on */
+	bool eof_in;     /* the client sends no more */
+	bool closed_in;  /* the client closed the channel */
+	bool shut;       /* shutdown(SHUT_WR) is done */
+	bool write_dead; /* the socket takes no more: drop what comes */
+	uint8_t *held;   /* from the client, not yet written: [head, tail) */
+	size_t head, tail, cap;
+};
+
+struct stream *stream_new(struct pump *p, uint32_t chan, int fd)
+{
+	struct stream *s = calloc(1, sizeof(*s));
+
+	if (s == NULL) {
+		close(fd);
+		return NULL;
+	}
+	s->pump = p;
+	s->chan = chan;
+	s->fd = fd;
+	return s;
+}
+
+static void close_socket(struct stream *s)
+{
+	loop_del(s->io);
+	s->io = NULL;
+	s->events = 0;
+	if (s->fd >= 0)
+		close(s->fd);
+	s->fd = -1;
+}
+
+static void stop_waiting(struct stream *s)
+{
+	struct stream **p = &s->pump->waiting;
+
+	if (!s->waiting)
+		return;
+	while (*p != s)
+		p = &(*p)->next;
+	*p = s->next;
+	s->waiting = false;
+}
+
+void stream_gone(struct stream *s)
+{
+	if (s == NULL || s->gone)
+		return;
+	stop_waiting(s);
+	close_socket(s);
+	free(s->held);
+	s->held = NULL;
+	s->head = s->tail = s->cap = 0;
+	s->gone = true;
+	s->next = s->pump->gone;
+	s->pump->gone = s;
+}
+
+static void on_socket(void *arg, uint32_t events);
+
+/* Watch for what there is a use for; for nothing at all is not to watch, as
+ * epoll would tell of a hang-up again and again. */
+static void watch(struct stream *s)
+{
+	uint32_t events = 0;
+
+	if (s->gone || !s->started || s->fd < 0)
+		return;
+	if (!s->read_done && !s->closed_in && !s->waiting && !s->no_room)
+		events |= EPOLLIN;
+	if (s->head < s->tail)
+		events |= EPOLLOUT;
+	if (events == s->events)
+		return;
+	s->events = events;
+	if (events == 0) {
+		loop_del(s->io);
+		s->io = NULL;
+	} else if (s->io != NULL) {
+		loop_set(s->io, events);
+	} else {
+		s->io = loop_add(s->pump->loop, s->fd, events, on_socket, s);
+		if (s->io == NULL) { /* no memory: the channel cannot go on */
+			close_socket(s);
+			connection_close(s->pump->connection, s->chan);
+		}
+	}
+}
+
+/* Everything that can still happen on the socket has happened. */
+static void maybe_close(struct stream *s)
+{
+	if (s->read_done && (s->shut || s->write_dead) && s->head == s->tail)
+		close_socket(s);
+}
+
+/* ---- socket to channel ---- */
+
+struct reading {
+	struct stream *s;
+	ssize_t n;
+	int error;
+};
+
+static size_t fill(void *arg, uint8_t *p, size_t max)
+{
+	struct reading *r = arg;
+
+	r->n = read(r->s->fd, p + CONNECTION_DATA_HEADER,
+	            max - CONNECTION_DATA_HEADER);
+	r->error = errno;
+	if (r->n <= 0)
+		return 0;
+	connection_data(r->s->pump->connection, r->s->chan, (size_t)r->n, p);
+	return CONNECTION_DATA_HEADER + (size_t)r->n;
+}
+
+/* The socket will give nothing more: after an orderly end say EOF, after an
+ * error close the channel, so that a truncated stream does not pass for a
+ * whole one. */
+static void end_reading(struct stream *s, bool orderly)
+{
+	s->read_done = true;
+	if (orderly) {
+		connection_eof(s->pump->connection, s->chan);
+		maybe_close(s);
+		return;
+	}
+	close_socket(s);
+	connection_close(s->pump->connection, s->chan);
+}
+
+/* A turn: until the socket is empty or nothing more may be sent. */
+static void pump_in(struct stream *s)
+{
+	struct pump *p = s->pump;
+	size_t room, out;
+
+	for (int i = 0; i < PACKETS_A_TURN && s->fd >= 0; i++) {
+		struct reading r = { .s = s };
+
+		if (!engine_can_send(p->engine)) {
+			s->waiting = true;
+			s->next = p->waiting;
+			p->waiting = s;
+			break; /* pump_resume() */
+		}
+		room = connection_room(p->connection, s->chan);
+		if (room == 0) {
+			s->no_room = true;
+			break;
+		}
+		engine_fill(p->engine, CONNECTION_DATA_HEADER + room, fill, &r);
+		engine_out(p->engine, &out);
+		if (out >= FLUSH_MARK)
+			p->flush(p->flush_arg);
+		if (r.n < 0 && (r.error == EAGAIN || r.error == EINTR))
+			break;
+		if (r.n <= 0) {
+			end_reading(s, r.n == 0);
+			return;
+		}
+		if ((size_t)r.n < room)
+			break;
+	}
+	watch(s);
+}
+
+void stream_room(struct stream *s)
+{
+	s->no_room = false;
+	watch(s);
+}
+
+void pump_resume(struct pump *p)
+{
+	struct stream *s, *next;
+
+	while ((s = p->gone) != NULL) {
+		p->gone = s->next;
+		free(s);
+	}
+	if (p->waiting == NULL || !engine_can_send(p->engine))
+		return;
+	s = p->waiting;
+	p->waiting = NULL;
+	for (; s != NULL; s = next) {
+		next = s->next;
+		s->waiting = false;
+		watch(s);
+	}
+}
+
+/* ---- channel to socket ---- */
+
+/* What could not be delivered is dropped, and credited like the rest. */
+static void stop_writing(struct stream *s)
+{
+	size_t dropped = s->tail - s->head;
+
+	s->write_dead = true;
+	s->head = s->tail = 0;
+	if (dropped > 0)
+		connection_consumed(s->pump->connection, s->chan, dropped);
+}
+
+/* All that the client sent is delivered: pass on its end, too. */
+static void settle(struct stream *s)
+{
+	if (s->gone || s->head < s->tail)
+		return;
+	if (s->eof_in && !s->shut && s->fd >= 0) {
+		s->shut = true;
+		if (!s->write_dead && shutdown(s->fd, SHUT_WR) < 0)
+			s->write_dead = true;
+	}
+	if (s->closed_in) {
+		close_socket(s);
+		connection_close(s->pump->connection, s->chan);
+		return;
+	}
+	maybe_close(s);
+}
+
+static size_t write_some(struct stream *s, const uint8_t *data, size_t len)
+{
+	size_t done = 0;
+
+	while (done < len) {
+		ssize_t n = write(s->fd, data + done, len - done);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 && errno == EAGAIN)
+			break;
+		if (n < 0) {
+			s->write_dead = true;
+			return len;
+		}
+		done += (size_t)n;
+	}
+	return done;
+}
+
+static int hold(struct stream *s, const uint8_t *data, size_t len)
+{
+	if (s->tail + len > s->cap && s->head > 0) {
+		memmove(s->held, s->held + s->head, s->tail - s->head);
+		s->tail -= s->head;
+		s->head = 0;
+	}
+	if (s->tail + len > s->cap) {
+		size_t cap = s->cap > 0 ? s->cap : HELD_KEEP;
+		uint8_t *p;
+
+		while (cap < s->tail + len)
+			cap *= 2;
+		p = realloc(s->held, cap);
+		if (p == NULL)
+			return -1;
+		s->held = p;
+		s->cap = cap;
+	}
+	memcpy(s->held + s->tail, data, len);
+	s->tail += len;
+	return 0;
+}
+
+void stream_data(struct stream *s, const uint8_t *data, size_t len)
+{
+	size_t done = len; /* dropped, if the socket takes no more */
+
+	if (s->fd >= 0 && !s->write_dead)
+		done = s->head < s->tail ? 0 : write_some(s, data, len);
+	if (done < len && hold(s, data + done, len - done) < 0) {
+		stop_writing(s);
+		done = len;
+	}
+	watch(s);
+	if (done > 0)
+		connection_consumed(s->pump->connection, s->chan, done);
+}
+
+static void pump_out(struct stream *s)
+{
+	size_t n = write_some(s, s->held + s->head, s->tail - s->head);
+
+	s->head += n;
+	if (s->head == s->tail) {
+		s->head = s->tail = 0;
+		if (s->cap > HELD_KEEP) {
+			free(s->held);
+			s->held = NULL;
+			s->cap = 0;
+		}
+	}
+	watch(s);
+	if (n > 0)
+		connection_consumed(s->pump->connection, s->chan, n);
+	settle(s);
+}
+
+void stream_eof(struct stream *s)
+{
+	s->eof_in = true;
+	settle(s);
+}
+
+void stream_closed(struct stream *s)
+{
+	s->closed_in = true;
+	watch(s);
+	settle(s);
+}
+
+static void on_socket(void *arg, uint32_t events)
+{
+	struct stream *s = arg;
+
+	if ((events & (EPOLLOUT | EPOLLERR | EPOLLHUP)) && s->head < s->tail)
+		pump_out(s);
+	if ((events & (EPOLLIN | EPOLLERR | EPOLLHUP)) && !s->gone &&
+	    (s->events & EPOLLIN))
+		pump_in(s);
+}
+
+void stream_start(struct stream *s)
+{
+	s->started = true;
+	watch(s);
+}

@@ -1,0 +1,44 @@
+/*
+ * pump_stream: bytes between a channel and a connected socket.
+ */
+#ifndef ADIT_PUMP_STREAM_H
+#define ADIT_PUMP_STREAM_H
+
+#include "server/connection.h"
+#include "server/engine.h"
+#include "server/loop.h"
+
+struct stream;
+
+/* What all streams of a session share. */
+struct pump {
+	struct loop *loop;
+	struct engine *engine;
+	struct connection *connection;
+	struct stream *waiting; /* for the engine to take data again */
+	struct stream *gone;    /* to be freed */
+	/* the output has grown by much: send it now */
+	void (*flush)(void *arg);
+	void *flush_arg;
+};
+
+/* A stream for chan; takes fd (non-blocking). It rests until
+ * stream_start(). NULL: no memory (fd closed). */
+struct stream *stream_new(struct pump *p, uint32_t chan, int fd);
+/* The channel is gone: closes the socket, frees s in the next pump_resume().
+ * Accepts NULL. */
+void stream_gone(struct stream *s);
+
+/* The channel is open: pump. */
+void stream_start(struct stream *s);
+/* As connection_ops's data, eof, closed and room. */
+void stream_data(struct stream *s, const uint8_t *data, size_t len);
+void stream_eof(struct stream *s);
+void stream_closed(struct stream *s);
+void stream_room(struct stream *s);
+
+/* Call before every wait: frees those that are gone, and resumes those that
+ * wait if the engine takes data again. */
+void pump_resume(struct pump *p);
+
+#endif

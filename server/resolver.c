@@ -1,0 +1,262 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "server/resolver.h"
+
+struct resolve {
+	struct resolve *next;
+	struct resolver *resolver;
+	char host[256];
+	unsigned port;
+	bool passive;
+	void (*done)(void *arg, const struct addresses *a, const char *why);
+	void *arg;
+	pid_t pid; /* 0: waits for its turn */
+	int fd;
+	struct loop_io *io;
+	struct loop_timer *timer;
+};
+
+struct resolver {
+	struct loop *loop;
+	const struct sandbox *sandbox;
+	struct resolve *jobs; /* oldest first */
+	unsigned running;
+};
+
+/* What a child writes. */
+struct answer {
+	int gai_error;
+	struct addresses a;
+};
+
+struct resolver *resolver_new(struct loop *l, const struct sandbox *sandbox)
+{
+	struct resolver *r = calloc(1, sizeof(*r));
+
+	if (r != NULL) {
+		r->loop = l;
+		r->sandbox = sandbox;
+	}
+	return r;
+}
+
+static int lookup(const char *host, unsigned port, int flags,
+                  struct addresses *a)
+{
+	struct addrinfo hints = { .ai_socktype = SOCK_STREAM,
+		.ai_flags = flags | AI_NUMERICSERV }, *res = NULL;
+	char serv[16];
+	int rc;
+
+	snprintf(serv, sizeof(serv), "%u", port);
+	a->n = 0;
+	rc = getaddrinfo(host, serv, &hints, &res);
+	if (rc != 0)
+		return rc;
+	for (struct addrinfo *ai = res; ai != NULL; ai = ai->ai_next) {
+		if (a->n == RESOLVER_ADDRS_MAX)
+			break;
+		if (ai->ai_family != AF_INET && ai->ai_family != AF_INET6)
+			continue;
+		a->v[a->n].len = ai->ai_addrlen;
+		memcpy(&a->v[a->n++].ss, ai->ai_addr, ai->ai_addrlen);
+	}
+	freeaddrinfo(res);
+	return a->n > 0 ? 0 : EAI_NONAME;
+}
+
+static void child(const struct resolve *job, int fd)
+{
+	struct answer ans;
+	char err[128];
+
+	memset(&ans, 0, sizeof(ans));
+	if (job->resolver->sandbox != NULL &&
+	    sandbox_enter(job->resolver->sandbox, NULL, NULL, err,
+	                  sizeof(err)) < 0)
+		_exit(1);
+	ans.gai_error = lookup(job->host, job->port,
+	                       job->passive ? AI_PASSIVE : 0, &ans.a);
+	_exit(write(fd, &ans, sizeof(ans)) == (ssize_t)sizeof(ans) ? 0 : 1);
+}
+
+static void unlink_job(struct resolve *job)
+{
+	struct resolve **p = &job->resolver->jobs;
+
+	while (*p != job)
+		p = &(*p)->next;
+	*p = job->next;
+}
+
+/* Stop the job's child, if any. */
+static void end_child(struct resolve *job)
+{
+	loop_del(job->io);
+	loop_cancel(job->timer);
+	job->io = NULL;
+	job->timer = NULL;
+	if (job->pid == 0)
+		return;
+	close(job->fd);
+	kill(job->pid, SIGKILL);
+	while (waitpid(job->pid, NULL, 0) < 0 && errno == EINTR)
+		;
+	job->pid = 0;
+	job->resolver->running--;
+}
+
+static void run_next(struct resolver *r);
+
+static void finish(struct resolve *job, const struct addresses *a,
+                   const char *why)
+{
+	struct resolver *r = job->resolver;
+	void (*done)(void *, const struct addresses *, const char *) = job->done;
+	void *arg = job->arg;
+
+	end_child(job);
+	unlink_job(job);
+	free(job);
+	done(arg, a, why);
+	run_next(r);
+}
+
+static void on_answer(void *arg, uint32_t events)
+{
+	struct resolve *job = arg;
+	struct answer ans;
+	ssize_t n = read(job->fd, &ans, sizeof(ans));
+
+	(void)events;
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (n != (ssize_t)sizeof(ans) || ans.a.n > RESOLVER_ADDRS_MAX)
+		finish(job, NULL, "name resolution failed");
+	else if (ans.gai_error != 0)
+		finish(job, NULL, gai_strerror(ans.gai_error));
+	else
+		finish(job, &ans.a, NULL);
+}
+
+static void on_timeout(void *arg)
+{
+	struct resolve *job = arg;
+
+	job->timer = NULL;
+	finish(job, NULL, "name resolution timed out");
+}
+
+static int run(struct resolve *job)
+{
+	struct resolver *r = job->resolver;
+	int p[2];
+
+	if (pipe2(p, O_CLOEXEC) < 0)
+		return -1;
+	job->pid = fork();
+	if (job->pid == 0)
+		child(job, p[1]);
+	close(p[1]);
+	if (job->pid < 0) {
+		job->pid = 0;
+		close(p[0]);
+		return -1;
+	}
+	r->running++;
+	job->fd = p[0]; /* the answer is below PIPE_BUF: it comes at once */
+	job->io = loop_add(r->loop, p[0], EPOLLIN, on_answer, job);
+	job->timer = loop_after(r->loop, RESOLVER_TIMEOUT_MS, on_timeout, job);
+	return job->io != NULL && job->timer != NULL ? 0 : -1;
+}
+
+static void run_next(struct resolver *r)
+{
+	struct resolve *job = r->jobs;
+
+	while (r->running < RESOLVER_AT_ONCE) {
+		while (job != NULL && job->pid != 0)
+			job = job->next;
+		if (job == NULL)
+			return;
+		if (run(job) < 0) {
+			finish(job, NULL, "cannot start name resolution");
+			return; /* finish() went on */
+		}
+	}
+}
+
+struct resolve *resolver_start(struct resolver *r, const char *host,
+                               unsigned port, bool passive,
+                               void (*done)(void *arg,
+                                            const struct addresses *a,
+                                            const char *why),
+                               void *arg)
+{
+	struct addresses a;
+	struct resolve *job, **p;
+
+	if (lookup(host, port, AI_NUMERICHOST | (passive ? AI_PASSIVE : 0),
+	           &a) == 0) {
+		done(arg, &a, NULL);
+		return NULL;
+	}
+	job = calloc(1, sizeof(*job));
+	if (job == NULL || strlen(host) >= sizeof(job->host)) {
+		free(job);
+		done(arg, NULL, "name too long");
+		return NULL;
+	}
+	strcpy(job->host, host);
+	job->resolver = r;
+	job->port = port;
+	job->passive = passive;
+	job->done = done;
+	job->arg = arg;
+	for (p = &r->jobs; *p != NULL; p = &(*p)->next)
+		;
+	*p = job;
+	if (r->running >= RESOLVER_AT_ONCE || run(job) == 0)
+		return job;
+	end_child(job);
+	unlink_job(job);
+	free(job);
+	done(arg, NULL, "cannot start name resolution");
+	return NULL;
+}
+
+void resolver_cancel(struct resolve *job)
+{
+	struct resolver *r;
+
+	if (job == NULL)
+		return;
+	r = job->resolver;
+	end_child(job);
+	unlink_job(job);
+	free(job);
+	run_next(r);
+}
+
+void resolver_free(struct resolver *r)
+{
+	if (r == NULL)
+		return;
+	while (r->jobs != NULL) {
+		struct resolve *job = r->jobs;
+
+		end_child(job);
+		unlink_job(job);
+		free(job);
+	}
+	free(r);
+}

@@ -1,0 +1,276 @@
+/*
+ * Forwards: between the connection protocol, the broker and the streams.
+ */
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "policy/policy.h"
+#include "server/session_private.h"
+
+static struct stream *stream_of(struct session *s, uint32_t chan)
+{
+	return chan < s->nstreams ? s->streams[chan] : NULL;
+}
+
+/* Takes fd. -1: no memory. */
+static int add_stream(struct session *s, uint32_t chan, int fd)
+{
+	if (chan >= s->nstreams) {
+		uint32_t n = s->nstreams > 0 ? s->nstreams * 2 : 16;
+		struct stream **p;
+
+		while (n <= chan)
+			n *= 2;
+		p = reallocarray(s->streams, n, sizeof(*p));
+		if (p == NULL) {
+			close(fd);
+			return -1;
+		}
+		memset(p + s->nstreams, 0, (n - s->nstreams) * sizeof(*p));
+		s->streams = p;
+		s->nstreams = n;
+	}
+	s->streams[chan] = stream_new(&s->pump, chan, fd);
+	return s->streams[chan] != NULL ? 0 : -1;
+}
+
+/* ---- what the connection protocol wants ---- */
+
+static void on_send(void *arg, const uint8_t *payload, size_t len)
+{
+	struct session *s = arg;
+
+	engine_send(s->engine, payload, len);
+}
+
+static void on_disconnect(void *arg, unsigned reason, const char *text)
+{
+	struct session *s = arg;
+
+	engine_disconnect(s->engine, reason, text);
+}
+
+static void on_open_tcp(void *arg, uint32_t chan, const char *host,
+                        unsigned port, const char *origin,
+                        unsigned origin_port)
+{
+	session_ask(arg, SESSION_OPEN_TCP, chan, host, strlen(host), port,
+	            origin, strlen(origin), origin_port);
+}
+
+static void on_open_tun(void *arg, uint32_t chan, uint32_t mode, uint32_t unit)
+{
+	session_ask(arg, SESSION_OPEN_TUN, chan, mode, unit);
+}
+
+static void on_listen(void *arg, uint32_t request, const char *host,
+                      unsigned port, bool want_reply)
+{
+	(void)want_reply;
+	session_ask(arg, SESSION_LISTEN, request | SESSION_GLOBAL_ID, host,
+	            strlen(host), port);
+}
+
+static void on_cancel(void *arg, uint32_t request, const char *host,
+                      unsigned port)
+{
+	session_ask(arg, SESSION_CANCEL, request | SESSION_GLOBAL_ID, host,
+	            strlen(host), port);
+}
+
+static void on_opened(void *arg, uint32_t chan)
+{
+	struct stream *st = stream_of(arg, chan);
+
+	if (st != NULL)
+		stream_start(st);
+}
+
+static void on_data(void *arg, uint32_t chan, const uint8_t *data, size_t len)
+{
+	struct stream *st = stream_of(arg, chan);
+
+	if (st != NULL)
+		stream_data(st, data, len);
+}
+
+static void on_eof(void *arg, uint32_t chan)
+{
+	struct stream *st = stream_of(arg, chan);
+
+	if (st != NULL)
+		stream_eof(st);
+}
+
+static void on_closed(void *arg, uint32_t chan)
+{
+	struct stream *st = stream_of(arg, chan);
+
+	if (st != NULL)
+		stream_closed(st);
+}
+
+static void on_gone(void *arg, uint32_t chan, const char *why, size_t why_len)
+{
+	struct session *s = arg;
+	struct stream *st = stream_of(s, chan);
+
+	if (why != NULL && why_len > 0)
+		session_log(s, POLICY_LOG_VERBOSE,
+		            "the client refused a forwarded connection: %.*s",
+		            (int)(why_len < 200 ? why_len : 200), why);
+	if (st == NULL)
+		return;
+	s->streams[chan] = NULL;
+	stream_gone(st);
+	session_ask(s, SESSION_CLOSE, chan);
+}
+
+static void on_room(void *arg, uint32_t chan)
+{
+	struct stream *st = stream_of(arg, chan);
+
+	if (st != NULL)
+		stream_room(st);
+}
+
+static void on_note(void *arg, const char *text)
+{
+	session_log(arg, POLICY_LOG_INFO, "%s", text);
+}
+
+static void on_alive(void *arg)
+{
+	struct session *s = arg;
+
+	s->alive_missed = 0;
+}
+
+int session_forward_init(struct session *s)
+{
+	static const struct connection_ops ops = {
+		.send = on_send, .disconnect = on_disconnect,
+		.open_tcp = on_open_tcp, .open_tun = on_open_tun,
+		.listen = on_listen, .cancel = on_cancel, .opened = on_opened,
+		.data = on_data, .eof = on_eof, .closed = on_closed,
+		.gone = on_gone, .room = on_room, .note = on_note,
+		.alive = on_alive,
+	};
+	static const struct connection_limits limits = {
+		.channels = SESSION_CHANNELS_MAX,
+		.pending_global = SESSION_GLOBALS_MAX,
+		.memory_bytes = SESSION_MEMORY_MAX,
+	};
+
+	s->connection = connection_new(&ops, s, &limits);
+	if (s->connection == NULL)
+		return -1;
+	s->pump.connection = s->connection;
+	connection_client(s->connection, engine_client_version(s->engine));
+	return 0;
+}
+
+void session_on_payload(void *arg, uint8_t type, const uint8_t *body,
+                        size_t len)
+{
+	struct session *s = arg;
+
+	if (s->connection != NULL)
+		connection_input(s->connection, type, body, len);
+}
+
+void session_forward_free(struct session *s)
+{
+	for (uint32_t i = 0; i < s->nstreams; i++)
+		stream_gone(s->streams[i]);
+	pump_resume(&s->pump);
+	free(s->streams);
+	connection_free(s->connection);
+}
+
+/* ---- what the broker answers ---- */
+
+static void opened(struct session *s, struct proto_msg *m)
+{
+	uint32_t chan = (uint32_t)m->f[0].n;
+	int fd = m->fds[0];
+
+	m->fds[0] = -1;
+	if (stream_of(s, chan) != NULL || add_stream(s, chan, fd) < 0) {
+		session_end(s, "out of memory");
+		return;
+	}
+	if (connection_accept(s->connection, chan) == 0) {
+		stream_start(s->streams[chan]);
+		return;
+	}
+	stream_gone(s->streams[chan]); /* it went meanwhile */
+	s->streams[chan] = NULL;
+	session_ask(s, SESSION_CLOSE, chan);
+}
+
+static void refused(struct session *s, const struct proto_msg *m)
+{
+	uint32_t id = (uint32_t)m->f[0].n;
+	char text[513];
+
+	if (proto_cstr(&m->f[2], text, sizeof(text)) < 0)
+		text[0] = '\0';
+	if (id & SESSION_GLOBAL_ID) {
+		connection_debug(s->connection, text);
+		connection_global_reply(s->connection, id & ~SESSION_GLOBAL_ID,
+		                        false, 0);
+	} else {
+		connection_refuse(s->connection, id,
+		                  (enum connection_reason)m->f[1].n, text);
+	}
+}
+
+static void accepted(struct session *s, struct proto_msg *m)
+{
+	char host[CONNECTION_HOST_MAX + 1], origin[CONNECTION_HOST_MAX + 1];
+	uint32_t chan;
+	int fd = m->fds[0];
+
+	if (proto_cstr(&m->f[1], host, sizeof(host)) < 0 ||
+	    proto_cstr(&m->f[3], origin, sizeof(origin)) < 0)
+		return;
+	if (connection_forwarded(s->connection, host, (unsigned)m->f[2].n,
+	                         origin, (unsigned)m->f[4].n, &chan) < 0) {
+		session_log(s, POLICY_LOG_INFO, "too many channels: a "
+		            "connection to port %u is dropped",
+		            (unsigned)m->f[2].n);
+		session_ask(s, SESSION_CLOSE, 0u);
+		return;
+	}
+	m->fds[0] = -1;
+	if (add_stream(s, chan, fd) < 0)
+		session_end(s, "out of memory");
+}
+
+void session_on_broker(struct session *s, struct proto_msg *m)
+{
+	if (s->connection == NULL)
+		return;
+	switch (m->type) {
+	case BROKER_OPENED:
+		opened(s, m);
+		break;
+	case BROKER_REFUSED:
+		refused(s, m);
+		break;
+	case BROKER_ACCEPTED:
+		accepted(s, m);
+		break;
+	case BROKER_LISTENING:
+	case BROKER_CANCELLED:
+		connection_global_reply(s->connection,
+		                        (uint32_t)m->f[0].n & ~SESSION_GLOBAL_ID,
+		                        true, m->nf > 1 ? (unsigned)m->f[1].n : 0);
+		break;
+	default:
+		session_end(s, "unexpected answer of the broker");
+		break;
+	}
+}

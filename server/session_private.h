@@ -1,0 +1,69 @@
+/* session.c, session_auth.c, session_forward.c: one process. */
+#ifndef ADIT_SESSION_PRIVATE_H
+#define ADIT_SESSION_PRIVATE_H
+
+#include "server/connection.h"
+#include "server/edges.h"
+#include "server/engine.h"
+#include "server/ipc.h"
+#include "server/loop.h"
+#include "server/pump_stream.h"
+#include "server/session.h"
+
+enum {
+	SESSION_CHANNELS_MAX = 2048,
+	SESSION_GLOBALS_MAX = 256,
+	SESSION_MEMORY_MAX = 160 * 1024 * 1024, /* bytes of windows */
+	SESSION_QUEUE = 2048,
+	SESSION_BROKER_WAIT_MS = 20 * 1000,
+	SESSION_REKEY_MS = 30 * 1000
+};
+
+/* Ids of global requests, apart from channel numbers. */
+#define SESSION_GLOBAL_ID 0x80000000u
+
+struct deferred; /* a message that came while another was waited for */
+
+struct session {
+	struct loop *loop;
+	struct engine *engine;
+	struct connection *connection;
+	struct ipc_peer *broker;
+	struct loop_io *broker_io, *client_io;
+	int client;
+	bool over; /* nothing more is taken or sent but what is in the output */
+	struct pump pump;
+	struct stream **streams; /* by channel number */
+	uint32_t nstreams;
+	struct deferred *deferred, **deferred_tail;
+	/* ClientAlive */
+	unsigned alive_interval_s, alive_max, alive_missed;
+	uint64_t last_input_ms;
+	struct loop_timer *rekey_timer;
+};
+
+/* session.c */
+void session_end(struct session *s, const char *why);
+void session_log(struct session *s, int level, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+/* Send to the broker; a broker that does not take it ends the session. */
+void session_ask(struct session *s, unsigned type, ...);
+/* Wait for the broker's answer of one of two types; others are kept for
+ * later. Returns 0 with *m, or -1: the session is over. */
+int session_wait(struct session *s, unsigned type, unsigned other,
+                 struct proto_msg *m);
+/* The broker let the user in. */
+void session_logged_in(struct session *s, unsigned alive_interval_s,
+                       unsigned alive_max);
+
+/* session_auth.c: engine_ops's auth. */
+void session_on_auth(void *arg, const uint8_t *body, size_t len);
+
+/* session_forward.c */
+int session_forward_init(struct session *s);
+void session_on_payload(void *arg, uint8_t type, const uint8_t *body,
+                        size_t len);
+void session_on_broker(struct session *s, struct proto_msg *m);
+void session_forward_free(struct session *s);
+
+#endif

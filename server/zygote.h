@@ -1,0 +1,30 @@
+/*
+ * zygote: fork a child per connection from a process that is warmed up, and
+ * see to its end.
+ */
+#ifndef ADIT_ZYGOTE_H
+#define ADIT_ZYGOTE_H
+
+#include "server/ipc.h"
+#include "server/loop.h"
+
+struct zygote_ops {
+	/* In the forked child, with the message's descriptors: does the work and
+	 * returns the exit status. */
+	int (*child)(void *arg, struct proto_msg *fork_msg);
+	/* Which descriptor of the ROLE_FORK message is a leash, or -1: the read
+	 * end of a pipe that nobody writes to. When its other end is closed, the
+	 * child has LEASH_MS to end before it is killed. */
+	int leash;
+};
+
+enum { ZYGOTE_LEASH_MS = 1000 };
+
+/* Serve ROLE_FORK messages from the edge (taken) until it closes and the last
+ * child has ended. Call once everything is opened; enter is called when the
+ * loop's own descriptors exist, to confine the process: -1 ends it. Returns
+ * the exit status. */
+int zygote_run(struct ipc_peer *edge, const struct zygote_ops *ops, void *arg,
+               int (*enter)(void *arg));
+
+#endif

@@ -1,0 +1,509 @@
+"""A minimal SSH client that says whatever a test wants it to say.
+
+One transport (curve25519-sha256, ssh-ed25519, aes128-ctr, hmac-sha2-256 or
+its -etm), one user key (ed25519, unencrypted), no rules about what may be
+sent when. Needs python3-cryptography and nothing else.
+
+    c = Client('127.0.0.1', 2222, 'user', 'id_ed25519')
+    c.connect()
+    c.auth()
+    c.send(byte(80) + string('x') + byte(1))
+    c.recv(5)
+"""
+import hashlib
+import hmac
+import os
+import select
+import socket
+import struct
+import time
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric import ed25519, x25519
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.serialization import (
+    Encoding, PublicFormat, load_ssh_private_key)
+
+(DISCONNECT, IGNORE, UNIMPLEMENTED, DEBUG, SERVICE_REQUEST, SERVICE_ACCEPT,
+ EXT_INFO) = range(1, 8)
+KEXINIT, NEWKEYS, KEX_ECDH_INIT, KEX_ECDH_REPLY = 20, 21, 30, 31
+(USERAUTH_REQUEST, USERAUTH_FAILURE, USERAUTH_SUCCESS, USERAUTH_BANNER) = \
+    range(50, 54)
+USERAUTH_PK_OK = 60
+GLOBAL_REQUEST, REQUEST_SUCCESS, REQUEST_FAILURE = 80, 81, 82
+(OPEN, OPEN_CONFIRMATION, OPEN_FAILURE, WINDOW_ADJUST, DATA, EXTENDED_DATA,
+ EOF, CLOSE, REQUEST, SUCCESS, FAILURE) = range(90, 101)
+
+WINDOW, PACKET = 2 * 1024 * 1024, 32 * 1024
+
+
+class Disconnected(Exception):
+    """The server ended the connection; reason None: it just closed it."""
+
+    def __init__(self, reason=None, text=''):
+        super().__init__(f'reason {reason}: {text}' if reason is not None
+                         else text or 'connection closed')
+        self.reason, self.text = reason, text
+
+
+class ProtocolError(Exception):
+    """The server did what the protocol forbids."""
+
+
+def byte(v):
+    return bytes([v])
+
+
+def u32(v):
+    return struct.pack('>I', v & 0xffffffff)
+
+
+def string(s):
+    s = s.encode() if isinstance(s, str) else s
+    return u32(len(s)) + s
+
+
+def mpint(b):
+    b = b.lstrip(b'\0')
+    return string(b'\0' + b if b and b[0] & 0x80 else b)
+
+
+class Reader:
+    """The fields of a payload, from its second byte on."""
+
+    def __init__(self, payload, at=1):
+        self.b, self.at = payload, at
+
+    def take(self, n):
+        if self.at + n > len(self.b):
+            raise ProtocolError(f'message {self.b[:1].hex()} is too short')
+        self.at += n
+        return self.b[self.at - n:self.at]
+
+    def byte(self):
+        return self.take(1)[0]
+
+    def u32(self):
+        return struct.unpack('>I', self.take(4))[0]
+
+    def string(self):
+        return self.take(self.u32())
+
+    def names(self):
+        return self.string().decode().split(',')
+
+    def left(self):
+        return len(self.b) - self.at
+
+
+class Key:
+    """An ed25519 key: from a file, or a new one."""
+
+    def __init__(self, path=None):
+        if path is None:
+            self.private = ed25519.Ed25519PrivateKey.generate()
+        else:
+            with open(path, 'rb') as f:
+                self.private = load_ssh_private_key(f.read(), None)
+        raw = self.private.public_key().public_bytes(Encoding.Raw,
+                                                     PublicFormat.Raw)
+        self.blob = string('ssh-ed25519') + string(raw)
+
+    def sign(self, data):
+        return string('ssh-ed25519') + string(self.private.sign(data))
+
+
+class Direction:
+    """Cipher, MAC and sequence number of one way."""
+
+    def __init__(self):
+        self.seq, self.packets, self.bytes = 0, 0, 0
+        self.cipher = self.mac_key = None
+        self.etm = False
+
+    def block(self):
+        return 16 if self.cipher else 8
+
+    def mac(self, data):
+        return hmac.new(self.mac_key, u32(self.seq) + data,
+                        hashlib.sha256).digest()
+
+    def count(self, n):
+        self.seq = (self.seq + 1) & 0xffffffff
+        self.packets += 1
+        self.bytes += n
+
+
+class Channel:
+    """What an accepted open told: numbers, and the server's window."""
+
+    def __init__(self, local, remote, window, packet):
+        self.local, self.remote = local, remote
+        self.window, self.packet = window, packet
+
+
+class Client:
+    """strict: offer strict-kex. rekey: answer the server's. mac: the only one
+    offered. Payloads that recv() takes for itself are counted in seen."""
+
+    def __init__(self, addr, port, user='root', keyfile=None, strict=True,
+                 rekey=True, mac='hmac-sha2-256-etm@openssh.com',
+                 version=b'SSH-2.0-hostile_1', rcvbuf=None):
+        self.addr, self.port, self.user = addr, port, user
+        self.key = Key(keyfile) if keyfile else None
+        self.strict, self.answer_rekey, self.mac = strict, rekey, mac
+        self.version, self.rcvbuf = version, rcvbuf
+        self.sock = None
+        self.buf = b''
+        self.out, self.inp = Direction(), Direction()
+        self.session_id = None
+        self.server_version = None
+        self.kexinit = self.server_kexinit = self.private = None
+        self.strict_on = False
+        self.ready = []      # payloads read ahead during a key exchange
+        self.seen = {}       # message number -> how many
+        self.debug, self.banner, self.ext_info = [], b'', {}
+        self.next_channel = 0
+        self.kexes = 0
+
+    # Bytes.
+
+    def open_socket(self):
+        self.sock = socket.socket(socket.AF_INET6 if ':' in self.addr
+                                  else socket.AF_INET)
+        if self.rcvbuf:
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF,
+                                 self.rcvbuf)
+        self.sock.settimeout(30)
+        self.sock.connect((self.addr, self.port))
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def close(self):
+        if self.sock:
+            self.sock.close()
+        self.sock = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def write(self, data, timeout=30):
+        """Raw bytes. TimeoutError: the server does not take them."""
+        self.sock.settimeout(timeout)
+        try:
+            self.sock.sendall(data)
+        except socket.timeout:
+            raise TimeoutError('the server does not read') from None
+        except OSError as e:
+            raise self.why_gone(e) from None
+
+    def why_gone(self, error):
+        """What the server said before it closed, if it can still be read."""
+        try:
+            while True:
+                self.recv(0.5)
+        except Disconnected as e:
+            return e
+        except (TimeoutError, ProtocolError, OSError):
+            return Disconnected(text=str(error))
+
+    def fill(self, n, deadline):
+        while len(self.buf) < n:
+            wait = deadline - time.monotonic()
+            if wait <= 0 or not select.select([self.sock], [], [], wait)[0]:
+                raise TimeoutError('nothing from the server')
+            try:
+                data = self.sock.recv(1 << 18)
+            except ConnectionError as e:
+                raise Disconnected(text=str(e)) from None
+            if not data:
+                raise Disconnected()
+            self.buf += data
+
+    # Packets.
+
+    def pack(self, payload):
+        """One packet, encrypted; the caller must send it, in this order."""
+        d = self.out
+        aad = 4 if d.etm else 0
+        pad = -(5 + len(payload) - aad) % d.block()
+        pad += d.block() if pad < 4 else 0
+        body = byte(pad) + payload + os.urandom(pad)
+        packet = u32(len(body)) + body
+        if d.cipher is None:
+            sealed = packet
+        elif d.etm:
+            sealed = packet[:4] + d.cipher.update(packet[4:])
+            sealed += d.mac(sealed)
+        else:
+            sealed = d.cipher.update(packet) + d.mac(packet)
+        d.count(len(sealed))
+        return sealed
+
+    def send(self, *payloads, timeout=30):
+        self.write(b''.join(self.pack(p) for p in payloads), timeout)
+
+    def unpack(self, deadline):
+        d = self.inp
+        if d.cipher is None or d.etm:
+            self.fill(4, deadline)
+            head = self.buf[:4]
+        else:
+            # A second look must not decrypt the first block twice.
+            if getattr(d, 'first', None) is None:
+                self.fill(16, deadline)
+                d.first = d.cipher.update(self.buf[:16])
+            head = d.first[:4]
+        length = struct.unpack('>I', head)[0]
+        if not 2 <= length <= 1 << 20:
+            raise ProtocolError(f'packet length {length}')
+        mac_len = 32 if d.cipher else 0
+        self.fill(4 + length + mac_len, deadline)
+        raw, mac = self.buf[:4 + length], \
+            self.buf[4 + length:4 + length + mac_len]
+        if d.cipher is None:
+            plain = raw
+        elif d.etm:
+            if not hmac.compare_digest(d.mac(raw), mac):
+                raise ProtocolError('bad MAC')
+            plain = head + d.cipher.update(raw[4:])
+        else:
+            plain = d.first + d.cipher.update(raw[16:])
+            d.first = None
+            if not hmac.compare_digest(d.mac(plain), mac):
+                raise ProtocolError('bad MAC')
+        self.buf = self.buf[4 + length + mac_len:]
+        d.count(4 + length + mac_len)
+        if plain[4] + 1 > length:
+            raise ProtocolError('padding longer than the packet')
+        return plain[5:4 + length - plain[4]]
+
+    def recv_raw(self, timeout=10):
+        """The next payload, whatever it is; DISCONNECT is raised."""
+        payload = self.unpack(time.monotonic() + timeout)
+        if not payload:
+            raise ProtocolError('empty payload')
+        self.seen[payload[0]] = self.seen.get(payload[0], 0) + 1
+        if payload[0] == DISCONNECT:
+            r = Reader(payload)
+            raise Disconnected(r.u32(), r.string().decode(errors='replace'))
+        return payload
+
+    def recv(self, timeout=10):
+        """The next payload that is not the transport's own business."""
+        deadline = time.monotonic() + timeout
+        while True:
+            if self.ready:
+                return self.ready.pop(0)
+            p = self.recv_raw(max(0, deadline - time.monotonic()))
+            r = Reader(p)
+            if p[0] == DEBUG:
+                r.byte()
+                self.debug.append(r.string())
+            elif p[0] == USERAUTH_BANNER:
+                self.banner += r.string()
+            elif p[0] == EXT_INFO:
+                for _ in range(r.u32()):
+                    name = r.string().decode()
+                    self.ext_info[name] = r.string()
+            elif p[0] == KEXINIT and self.answer_rekey:
+                self.send_kexinit()
+                self.finish_kex(p)
+            elif p[0] != IGNORE:
+                return p
+
+    def expect(self, *types, timeout=10):
+        p = self.recv(timeout)
+        if p[0] not in types:
+            raise ProtocolError(f'message {p[0]} where {types} was due')
+        return p
+
+    # Key exchange.
+
+    def make_kexinit(self):
+        kex = ['curve25519-sha256', 'curve25519-sha256@libssh.org',
+               'ext-info-c']
+        if self.strict:
+            kex.append('kex-strict-c-v00@openssh.com')
+        lists = [','.join(kex), 'ssh-ed25519', 'aes128-ctr', 'aes128-ctr',
+                 self.mac, self.mac, 'none', 'none', '', '']
+        self.kexinit = (byte(KEXINIT) + os.urandom(16) +
+                        b''.join(string(s) for s in lists) + byte(0) + u32(0))
+        return self.kexinit
+
+    def make_ecdh_init(self):
+        self.private = x25519.X25519PrivateKey.generate()
+        return byte(KEX_ECDH_INIT) + string(self.public())
+
+    def public(self):
+        return self.private.public_key().public_bytes(Encoding.Raw,
+                                                      PublicFormat.Raw)
+
+    def send_kexinit(self):
+        self.send(self.make_kexinit())
+
+    def read_version(self, timeout=10):
+        deadline = time.monotonic() + timeout
+        while True:
+            while b'\n' not in self.buf:
+                self.fill(len(self.buf) + 1, deadline)
+            line, self.buf = self.buf.split(b'\n', 1)
+            if line.startswith(b'SSH-'):
+                self.server_version = line.rstrip(b'\r')
+                return self.server_version
+
+    def connect(self, timeout=30):
+        """Up to and including the accepted ssh-userauth service."""
+        self.open_socket()
+        self.write(self.version + b'\r\n')
+        self.read_version(timeout)
+        self.send_kexinit()
+        self.finish_kex(None, timeout)
+        self.request_service()
+
+    def request_service(self, name='ssh-userauth'):
+        self.send(byte(SERVICE_REQUEST) + string(name))
+        self.expect(SERVICE_ACCEPT)
+
+    def rekey(self, timeout=30):
+        self.send_kexinit()
+        self.finish_kex(None, timeout)
+
+    def kex_recv(self, wanted, deadline):
+        while True:
+            p = self.recv_raw(max(0, deadline - time.monotonic()))
+            if p[0] == wanted:
+                return p
+            if self.session_id is None and self.strict_on:
+                raise ProtocolError(f'message {p[0]} in strict kex')
+            if p[0] >= 50:
+                self.ready.append(p)
+
+    def finish_kex(self, server_kexinit=None, timeout=30, init_sent=False):
+        """Our KEXINIT is out; the rest. init_sent: ECDH_INIT too."""
+        deadline = time.monotonic() + timeout
+        p = server_kexinit or self.kex_recv(KEXINIT, deadline)
+        self.server_kexinit = p
+        if self.session_id is None:
+            names = Reader(p, 17).names()
+            self.strict_on = (self.strict and
+                              'kex-strict-s-v00@openssh.com' in names)
+        if not init_sent:
+            self.send(self.make_ecdh_init())
+        r = Reader(self.kex_recv(KEX_ECDH_REPLY, deadline))
+        host_key, server_public, signature = r.string(), r.string(), \
+            r.string()
+        shared = self.private.exchange(
+            x25519.X25519PublicKey.from_public_bytes(server_public))
+        h = hashlib.sha256(
+            string(self.version) + string(self.server_version) +
+            string(self.kexinit) + string(p) + string(host_key) +
+            string(self.public()) + string(server_public) +
+            mpint(shared)).digest()
+        self.check_host_key(host_key, signature, h)
+        if self.session_id is None:
+            self.session_id = h
+        self.send(byte(NEWKEYS))
+        self.switch(self.out, shared, h, b'A', b'C', b'E')
+        self.kex_recv(NEWKEYS, deadline)
+        self.switch(self.inp, shared, h, b'B', b'D', b'F')
+        self.kexes += 1
+
+    def check_host_key(self, blob, signature, h):
+        r, s = Reader(blob, 0), Reader(signature, 0)
+        if r.string() != b'ssh-ed25519' or s.string() != b'ssh-ed25519':
+            raise ProtocolError('host key is not ssh-ed25519')
+        try:
+            ed25519.Ed25519PublicKey.from_public_bytes(
+                r.string()).verify(s.string(), h)
+        except InvalidSignature:
+            raise ProtocolError('bad signature of the host key') from None
+        self.host_key = blob
+
+    def switch(self, d, shared, h, iv, key, mac):
+        def derive(letter, n):
+            return hashlib.sha256(mpint(shared) + h + letter +
+                                  self.session_id).digest()[:n]
+        cipher = Cipher(algorithms.AES(derive(key, 16)),
+                        modes.CTR(derive(iv, 16)))
+        d.cipher = (cipher.encryptor() if d is self.out
+                    else cipher.decryptor())
+        d.mac_key, d.etm = derive(mac, 32), '-etm' in self.mac
+        if self.strict_on:
+            d.seq = 0
+
+    # Authentication.
+
+    def auth_request(self, method, rest=b'', user=None,
+                     service='ssh-connection'):
+        return (byte(USERAUTH_REQUEST) + string(user or self.user) +
+                string(service) + string(method) + rest)
+
+    def auth_publickey(self, key=None, user=None, service='ssh-connection',
+                       session_id=None, signer=None):
+        """A publickey request. signer: who really signs it."""
+        key = key or self.key
+        body = self.auth_request(
+            'publickey', byte(1) + string('ssh-ed25519') + string(key.blob),
+            user, service)
+        signature = (signer or key).sign(
+            string(session_id or self.session_id) + body)
+        return body + string(signature)
+
+    def auth(self, **how):
+        """True if the server lets us in; see auth_publickey()."""
+        self.send(self.auth_publickey(**how))
+        return self.expect(USERAUTH_SUCCESS,
+                           USERAUTH_FAILURE)[0] == USERAUTH_SUCCESS
+
+    # Channels.
+
+    def number(self):
+        self.next_channel += 1
+        return self.next_channel - 1
+
+    def open_request(self, kind, rest=b'', window=WINDOW, packet=PACKET,
+                     number=None):
+        if number is None:
+            number = self.number()
+        return (byte(OPEN) + string(kind) + u32(number) + u32(window) +
+                u32(packet) + rest)
+
+    def direct_request(self, host, port, origin='127.0.0.1',
+                       origin_port=40000, **how):
+        return self.open_request(
+            'direct-tcpip', string(host) + u32(port) + string(origin) +
+            u32(origin_port), **how)
+
+    def opened(self, timeout=10):
+        """The answer to an open: a Channel, or (reason, text)."""
+        p = self.expect(OPEN_CONFIRMATION, OPEN_FAILURE, timeout=timeout)
+        r = Reader(p)
+        if p[0] == OPEN_FAILURE:
+            r.u32()
+            reason = r.u32()
+            return reason, r.string().decode(errors='replace')
+        return Channel(r.u32(), r.u32(), r.u32(), r.u32())
+
+    def open_direct(self, host, port, timeout=10, **how):
+        self.send(self.direct_request(host, port, **how))
+        return self.opened(timeout)
+
+    def global_request(self, name, rest=b'', want_reply=True):
+        return (byte(GLOBAL_REQUEST) + string(name) + byte(want_reply) + rest)
+
+    def barrier(self, timeout=10):
+        """Everything sent so far was seen: the server answers in order."""
+        self.send(self.global_request('barrier@hostile'))
+        while self.recv(timeout)[0] not in (REQUEST_SUCCESS, REQUEST_FAILURE):
+            pass
+
+
+def data(chan, content):
+    return byte(DATA) + u32(chan) + string(content)
+
+
+def on_channel(kind, chan, rest=b''):
+    return byte(kind) + u32(chan) + rest

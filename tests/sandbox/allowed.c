@@ -1,0 +1,264 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <pwd.h>
+#include <shadow.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "tests/sandbox/probe.h"
+
+enum { NOBODY = 65534 };
+
+/* In a confined process: the first that fails ends it, and its number is the
+ * exit code. */
+#define MUST(n, cond) \
+	do { \
+		if (!(cond)) { \
+			static const char msg[] = "# failed: " #cond "\n"; \
+			(void)!write(2, msg, sizeof msg - 1); \
+			_exit(n); \
+		} \
+	} while (0)
+
+static int wait_for(pid_t pid)
+{
+	int status;
+
+	while (waitpid(pid, &status, 0) < 0)
+		if (errno != EINTR)
+			return 250;
+	return WIFEXITED(status) ? WEXITSTATUS(status) :
+	       200 + WTERMSIG(status);
+}
+
+static void use_memory(void)
+{
+	char *big = malloc(64 << 20);
+
+	MUST(2, big != NULL);
+	memset(big, 1, 1 << 20);
+	big = realloc(big, 96 << 20);
+	MUST(3, big != NULL);
+	free(big);
+}
+
+/* What the event loop and the codec of messages call. */
+static void use_bytes(int ep, int sv[2])
+{
+	struct epoll_event ev = { .events = EPOLLIN };
+	struct iovec iov = { "message", 7 };
+	struct msghdr mh = { .msg_iov = &iov, .msg_iovlen = 1 };
+	struct pollfd pfd = { .fd = sv[1], .events = POLLIN };
+	struct timespec ts = { 0, 1000 };
+	char buf[16];
+
+	MUST(10, epoll_ctl(ep, EPOLL_CTL_ADD, sv[1], &ev) == 0);
+	MUST(11, sendmsg(sv[0], &mh, MSG_NOSIGNAL | MSG_DONTWAIT) == 7);
+	MUST(12, poll(&pfd, 1, 1000) == 1);
+	MUST(13, epoll_wait(ep, &ev, 1, 1000) == 1);
+	MUST(14, epoll_pwait2(ep, &ev, 1, &ts, NULL) == 1);
+	iov.iov_base = buf;
+	MUST(15, recvmsg(sv[1], &mh, MSG_DONTWAIT) == 7);
+	MUST(16, write(sv[0], "x", 1) == 1 && read(sv[1], buf, 1) == 1);
+	MUST(17, getrandom(buf, sizeof buf, 0) == sizeof buf);
+	MUST(18, clock_gettime(CLOCK_MONOTONIC, &ts) == 0 && time(NULL) > 0);
+	ts = (struct timespec){ 0, 1000 };
+	MUST(19, clock_nanosleep(CLOCK_MONOTONIC, 0, &ts, NULL) == 0);
+	use_memory();
+}
+
+static void as_session(int ep, int sv[2])
+{
+	char buf[4];
+	struct iovec iov = { NULL, 1 };
+
+	probe_enter(SANDBOX_SESSION);
+	use_bytes(ep, sv);
+	MUST(22, send(sv[0], "x", 1, MSG_NOSIGNAL) == 1);
+	MUST(23, recv(sv[1], buf, 1, 0) == 1);
+	iov.iov_base = "y";
+	MUST(24, writev(sv[0], &iov, 1) == 1);
+	iov.iov_base = buf;
+	MUST(25, readv(sv[1], &iov, 1) == 1);
+	MUST(26, shutdown(sv[0], SHUT_WR) == 0 && close(sv[0]) == 0);
+	MUST(27, getpid() > 0);
+	_exit(0);
+}
+
+static int session_zygote(void)
+{
+	int ep, sv[2];
+
+	probe_prepare(SANDBOX_SESSION);
+	probe_enter(SANDBOX_SESSION_ZYGOTE);
+	MUST(30, getuid() != 0);
+	MUST(31, open("/etc/passwd", O_RDONLY) < 0 && errno == ENOENT);
+	MUST(32, socketpair(AF_UNIX, SOCK_STREAM, 0, sv) == 0);
+	MUST(33, (ep = epoll_create1(EPOLL_CLOEXEC)) >= 0);
+	pid_t pid = fork();
+	while (pid == 0)
+		poll(NULL, 0, 1000);
+	MUST(34, pid > 0 && kill(pid, SIGKILL) == 0);
+	MUST(35, wait_for(pid) == 200 + SIGKILL);
+	pid = fork();
+	if (pid == 0)
+		as_session(ep, sv);
+	return wait_for(pid);
+}
+
+static int keyholder(void)
+{
+	int ep = epoll_create1(EPOLL_CLOEXEC), sv[2];
+
+	MUST(40, socketpair(AF_UNIX, SOCK_SEQPACKET, 0, sv) == 0);
+	MUST(41, mlockall(MCL_CURRENT) == 0);
+	probe_enter(SANDBOX_KEYHOLDER);
+	use_bytes(ep, sv);
+	return 0;
+}
+
+static void as_resolver(void)
+{
+	struct addrinfo *ai, hints = { .ai_socktype = SOCK_STREAM,
+	                               .ai_flags = AI_ADDRCONFIG };
+
+	probe_enter(SANDBOX_RESOLVER);
+	MUST(52, getaddrinfo("localhost", "22", &hints, &ai) == 0);
+	/* No answer is an answer; a kill is not. */
+	(void)getaddrinfo("no-such-host.invalid", "22", &hints, &ai);
+	_exit(0);
+}
+
+static void use_tcp(unsigned port)
+{
+	struct sockaddr_in sin = { .sin_family = AF_INET,
+		.sin_port = htons((uint16_t)port),
+		.sin_addr = { htonl(INADDR_LOOPBACK) } };
+	socklen_t len = sizeof sin;
+	struct tcp_info info;
+	socklen_t info_len = sizeof info;
+	int on = 1, l, c, a;
+
+	MUST(60, (l = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) >= 0);
+	MUST(61, setsockopt(l, SOL_SOCKET, SO_REUSEADDR, &on,
+	                    sizeof on) == 0);
+	MUST(62, bind(l, (struct sockaddr *)&sin, sizeof sin) == 0);
+	MUST(63, listen(l, 5) == 0);
+	MUST(64, getsockname(l, (struct sockaddr *)&sin, &len) == 0);
+	MUST(65, (c = socket(AF_INET, SOCK_STREAM, 0)) >= 0);
+	MUST(66, connect(c, (struct sockaddr *)&sin, sizeof sin) == 0);
+	MUST(67, (a = accept4(l, NULL, NULL, SOCK_CLOEXEC)) >= 0);
+	MUST(68, getsockopt(a, IPPROTO_TCP, TCP_INFO, &info, &info_len) == 0);
+	close(a);
+	close(c);
+	close(l);
+}
+
+static int read_as_nobody(void)
+{
+	int fd;
+
+	MUST(70, setgroups(0, NULL) == 0 && setegid(NOBODY) == 0 &&
+	     seteuid(NOBODY) == 0);
+	/* DAC_READ_SEARCH must not work now. */
+	MUST(71, open("/etc/shadow", O_RDONLY) < 0 && errno == EACCES);
+	MUST(72, (fd = open("/etc/passwd", O_RDONLY | O_NONBLOCK)) >= 0);
+	close(fd);
+	MUST(73, seteuid(0) == 0 && setegid(0) == 0);
+	return 0;
+}
+
+static void as_broker(bool root)
+{
+	gid_t groups[64];
+	int n = 64;
+
+	probe_enter(SANDBOX_BROKER);
+	MUST(82, getpwnam("root") != NULL);
+	MUST(83, getpwnam("no-such-user-at-all") == NULL);
+	MUST(84, getgrouplist("nobody", NOBODY, groups, &n) >= 0);
+	if (root) {
+		MUST(85, getspnam("root") != NULL);
+		read_as_nobody();
+		MUST(86, prctl(PR_GET_DUMPABLE) == 0);
+	}
+	probe_enter(SANDBOX_ACCOUNT);
+	MUST(87, getuid() == NOBODY && geteuid() == NOBODY);
+	use_tcp(0);
+	if (root)
+		use_tcp(997);
+	pid_t pid = fork();
+	if (pid == 0)
+		as_resolver();
+	_exit(wait_for(pid));
+}
+
+static int broker_zygote(void)
+{
+	bool root = geteuid() == 0;
+
+	probe_prepare(SANDBOX_BROKER);
+	probe_prepare(SANDBOX_ACCOUNT);
+	probe_prepare(SANDBOX_RESOLVER);
+	probe_enter(SANDBOX_BROKER_ZYGOTE);
+	MUST(90, access("/etc/passwd", R_OK) == 0);
+	pid_t pid = fork();
+	if (pid == 0)
+		as_broker(root);
+	return wait_for(pid);
+}
+
+int allowed_role(const char *role)
+{
+	if (strcmp(role, "keyholder") == 0)
+		return keyholder();
+	if (strcmp(role, "broker-zygote") == 0)
+		return broker_zygote();
+	return session_zygote();
+}
+
+/* As the listener: executes the others, which inherit its filter, its
+ * capabilities and no_new_privs. */
+static void as_listener(int self, const char *role)
+{
+	char *args[] = { "probe", "-x", (char *)(uintptr_t)role, NULL };
+
+	probe_enter(SANDBOX_LISTENER);
+	pid_t pid = fork();
+	if (pid == 0) {
+		execveat(self, "", args, environ, AT_EMPTY_PATH);
+		_exit(249);
+	}
+	_exit(wait_for(pid));
+}
+
+void allowed_all(int self)
+{
+	static const char *const roles[] = { "keyholder", "broker-zygote",
+	                                     "session-zygote" };
+
+	for (size_t i = 0; i < sizeof roles / sizeof roles[0]; i++) {
+		pid_t pid = fork();
+		if (pid == 0)
+			as_listener(self, roles[i]);
+		int code = wait_for(pid);
+		probe_ok(code == 0, "%s: started by a listener, it and its "
+		         "children do their work (%d)", roles[i], code);
+	}
+}

@@ -1,0 +1,241 @@
+#!/usr/bin/python3
+"""The policy file, and the command line."""
+import os
+import re
+import subprocess
+
+from harness import (PEER, SSHD, TOP, USER, authorize, case, listening, main,
+                     public, reaches, sh, talk, wait_for)
+
+BINARY = SSHD if PEER == 'sshd' else f'{TOP}/aditd'
+
+
+def run(*args, timeout=20):
+    return subprocess.run([BINARY, *args], stdin=subprocess.DEVNULL, text=True,
+                          capture_output=True, timeout=timeout)
+
+
+def policy(t, text, name='policy'):
+    path = f'{t.folder}/{name}'
+    with open(path, 'w') as f:
+        f.write(text)
+    return path
+
+
+def base(t):
+    return f'HostKey {TOP}/hostkey\nPidFile none\n'
+
+
+@case('a bad line stops the start and is named by file, line and column',
+      'aditd')
+def _(t):
+    for text, where in (
+            ('Port 2022\nAllowTcpForwardin yes\n', '2:1'),
+            ('Port 2022\n\n  GatewayPorts perhaps\n', '3:16'),
+            ('Port 70000\n', '1:6'),
+            ('Match User\n', None),
+            ('PermitOpen 10.0.0.1\n', '1:12'),
+            ('AllowTcpForwarding yes no\n', '1:24'),
+            ('AuthenticationMethods publickey,password\n', '1:23')):
+        path = policy(t, base(t) + text)
+        line = where and f'{int(where.split(":")[0]) + 2}:{where.split(":")[1]}'
+        for option in ((), ('-t',)):
+            done = run('-D', '-e', '-f', path, *option)
+            t.true(done.returncode not in (0, None), f'{text!r}: it starts')
+            t.match(re.escape(path) + ':' + (line or r'\d+:\d+'), done.stderr,
+                    repr(text))
+    done = run('-t', '-f', policy(t, base(t) + 'AllowTcpForwardin yes\n'))
+    t.match('AllowTcpForwarding', done.stderr, 'the nearest spelling')
+
+
+@case('a bad line stops sshd too', 'sshd')
+def _(t):
+    done = run('-t', '-f', policy(t, base(t) + 'AllowTcpForwardin yes\n'))
+    t.match('line 3: Bad configuration option', done.stderr)
+
+
+@case('-t accepts a good policy and says nothing')
+def _(t):
+    done = run('-t', '-f', policy(t, base(t) + 'X11Forwarding yes\n'))
+    t.equal((done.returncode, done.stdout, done.stderr), (0, '', ''))
+
+
+@case('-t -v tells of keywords without effect', 'aditd')
+def _(t):
+    done = run('-t', '-v', '-f', policy(t, base(t) + 'X11Forwarding yes\n'))
+    t.equal(done.returncode, 0, done.stderr)
+    t.match('(?i)X11Forwarding.*no effect', done.stdout + done.stderr)
+
+
+@case('-T prints what holds, and what is printed is a policy')
+def _(t):
+    path = policy(t, base(t) + 'Port 2022\nallowtcpforwarding LOCAL\n'
+                  'PermitOpen 10.0.0.1:80 "10.0.0.2:81"\nMaxAuthTries 3\n')
+    first = run('-T', '-f', path)
+    t.equal(first.returncode, 0, first.stderr)
+    for line in ('port 2022', 'allowtcpforwarding local', 'maxauthtries 3',
+                 'permitopen 10.0.0.1:80 10.0.0.2:81', 'gatewayports no',
+                 'permitrootlogin (without-password|prohibit-password)',
+                 'maxstartups 10:30:100', 'logingracetime 120'):
+        t.match(f'^{line}$', first.stdout)
+    if t.kind == 'aditd':
+        again = run('-T', '-f', policy(t, first.stdout, 'again'))
+        t.equal(again.stdout, first.stdout, again.stderr)
+
+
+@case('-o and -p win over the file, -h adds a host key')
+def _(t):
+    path = policy(t, 'Port 2022\nMaxAuthTries 3\n')
+    done = run('-T', '-f', path, '-o', 'MaxAuthTries=5', '-p', '2023',
+               '-h', f'{TOP}/hostkey')
+    t.equal(done.returncode, 0, done.stderr)
+    for line in ('port 2023', 'maxauthtries 5', f'hostkey {TOP}/hostkey'):
+        t.match(f'^{line}$', done.stdout)
+
+
+@case('-V names the program and its version')
+def _(t):
+    done = run('-V')
+    t.match(r'^(adit\w*|OpenSSH)[ _/]?\d', (done.stdout + done.stderr))
+
+
+@case('an unknown option shows the usage')
+def _(t):
+    done = run('-Z')
+    t.true(done.returncode != 0, 'exit status')
+    t.match('(?i)usage', done.stderr)
+
+
+@case('-E appends the log to a file')
+def _(t):
+    log = f'{t.folder}/log'
+    srv = t.server(args=['-E', log])
+    t.true(t.logs_in(srv), 'login')
+    with open(log) as f:
+        t.match(f'Accepted publickey for {USER}', f.read())
+
+
+@case('without -D it is a daemon, PidFile names it')
+def _(t):
+    port, pid_file = t.port(), f'{t.folder}/pid'
+    path = policy(t, f'HostKey {TOP}/hostkey\nPort {port}\n'
+                  f'ListenAddress 127.0.0.1\nPidFile {pid_file}\n')
+    done = run('-f', path, '-E', f'{t.folder}/log')
+    t.equal(done.returncode, 0, done.stderr)
+    wait_for(lambda: listening(port), 5, 'it does not listen')
+    pid = int(wait_for(lambda: os.path.exists(pid_file) and
+                       open(pid_file).read().strip(), 5, 'no PidFile'))
+    t.equal(os.getsid(pid) == os.getsid(0), False, 'its session')
+    t.equal(listening(port), {'127.0.0.1'}, 'ListenAddress')
+    os.kill(pid, 15)
+    wait_for(lambda: not listening(port) and not os.path.exists(pid_file), 5,
+             'SIGTERM leaves the listener or the PidFile')
+
+
+@case('several Ports and ListenAddresses')
+def _(t):
+    a, b = t.port(), t.port()
+    srv = t.server(f'Port {a}\nListenAddress 127.0.0.1\n'
+                   f'ListenAddress [::1]:{b}', address=())
+    t.equal([listening(p) for p in (srv.port, a, b)],
+            [{'127.0.0.1'}, {'127.0.0.1'}, {'::1'}])
+    t.true(t.logs_in(srv), 'login')
+
+
+@case('Include takes a file relative to the including one')
+def _(t):
+    policy(t, 'AllowTcpForwarding remote\n', 'part')
+    done = run('-T', '-f', policy(t, base(t) + (
+        'Include part\n' if t.kind == 'aditd' else
+        f'Include {t.folder}/part\n')))
+    t.equal(done.returncode, 0, done.stderr)
+    t.match('^allowtcpforwarding remote$', done.stdout)
+
+
+@case('a missing or readable-to-all host key stops the start')
+def _(t):
+    done = run('-D', '-e', '-f', policy(t, f'HostKey {t.folder}/none\n'))
+    t.true(done.returncode != 0, 'it starts without')
+    t.match(f'{t.folder}/none', done.stderr)
+    key = f'{t.folder}/open'
+    sh('cp', f'{TOP}/hostkey', key)
+    os.chmod(key, 0o644)
+    done = run('-D', '-e', '-f', policy(t, f'HostKey {key}\n'))
+    t.true(done.returncode != 0, 'it starts with an open key')
+    t.match('(?i)permissions|too open|bad mode', done.stderr)
+
+
+@case('PermitOpen and PermitListen grant what they list')
+def _(t):
+    echo, echo6 = t.target(), t.target(host='::1')
+    other = t.target()
+    a, b, c, r, r2 = (t.port() for _ in range(5))
+    srv = t.server(f'PermitOpen 127.0.0.1:{echo.port} [::1]:*\n'
+                   f'PermitListen localhost:{r}')
+    client = t.client(srv, '-L', f'{a}:127.0.0.1:{echo.port}',
+                      '-L', f'{b}:[::1]:{echo6.port}',
+                      '-L', f'{c}:127.0.0.1:{other.port}',
+                      '-R', f'{r}:127.0.0.1:{echo.port}')
+    t.true(reaches(a) and reaches(b), 'a permitted destination')
+    t.true(reaches(r), 'the permitted listener')
+    t.true(not reaches(c), 'another destination')
+    client.wait_err('open failed: administratively prohibited')
+    t.equal(other.accepted, 0, 'connections to the other one')
+    client = t.client(srv, '-R', f'{r2}:127.0.0.1:{echo.port}', wait=False)
+    t.true(client.wait() != 0, 'another listener')
+
+
+@case('a refusal tells the client why, and the log by which rule', 'aditd')
+def _(t):
+    echo, port = t.target(), t.port()
+    srv = t.server('# one\nLogLevel INFO\nPermitOpen 192.0.2.7:80\n'
+                   'PermitListen 9999')
+    client = t.client(srv, '-L', f'{port}:127.0.0.1:{echo.port}')
+    t.true(not reaches(port), 'the destination is granted')
+    said = client.wait_err('open failed: administratively prohibited: (.*)')[1]
+    t.true(said.strip() not in ('', 'open failed'), f'no reason: {said!r}')
+    t.true(srv.policy not in said, f'the client learns the path: {said!r}')
+    where = re.escape(srv.policy)
+    srv.wait_log(f'127.0.0.1.*{echo.port}.*{where}:3'
+                 f'|{where}:3.*127.0.0.1.*{echo.port}')
+    refused = t.client(srv, '-R', f'{t.port()}:127.0.0.1:{echo.port}',
+                       wait=False)
+    t.true(refused.wait() != 0, 'the listener is granted')
+    refused.wait_err('debug1: Remote: .')
+    srv.wait_log(f'{where}:4')
+    srv.stop()
+    # What the key's owner forbids is in another file.
+    authorize(USER, f'\nno-port-forwarding {public("id")}')
+    srv = t.server()
+    client = t.client(srv, '-L', f'{port}:127.0.0.1:{echo.port}')
+    talk(port)
+    srv.wait_log(f'/home/{USER}/.ssh/authorized_keys:2')
+
+
+@case('Match User, Group, Address, LocalPort: the first block that matches')
+def _(t):
+    echo, port = t.target(), t.port()
+    for text, open_ in (
+            (f'Match User {USER}', False),
+            ('Match User *,!' + USER, True),
+            ('Match User tunnel?er', False),
+            ('Match Group tunnellers', False),
+            ('Match Group neighbour', True),
+            ('Match Address 127.0.0.0/8', False),
+            ('Match Address !127.0.0.1,*', True),
+            ('Match Address ::1', True),
+            ('Match LocalAddress 127.0.0.1', False),
+            ('Match LocalPort 1', True),
+            (f'Match User {USER} Address 10.0.0.0/8', True),
+            (f'Match User {USER}\nAllowTcpForwarding yes\nMatch all', True),
+            (f'AllowTcpForwarding yes\nMatch User {USER}', False),
+            ('Match all', False)):
+        srv = t.server(f'{text}\nAllowTcpForwarding no')
+        client = t.client(srv, '-L', f'{port}:127.0.0.1:{echo.port}')
+        t.equal(reaches(port), open_, text)
+        client.stop()
+        srv.stop()
+
+
+if __name__ == '__main__':
+    main()

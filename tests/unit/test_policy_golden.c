@@ -1,0 +1,248 @@
+/*
+ * Golden tests: every policy-*.in (a policy), lines-*.in (one a line) and
+ * keys-*.in (authorized_keys) gives exactly what NAME.ok says.
+ *
+ * Lines "#@ NAME=VALUE ..." of a policy set the connection (user, groups, addr,
+ * laddr, lport), "#@ -o TEXT" is an option of the command line, "#@ notes"
+ * adds the remarks. GOLDEN_UPDATE=1 rewrites the .ok files.
+ */
+#include <criterion/criterion.h>
+#include <glob.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "policy/policy.h"
+
+static char *slurp(const char *name)
+{
+	FILE *f = fopen(name, "r");
+	char *text;
+	size_t n;
+
+	if (f == NULL)
+		return NULL;
+	cr_assert_not_null(text = calloc(1, 65536));
+	n = fread(text, 1, 65535, f);
+	text[n] = '\0';
+	fclose(f);
+	return text;
+}
+
+struct setup {
+	struct policy_conn conn;
+	const char *groups[8];
+	struct policy_text texts[8];
+	size_t ntexts;
+	bool notes;
+};
+
+static void set_word(struct setup *su, char *word)
+{
+	char *value = strchr(word, '=');
+
+	if (strcmp(word, "notes") == 0)
+		su->notes = true;
+	if (value == NULL)
+		return;
+	*value++ = '\0';
+	if (strcmp(word, "user") == 0)
+		su->conn.user = value;
+	else if (strcmp(word, "addr") == 0)
+		su->conn.address = value;
+	else if (strcmp(word, "laddr") == 0)
+		su->conn.local_address = value;
+	else if (strcmp(word, "lport") == 0)
+		su->conn.local_port = (unsigned)atoi(value);
+	else if (strcmp(word, "groups") == 0)
+		for (; value != NULL && su->conn.ngroups < 8;)
+			su->groups[su->conn.ngroups++] = strsep(&value, ",");
+}
+
+static void read_setup(struct setup *su, char *head)
+{
+	char *line, *word;
+
+	memset(su, 0, sizeof *su);
+	su->conn.groups = su->groups;
+	while ((line = strsep(&head, "\n")) != NULL) {
+		if (strncmp(line, "#@ -o ", 6) == 0) {
+			su->texts[su->ntexts++] = (struct policy_text){
+				"command line", line + 6, strlen(line + 6) };
+			continue;
+		}
+		if (strncmp(line, "#@ ", 3) != 0)
+			continue;
+		line += 3;
+		while ((word = strsep(&line, " ")) != NULL)
+			set_word(su, word);
+	}
+}
+
+static void put_error(FILE *out, const struct policy_error *err)
+{
+	fprintf(out, "%s:%u:%u: %s\n", err->file, err->line, err->column,
+	        err->text);
+}
+
+static void run_policy(const char *text, FILE *out)
+{
+	char *head = strdup(text);
+	struct policy_settings s;
+	struct policy_error err;
+	struct policy *p;
+	struct setup su;
+
+	read_setup(&su, head);
+	su.texts[su.ntexts++] = (struct policy_text){ "policy", text,
+	                                              strlen(text) };
+	p = policy_parse(su.texts, su.ntexts, &err);
+	if (p == NULL) {
+		put_error(out, &err);
+	} else {
+		cr_assert_eq(policy_eval(p, &su.conn, &s), 0);
+		policy_print(&s, out);
+		policy_settings_free(&s);
+		for (size_t i = 0; su.notes && policy_note(p, i); i++)
+			fprintf(out, "%s\n", policy_note(p, i));
+	}
+	policy_free(p);
+	free(head);
+}
+
+static void put_endpoints(FILE *out, const char *name,
+                          const struct policy_endpoints *e)
+{
+	for (size_t i = 0; i < e->n; i++)
+		fprintf(out, " %s=%s %d", name, e->v[i].host, e->v[i].port);
+}
+
+static void put_key(FILE *out, const struct policy_key *k)
+{
+	const struct policy_keyopts *o = &k->opts;
+
+	fprintf(out, "%u: %s %zu bytes, comment \"%s\"", k->where.line,
+	        k->type, k->blob_len, k->comment);
+	if (!o->port_forwarding)
+		fprintf(out, " no-forwarding by %s:%u %s",
+		        o->no_forwarding.file, o->no_forwarding.line,
+		        o->no_forwarding_by);
+	if (o->tunnel_set)
+		fprintf(out, " tunnel=%d", o->tunnel_unit);
+	put_endpoints(out, "permitopen", &o->permit_open);
+	put_endpoints(out, "permitlisten", &o->permit_listen);
+	if (o->from != NULL)
+		fprintf(out, " from=%s", o->from);
+	if (o->expiry_time != 0)
+		fprintf(out, " expiry=%llu",
+		        (unsigned long long)o->expiry_time);
+	fprintf(out, "%s%s%s%s\n", o->cert_authority ? " cert-authority" : "",
+	        o->has_command ? " command" : "",
+	        o->no_touch_required ? " no-touch-required" : "",
+	        o->verify_required ? " verify-required" : "");
+}
+
+static void run_keys(const char *text, FILE *out)
+{
+	struct policy_error err;
+	struct policy_key key;
+	unsigned line = 0;
+	size_t pos = 0;
+	int r;
+
+	while ((r = policy_key_next("keys", text, strlen(text), &pos, &line,
+	                            &key, &err)) != 0) {
+		if (r < 0)
+			put_error(out, &err);
+		else
+			put_key(out, &key);
+		policy_key_free(&key);
+	}
+}
+
+/* Each line is a policy of its own, with \\n, \\t and \\e in it. */
+static void run_lines(const char *text, FILE *out)
+{
+	char *copy = strdup(text), *rest = copy, *line;
+
+	while ((line = strsep(&rest, "\n")) != NULL && *line != '\0') {
+		char *to = line;
+
+		for (char *from = line; *from != '\0'; from++) {
+			char c = from[0] == '\\' ? from[1] : '\0';
+
+			*to++ = c == 'n' ? '\n' : c == 't' ? '\t' :
+			        c == 'e' ? '\033' : *from;
+			from += c == 'n' || c == 't' || c == 'e';
+		}
+		*to = '\0';
+		run_policy(line, out);
+	}
+	free(copy);
+}
+
+/* What we print is a policy that means the same. */
+static void check_canonical(const char *name, const char *dump)
+{
+	char *again = NULL;
+	size_t n;
+	FILE *out = open_memstream(&again, &n);
+
+	run_policy(dump, out);
+	fclose(out);
+	cr_expect_str_eq(again, dump, "%s: not canonical: %s", name, again);
+	free(again);
+}
+
+static void run_file(const char *name)
+{
+	const char *base = strrchr(name, '/') + 1;
+	void (*run)(const char *text, FILE *out) =
+		*base == 'k' ? run_keys : *base == 'l' ? run_lines :
+		run_policy;
+	char ok_name[4096], *text = slurp(name), *got = NULL, *want;
+	size_t n;
+	FILE *out = open_memstream(&got, &n), *f;
+
+	run(text, out);
+	fclose(out);
+	snprintf(ok_name, sizeof ok_name, "%.*s.ok", (int)strlen(name) - 3,
+	         name);
+	if (getenv("GOLDEN_UPDATE") != NULL) {
+		cr_assert_not_null(f = fopen(ok_name, "w"));
+		fputs(got, f);
+		fclose(f);
+	}
+	cr_assert_not_null(want = slurp(ok_name), "%s is missing", ok_name);
+	cr_expect_str_eq(got, want, "%s: got:\n%s", base, got);
+	if (strncmp(got, "listenaddress", 13) == 0 &&
+	    strstr(text, "#@ notes") == NULL)
+		check_canonical(base, got);
+	free(text);
+	free(got);
+	free(want);
+}
+
+Test(policy_golden, all)
+{
+	const char *dir = getenv("GOLDEN_DIR"), *src = getenv("SRCDIR");
+	char pattern[4096];
+	glob_t files;
+
+	if (src == NULL)
+		src = getenv("srcdir");
+#ifdef GOLDEN_DIR
+	if (dir == NULL)
+		dir = GOLDEN_DIR;
+#endif
+	setenv("TZ", "UTC", 1);
+	if (dir != NULL)
+		snprintf(pattern, sizeof pattern, "%s/[klp]*-*.in", dir);
+	else
+		snprintf(pattern, sizeof pattern, "%s/tests/golden/[klp]*-*.in",
+		         src != NULL ? src : ".");
+	cr_assert_eq(glob(pattern, 0, NULL, &files), 0, "no %s", pattern);
+	for (size_t i = 0; i < files.gl_pathc; i++)
+		run_file(files.gl_pathv[i]);
+	globfree(&files);
+}

@@ -1,0 +1,196 @@
+/* The profiles as data. What the kernel makes of them is tests/sandbox. */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "sandbox/profiles.h"
+
+static char *printed(enum sandbox_role role)
+{
+	char *text = NULL;
+	size_t len = 0;
+	FILE *f = open_memstream(&text, &len);
+
+	sandbox_print(role, f);
+	fclose(f);
+	return text;
+}
+
+static void golden_path(enum sandbox_role role, char *path, size_t cap)
+{
+	const char *srcdir = getenv("srcdir");
+
+	snprintf(path, cap, "%s/tests/golden/profile-%s.ok",
+	         srcdir != NULL ? srcdir : ".", sandbox_role_name(role));
+}
+
+/* GOLDEN_WRITE=1 takes the present profiles as right. */
+static char *golden(enum sandbox_role role)
+{
+	char path[4096], *text = printed(role);
+	FILE *f;
+
+	golden_path(role, path, sizeof path);
+	if (getenv("GOLDEN_WRITE") != NULL) {
+		f = fopen(path, "w");
+		cr_assert_not_null(f, "%s", path);
+		fputs(text, f);
+		fclose(f);
+	}
+	free(text);
+	f = fopen(path, "r");
+	cr_assert_not_null(f, "%s", path);
+	text = calloc(1, 65536);
+	cr_assert_gt(fread(text, 1, 65535, f), 0);
+	fclose(f);
+	return text;
+}
+
+Test(sandbox, profiles_are_the_committed_ones)
+{
+	for (enum sandbox_role r = 0; r < SANDBOX__MAX; r++) {
+		char *want = golden(r), *got = printed(r);
+		cr_expect_str_eq(got, want, "%s", sandbox_role_name(r));
+		free(want);
+		free(got);
+	}
+}
+
+static const struct profile_call *find(const struct profile_calls *c,
+                                       const char *name)
+{
+	for (size_t i = 0; i < c->n; i++)
+		if (strcmp(c->call[i].name, name) == 0)
+			return &c->call[i];
+	return NULL;
+}
+
+static void check_covers(enum sandbox_role outer, enum sandbox_role inner)
+{
+	struct profile_calls *o = profile_calls_new(outer, false);
+	struct profile_calls *i = profile_calls_new(inner, false);
+
+	cr_assert(o != NULL && i != NULL);
+	for (size_t n = 0; n < i->n; n++) {
+		const struct profile_call *a = &i->call[n];
+		const struct profile_call *b = find(o, a->name);
+		cr_expect(b != NULL && (b->error == 0 || a->error != 0) &&
+		          (b->nalts == 0 || b->nalts >= a->nalts) &&
+		          !(a->nalts == 0 && a->error == 0 && b->nalts > 0),
+		          "%s lacks %s, which %s needs",
+		          sandbox_role_name(outer), a->name,
+		          sandbox_role_name(inner));
+	}
+	free(o);
+	free(i);
+}
+
+/* Filters, bounding sets and hard limits only ever shrink. */
+Test(sandbox, who_starts_a_role_has_its_rights)
+{
+	static const enum sandbox_role starts[][2] = {
+		{ SANDBOX_LISTENER, SANDBOX_KEYHOLDER },
+		{ SANDBOX_LISTENER, SANDBOX_BROKER_ZYGOTE },
+		{ SANDBOX_LISTENER, SANDBOX_SESSION_ZYGOTE },
+		{ SANDBOX_BROKER_ZYGOTE, SANDBOX_BROKER },
+		{ SANDBOX_BROKER, SANDBOX_ACCOUNT },
+		{ SANDBOX_ACCOUNT, SANDBOX_RESOLVER },
+		{ SANDBOX_SESSION_ZYGOTE, SANDBOX_SESSION },
+	};
+
+	for (size_t i = 0; i < sizeof starts / sizeof starts[0]; i++) {
+		const struct profile *o = profile_of(starts[i][0]);
+		const struct profile *in = profile_of(starts[i][1]);
+		check_covers(starts[i][0], starts[i][1]);
+		cr_expect_eq(in->caps & ~o->caps, 0, "%s", in->name);
+		cr_expect_eq(in->bounding & ~o->bounding, 0, "%s", in->name);
+		for (const struct profile_limit *l = in->limits;
+		     l->name != NULL; l++)
+			for (const struct profile_limit *m = o->limits;
+			     m->name != NULL; m++)
+				cr_expect(l->resource != m->resource ||
+				          l->value <= m->value, "%s %s",
+				          in->name, l->name);
+	}
+}
+
+/* Said once more, apart from the data: what an untrusted process never has. */
+Test(sandbox, nobody_has_the_dangerous_calls)
+{
+	static const char *const never[] = {
+		"ptrace", "bpf", "io_uring_setup", "keyctl", "add_key",
+		"init_module", "finit_module", "kexec_load", "perf_event_open",
+		"userfaultfd", "process_vm_readv", "process_vm_writev",
+		"open_by_handle_at", "setns", "pkey_mprotect", "personality",
+		"modify_ldt", "iopl", "ioperm", "chroot", "vfork", "fork",
+		"setuid", "setgid", "setreuid", "setfsuid", "mknod", "mknodat",
+		"shmat", "remap_file_pages", "pidfd_getfd", "sendfile",
+		"splice", "vmsplice", "tee", "acct", "swapon", "reboot",
+	};
+	static const char *const session_never[] = {
+		"socket", "connect", "bind", "listen", "accept", "accept4",
+		"open", "openat", "openat2", "clone", "clone3", "execve",
+		"execveat", "ioctl", "setsockopt", "getsockopt", "kill",
+		"fcntl", "dup", "prctl", "seccomp", "sendmmsg", "unshare",
+		"socketpair", "memfd_create", "capset", "setresuid",
+	};
+
+	for (enum sandbox_role r = 0; r < SANDBOX__MAX; r++) {
+		struct profile_calls *c = profile_calls_new(r, false);
+		for (size_t i = 0; i < sizeof never / sizeof never[0]; i++)
+			cr_expect_null(find(c, never[i]), "%s %s",
+			               sandbox_role_name(r), never[i]);
+		for (size_t i = 0; r == SANDBOX_SESSION &&
+		     i < sizeof session_never / sizeof session_never[0]; i++)
+			cr_expect_null(find(c, session_never[i]), "%s",
+			               session_never[i]);
+		free(c);
+	}
+}
+
+Test(sandbox, refused_calls_are_named_when_trapped, .timeout = 20)
+{
+	int p[2], status;
+	char text[256] = "";
+
+	cr_assert_eq(pipe(p), 0);
+	pid_t pid = fork();
+	if (pid == 0) {
+		char err[128];
+		dup2(p[1], STDERR_FILENO);
+		struct sandbox *sb = sandbox_prepare(SANDBOX_SESSION, true);
+		if (sb == NULL ||
+		    sandbox_enter(sb, NULL, NULL, err, sizeof err) < 0)
+			_exit(1);
+		getsid(0);
+		_exit(2);
+	}
+	cr_assert_eq(waitpid(pid, &status, 0), pid);
+	cr_assert(WIFSIGNALED(status));
+	cr_assert_eq(WTERMSIG(status), SIGSYS);
+	cr_assert_gt(read(p[0], text, sizeof text - 1), 0);
+	cr_assert_not_null(strstr(text, "session: system call"), "%s", text);
+	cr_assert_not_null(strstr(text, "(getsid) refused"), "%s", text);
+}
+
+Test(sandbox, ids_for_a_role_that_keeps_its_own_are_an_error)
+{
+	struct sandbox_ids ids = { .uid = 1, .gid = 1 };
+	int status;
+
+	pid_t pid = fork();
+	if (pid == 0) {
+		char err[128];
+		struct sandbox *sb = sandbox_prepare(SANDBOX_RESOLVER, false);
+		_exit(sandbox_enter(sb, &ids, NULL, err, sizeof err) == -1 &&
+		      strcmp(err, "this role keeps its ids: "
+		                  "Invalid argument") == 0 ? 0 : 1);
+	}
+	cr_assert_eq(waitpid(pid, &status, 0), pid);
+	cr_assert_eq(status, 0);
+}
