@@ -39,6 +39,7 @@ int broker_zygote_run(struct config *c, int edge)
 	int rc = 1;
 
 	role_title("adit-brokerzyg", "broker zygote");
+	log_may_reconnect(true);
 	peer = ipc_peer_new(edge, &edge_to_broker_zygote, &edge_from_zygote,
 	                    256);
 	env.sandbox = sandbox_prepare(SANDBOX_BROKER, SANDBOX_TRAP);

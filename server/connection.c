@@ -240,7 +240,7 @@ static int refuse_listen(struct connection *c, bool want_reply,
 }
 
 /* tcpip-forward and cancel-tcpip-forward (RFC 4254, 7.1) */
-static int listen_request(struct connection *c, struct cursor *in,
+static int listen_request(struct connection *c, struct wire *in,
                           bool want_reply, bool cancel)
 {
 	const char *what = cancel ? "cancel-tcpip-forward" : "tcpip-forward";
@@ -250,9 +250,9 @@ static int listen_request(struct connection *c, struct cursor *in,
 	uint32_t port, request;
 	struct pending *q;
 
-	s = connection_get_string(in, &len);
-	port = connection_get_u32(in);
-	if (!connection_get_end(in))
+	s = wire_string(in, &len);
+	port = wire_u32(in);
+	if (!wire_end(in))
 		return connection_fail(c, CONNECTION_PROTOCOL_ERROR,
 		                       "malformed %s", what);
 	if (connection_host(s, len, host) < 0)
@@ -276,27 +276,27 @@ static int listen_request(struct connection *c, struct cursor *in,
 	return 0;
 }
 
-static int global_request(struct connection *c, struct cursor *in)
+static int global_request(struct connection *c, struct wire *in)
 {
 	const uint8_t *name;
 	size_t len;
 	bool want_reply;
 
-	name = connection_get_string(in, &len);
-	want_reply = connection_get_u8(in) != 0;
+	name = wire_string(in, &len);
+	want_reply = wire_u8(in) != 0;
 	if (in->bad)
 		return connection_fail(c, CONNECTION_PROTOCOL_ERROR,
 		                       "malformed global request");
-	if (connection_is(name, len, "tcpip-forward"))
+	if (wire_is(name, len, "tcpip-forward"))
 		return listen_request(c, in, want_reply, false);
-	if (connection_is(name, len, "cancel-tcpip-forward"))
+	if (wire_is(name, len, "cancel-tcpip-forward"))
 		return listen_request(c, in, want_reply, true);
-	if (connection_is(name, len, "streamlocal-forward@openssh.com") ||
-	    connection_is(name, len, "cancel-streamlocal-forward@openssh.com"))
+	if (wire_is(name, len, "streamlocal-forward@openssh.com") ||
+	    wire_is(name, len, "cancel-streamlocal-forward@openssh.com"))
 		return refuse_listen(c, want_reply, "streamlocal-forward",
 		                     "unix sockets are not forwarded here");
 	/* Sessions are refused anyway, so this is easy to promise. */
-	if (connection_is(name, len, "no-more-sessions@openssh.com"))
+	if (wire_is(name, len, "no-more-sessions@openssh.com"))
 		return reply_now(c, want_reply, true);
 	return reply_now(c, want_reply, false);
 }
@@ -335,7 +335,7 @@ static int global_answer(struct connection *c)
 int connection_input(struct connection *c, uint8_t type, const uint8_t *body,
                      size_t len)
 {
-	struct cursor in = { .p = body, .left = len };
+	struct wire in = { .p = body, .left = len };
 	int r;
 
 	if (c->dead)

@@ -39,9 +39,9 @@ enum connection_kind { CONNECTION_DIRECT_TCPIP, CONNECTION_FORWARDED_TCPIP,
 struct connection_limits {
 	unsigned channels;       /* open, opening and dying together */
 	unsigned pending_global; /* global requests that wait for the broker */
-	uint64_t memory_bytes;   /* sum of all windows we offered: a channel gets
-	                            at most a quarter of what is left, down to
-	                            CONNECTION_PACKET, then is refused */
+	uint64_t memory_bytes;   /* sum of all windows we offered. Channels get
+	                            smaller windows as they grow many; a share
+	                            of CONNECTION_PACKET for each is set aside */
 };
 
 /* All ops get the arg of connection_new(). None may call connection_free() or

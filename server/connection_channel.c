@@ -48,20 +48,22 @@ static void number_give(struct connection *c, uint32_t number)
 	c->free_tail = number;
 }
 
-/* At most a quarter of what is left, so that with many channels the last ones
- * get small windows rather than none. 0: nothing left. */
+/* One packet's worth for every channel that may still come is set aside; of the
+ * rest a channel gets at most an eighth. So windows shrink as channels grow
+ * many, and the limit on channels is reached first. 0: nothing left. */
 static uint32_t offer_window(const struct connection *c)
 {
 	uint64_t left = c->limits.memory_bytes - c->offered_bytes;
-	uint64_t window = left / 4;
+	uint64_t aside = (uint64_t)(c->limits.channels - c->nchannels) *
+	                 CONNECTION_PACKET;
+	uint64_t window = CONNECTION_PACKET;
 
 	if (left < CONNECTION_PACKET)
 		return 0;
-	if (window < CONNECTION_PACKET)
-		return CONNECTION_PACKET;
-	if (window > CONNECTION_WINDOW)
-		return CONNECTION_WINDOW;
-	return (uint32_t)window;
+	if (left > aside)
+		window += (left - aside) / 8;
+	return window < CONNECTION_WINDOW ? (uint32_t)window
+	                                  : CONNECTION_WINDOW;
 }
 
 static void release_window(struct connection *c, struct channel *ch)

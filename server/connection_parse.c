@@ -2,53 +2,6 @@
 
 #include <string.h>
 
-uint8_t connection_get_u8(struct cursor *in)
-{
-	if (in->bad || in->left < 1) {
-		in->bad = true;
-		return 0;
-	}
-	in->left--;
-	return *in->p++;
-}
-
-uint32_t connection_get_u32(struct cursor *in)
-{
-	uint32_t v;
-
-	if (in->bad || in->left < 4) {
-		in->bad = true;
-		return 0;
-	}
-	v = (uint32_t)in->p[0] << 24 | (uint32_t)in->p[1] << 16 |
-	    (uint32_t)in->p[2] << 8 | in->p[3];
-	in->p += 4;
-	in->left -= 4;
-	return v;
-}
-
-const uint8_t *connection_get_string(struct cursor *in, size_t *len)
-{
-	const uint8_t *s;
-	uint32_t n = connection_get_u32(in);
-
-	*len = 0;
-	if (in->bad || n > in->left) {
-		in->bad = true;
-		return (const uint8_t *)"";
-	}
-	s = in->p;
-	in->p += n;
-	in->left -= n;
-	*len = n;
-	return s;
-}
-
-bool connection_get_end(const struct cursor *in)
-{
-	return !in->bad && in->left == 0;
-}
-
 int connection_host(const uint8_t *s, size_t len,
                     char host[CONNECTION_HOST_MAX + 1])
 {
@@ -58,11 +11,6 @@ int connection_host(const uint8_t *s, size_t len,
 	memcpy(host, s, len);
 	host[len] = '\0';
 	return 0;
-}
-
-bool connection_is(const uint8_t *s, size_t len, const char *name)
-{
-	return len == strlen(name) && memcmp(s, name, len) == 0;
 }
 
 static int malformed(struct connection *c, const char *what)
@@ -108,7 +56,7 @@ static struct channel *admit(struct connection *c, const struct open *o,
 }
 
 static int open_tcp(struct connection *c, const struct open *o,
-                    struct cursor *in)
+                    struct wire *in)
 {
 	char host[CONNECTION_HOST_MAX + 1], origin[CONNECTION_HOST_MAX + 1];
 	const uint8_t *hs, *os;
@@ -116,11 +64,11 @@ static int open_tcp(struct connection *c, const struct open *o,
 	uint32_t port, oport;
 	struct channel *ch;
 
-	hs = connection_get_string(in, &hlen);
-	port = connection_get_u32(in);
-	os = connection_get_string(in, &olen);
-	oport = connection_get_u32(in);
-	if (!connection_get_end(in))
+	hs = wire_string(in, &hlen);
+	port = wire_u32(in);
+	os = wire_string(in, &olen);
+	oport = wire_u32(in);
+	if (!wire_end(in))
 		return malformed(c, "direct-tcpip open");
 	if (connection_host(hs, hlen, host) < 0)
 		return refuse(c, o, CONNECTION_PROHIBITED, "bad host name");
@@ -136,13 +84,13 @@ static int open_tcp(struct connection *c, const struct open *o,
 }
 
 static int open_tun(struct connection *c, const struct open *o,
-                    struct cursor *in)
+                    struct wire *in)
 {
-	uint32_t mode = connection_get_u32(in);
-	uint32_t unit = connection_get_u32(in);
+	uint32_t mode = wire_u32(in);
+	uint32_t unit = wire_u32(in);
 	struct channel *ch;
 
-	if (!connection_get_end(in))
+	if (!wire_end(in))
 		return malformed(c, "tun@openssh.com open");
 	if (mode != CONNECTION_TUN_LAYER3 && mode != CONNECTION_TUN_LAYER2)
 		return refuse(c, o, CONNECTION_PROHIBITED,
@@ -170,26 +118,26 @@ static const struct {
 	{ "auth-agent@openssh.com", "this server does not forward agents" },
 };
 
-int connection_parse_open(struct connection *c, struct cursor *in)
+int connection_parse_open(struct connection *c, struct wire *in)
 {
 	struct open o;
 	const uint8_t *type;
 	size_t len;
 
-	type = connection_get_string(in, &len);
-	o.remote = connection_get_u32(in);
-	o.window = connection_get_u32(in);
-	o.packet = connection_get_u32(in);
+	type = wire_string(in, &len);
+	o.remote = wire_u32(in);
+	o.window = wire_u32(in);
+	o.packet = wire_u32(in);
 	if (in->bad)
 		return malformed(c, "channel open");
-	if (connection_is(type, len, "direct-tcpip"))
+	if (wire_is(type, len, "direct-tcpip"))
 		return open_tcp(c, &o, in);
-	if (connection_is(type, len, "tun@openssh.com"))
+	if (wire_is(type, len, "tun@openssh.com"))
 		return open_tun(c, &o, in);
-	if (connection_is(type, len, "session") && !connection_get_end(in))
+	if (wire_is(type, len, "session") && !wire_end(in))
 		return malformed(c, "session open");
 	for (size_t i = 0; i < sizeof(refused) / sizeof(*refused); i++)
-		if (connection_is(type, len, refused[i].type))
+		if (wire_is(type, len, refused[i].type))
 			return refuse(c, &o, CONNECTION_PROHIBITED,
 			              refused[i].text);
 	return refuse(c, &o, CONNECTION_UNKNOWN_TYPE, "unknown channel type");
@@ -198,13 +146,13 @@ int connection_parse_open(struct connection *c, struct cursor *in)
 /* Messages for a channel. The rules below have checked its state. */
 
 static int confirmation(struct connection *c, struct channel *ch,
-                        struct cursor *in)
+                        struct wire *in)
 {
-	uint32_t remote = connection_get_u32(in);
-	uint32_t window = connection_get_u32(in);
-	uint32_t packet = connection_get_u32(in);
+	uint32_t remote = wire_u32(in);
+	uint32_t window = wire_u32(in);
+	uint32_t packet = wire_u32(in);
 
-	if (!connection_get_end(in))
+	if (!wire_end(in))
 		return malformed(c, "open confirmation");
 	if (packet < CONNECTION_PACKET_MIN)
 		return connection_fail(c, CONNECTION_PROTOCOL_ERROR,
@@ -219,26 +167,26 @@ static int confirmation(struct connection *c, struct channel *ch,
 	return 0;
 }
 
-static int failure(struct connection *c, struct channel *ch, struct cursor *in)
+static int failure(struct connection *c, struct channel *ch, struct wire *in)
 {
 	const uint8_t *text;
 	size_t len, lang;
 
-	connection_get_u32(in);
-	text = connection_get_string(in, &len);
-	connection_get_string(in, &lang);
-	if (!connection_get_end(in))
+	wire_u32(in);
+	text = wire_string(in, &len);
+	wire_string(in, &lang);
+	if (!wire_end(in))
 		return malformed(c, "open failure");
 	connection_channel_drop(c, ch, false, (const char *)text, len);
 	return 0;
 }
 
-static int adjust(struct connection *c, struct channel *ch, struct cursor *in)
+static int adjust(struct connection *c, struct channel *ch, struct wire *in)
 {
-	uint32_t more = connection_get_u32(in);
+	uint32_t more = wire_u32(in);
 	size_t before, after;
 
-	if (!connection_get_end(in))
+	if (!wire_end(in))
 		return malformed(c, "window adjust");
 	if (more > UINT32_MAX - ch->remote_window)
 		return connection_fail(c, CONNECTION_PROTOCOL_ERROR,
@@ -274,12 +222,12 @@ static int debit(struct connection *c, struct channel *ch, size_t len)
 	return 0;
 }
 
-static int data(struct connection *c, struct channel *ch, struct cursor *in)
+static int data(struct connection *c, struct channel *ch, struct wire *in)
 {
 	size_t len;
-	const uint8_t *s = connection_get_string(in, &len);
+	const uint8_t *s = wire_string(in, &len);
 
-	if (!connection_get_end(in))
+	if (!wire_end(in))
 		return malformed(c, "channel data");
 	if (debit(c, ch, len) < 0)
 		return -1;
@@ -290,13 +238,13 @@ static int data(struct connection *c, struct channel *ch, struct cursor *in)
 
 /* Forwards have no second stream: counted, credited, dropped. */
 static int extended(struct connection *c, struct channel *ch,
-                    struct cursor *in)
+                    struct wire *in)
 {
 	size_t len;
 
-	connection_get_u32(in);
-	connection_get_string(in, &len);
-	if (!connection_get_end(in))
+	wire_u32(in);
+	wire_string(in, &len);
+	if (!wire_end(in))
 		return malformed(c, "extended data");
 	if (debit(c, ch, len) < 0)
 		return -1;
@@ -304,9 +252,9 @@ static int extended(struct connection *c, struct channel *ch,
 	return 0;
 }
 
-static int eof(struct connection *c, struct channel *ch, struct cursor *in)
+static int eof(struct connection *c, struct channel *ch, struct wire *in)
 {
-	if (!connection_get_end(in))
+	if (!wire_end(in))
 		return malformed(c, "channel EOF");
 	if (ch->eof_in)
 		return 0;
@@ -318,11 +266,11 @@ static int eof(struct connection *c, struct channel *ch, struct cursor *in)
 }
 
 static int close_message(struct connection *c, struct channel *ch,
-                         struct cursor *in)
+                         struct wire *in)
 {
 	bool had_eof = ch->eof_in;
 
-	if (!connection_get_end(in))
+	if (!wire_end(in))
 		return malformed(c, "channel close");
 	ch->eof_in = ch->close_in = true;
 	ch->held = true;
@@ -335,14 +283,14 @@ static int close_message(struct connection *c, struct channel *ch,
 	return 0;
 }
 
-static int request(struct connection *c, struct channel *ch, struct cursor *in)
+static int request(struct connection *c, struct channel *ch, struct wire *in)
 {
 	struct payload p;
 	size_t len;
 	bool want_reply;
 
-	connection_get_string(in, &len);
-	want_reply = connection_get_u8(in) != 0;
+	wire_string(in, &len);
+	want_reply = wire_u8(in) != 0;
 	if (in->bad)
 		return malformed(c, "channel request");
 	if (!want_reply || ch->close_out)
@@ -355,10 +303,10 @@ static int request(struct connection *c, struct channel *ch, struct cursor *in)
 
 /* An answer to a request of ours on a channel: we make none, but sshd takes
  * any such message for a sign of life, so clients may send them. */
-static int answer(struct connection *c, struct channel *ch, struct cursor *in)
+static int answer(struct connection *c, struct channel *ch, struct wire *in)
 {
 	(void)ch;
-	if (!connection_get_end(in))
+	if (!wire_end(in))
 		return malformed(c, "channel reply");
 	return 0;
 }
@@ -368,7 +316,7 @@ static const struct rule {
 	const char *name;
 	enum channel_state state;
 	bool stray_ok; /* dropped for a channel that is closed or unknown */
-	int (*handle)(struct connection *, struct channel *, struct cursor *);
+	int (*handle)(struct connection *, struct channel *, struct wire *);
 } rules[] = {
 	{ MSG_DATA, "data", CHANNEL_OPEN, false, data },
 	{ MSG_WINDOW_ADJUST, "window adjust", CHANNEL_OPEN, true, adjust },
@@ -385,7 +333,7 @@ static const struct rule {
 };
 
 int connection_parse_channel(struct connection *c, uint8_t type,
-                             struct cursor *in)
+                             struct wire *in)
 {
 	const struct rule *r = NULL;
 	struct channel *ch;
@@ -397,7 +345,7 @@ int connection_parse_channel(struct connection *c, uint8_t type,
 	if (!r)
 		return connection_fail(c, CONNECTION_PROTOCOL_ERROR,
 		                       "message type %u not understood", type);
-	number = connection_get_u32(in);
+	number = wire_u32(in);
 	if (in->bad)
 		return malformed(c, r->name);
 	ch = connection_channel_find(c, number);

@@ -10,6 +10,7 @@
 #define ADIT_CONNECTION_PRIVATE_H
 
 #include "connection.h"
+#include "wire.h"
 
 /* RFC 4250, 4.1.2 */
 enum {
@@ -121,27 +122,14 @@ int connection_fail(struct connection *c, unsigned reason, const char *fmt,
 void connection_note(struct connection *c, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
 
-/* The body of a message. A read past its end sets bad and yields zeros. */
-struct cursor {
-	const uint8_t *p;
-	size_t left;
-	bool bad;
-};
-uint8_t connection_get_u8(struct cursor *in);
-uint32_t connection_get_u32(struct cursor *in);
-/* The string's bytes, inside the message; *len is 0 when bad. */
-const uint8_t *connection_get_string(struct cursor *in, size_t *len);
-/* Everything was there, and nothing is left. */
-bool connection_get_end(const struct cursor *in);
 /* Copy a string to a C string; -1: a NUL inside or longer than a host. */
 int connection_host(const uint8_t *s, size_t len,
                     char host[CONNECTION_HOST_MAX + 1]);
-bool connection_is(const uint8_t *s, size_t len, const char *name);
 
 /* connection_parse.c; 0, or -1 once disconnected. */
-int connection_parse_open(struct connection *c, struct cursor *in);
+int connection_parse_open(struct connection *c, struct wire *in);
 int connection_parse_channel(struct connection *c, uint8_t type,
-                             struct cursor *in);
+                             struct wire *in);
 
 /* connection_channel.c */
 struct channel *connection_channel_find(const struct connection *c,

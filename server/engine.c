@@ -376,6 +376,11 @@ static int on_service(ssh_session s, const char *service, void *user)
 	return 0;
 }
 
+int engine_rekey_after(struct engine *e, uint64_t bytes)
+{
+	return ssh_options_set(e->ssh, SSH_OPTIONS_REKEY_DATA, &bytes);
+}
+
 void engine_auth_success(struct engine *e)
 {
 	if (e->dead || e->authenticated)

@@ -74,6 +74,9 @@ void engine_send(struct engine *e, const uint8_t *payload, size_t len);
  * how many it used; 0: nothing is sent. */
 void engine_fill(struct engine *e, size_t max,
                  size_t (*fill)(void *arg, uint8_t *p, size_t max), void *arg);
+/* Start a key exchange of our own after that many bytes either way; 0: libssh's
+ * choice. */
+int engine_rekey_after(struct engine *e, uint64_t bytes);
 /* SSH_MSG_USERAUTH_SUCCESS; the connection protocol begins. */
 void engine_auth_success(struct engine *e);
 /* SSH_MSG_DISCONNECT (RFC 4253, 11.1); the engine is dead after it, what is

@@ -255,6 +255,7 @@ int listener_run(struct config *c, int ready_fd)
 		.signal_fd = -1, .snapshot = -1 };
 	int rc = 1;
 
+	log_may_reconnect(true);
 	if (open_all(&l) < 0 || confine() < 0)
 		goto out;
 	listener_roles_start(&l);

@@ -15,7 +15,7 @@ enum { INPUT_MAX = 1 << 20 };
 static int run(const char *dir, const char *name)
 {
 	static uint8_t buf[INPUT_MAX];
-	char path[4096];
+	char path[4096 + 256];
 	FILE *f;
 	size_t len;
 	uint8_t *exact;

@@ -165,6 +165,7 @@ class Client:
         self.debug, self.banner, self.ext_info = [], b'', {}
         self.next_channel = 0
         self.kexes = 0
+        self.answer_global = True
 
     # Bytes.
 
@@ -311,6 +312,11 @@ class Client:
             elif p[0] == KEXINIT and self.answer_rekey:
                 self.send_kexinit()
                 self.finish_kex(p)
+            elif p[0] == GLOBAL_REQUEST:
+                # Its host keys, its keepalives.
+                r.string()
+                if r.byte() and self.answer_global:
+                    self.send(byte(REQUEST_FAILURE))
             elif p[0] != IGNORE:
                 return p
 

@@ -1,6 +1,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <linux/if_tun.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -11,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/random.h>
@@ -103,13 +105,22 @@ static void as_session(int ep, int sv[2])
 
 static int session_zygote(void)
 {
-	int ep, sv[2];
+	int ep, sv[2], size = 65536;
 
 	probe_prepare(SANDBOX_SESSION);
 	probe_enter(SANDBOX_SESSION_ZYGOTE);
 	MUST(30, getuid() != 0);
 	MUST(31, open("/etc/passwd", O_RDONLY) < 0 && errno == ENOENT);
 	MUST(32, socketpair(AF_UNIX, SOCK_STREAM, 0, sv) == 0);
+	MUST(36, setsockopt(sv[0], SOL_SOCKET, SO_SNDBUF, &size,
+	                    sizeof size) == 0);
+	MUST(37, setsockopt(sv[0], SOL_SOCKET, SO_RCVBUF, &size,
+	                    sizeof size) == 0);
+	/* Not TCP, so the kernel refuses; but it is asked. */
+	MUST(38, setsockopt(sv[0], IPPROTO_TCP, TCP_NODELAY, &size,
+	                    sizeof size) < 0);
+	MUST(39, setsockopt(sv[0], IPPROTO_TCP, TCP_NOTSENT_LOWAT, &size,
+	                    sizeof size) < 0);
 	MUST(33, (ep = epoll_create1(EPOLL_CLOEXEC)) >= 0);
 	pid_t pid = fork();
 	while (pid == 0)
@@ -164,6 +175,8 @@ static void use_tcp(unsigned port)
 	MUST(65, (c = socket(AF_INET, SOCK_STREAM, 0)) >= 0);
 	MUST(66, connect(c, (struct sockaddr *)&sin, sizeof sin) == 0);
 	MUST(67, (a = accept4(l, NULL, NULL, SOCK_CLOEXEC)) >= 0);
+	MUST(69, ioctl(a, FIONREAD, &on) == 0);
+	MUST(59, ioctl(a, TUNSETIFF, NULL) < 0);
 	MUST(68, getsockopt(a, IPPROTO_TCP, TCP_INFO, &info, &info_len) == 0);
 	close(a);
 	close(c);

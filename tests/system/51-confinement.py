@@ -1,15 +1,36 @@
 #!/usr/bin/python3
-"""Every process is confined as the design says."""
+"""Every process is confined as its profile states (tests/golden/profile-*)."""
 import base64
 import contextlib
 import hashlib
 import os
 import re
 
-from harness import (COMMS, TOP, case, connect, main, processes, wait_for)
+from harness import (COMMS, SLOW, TOP, case, connect, main, processes,
+                     wait_for)
 
-CAPS = ('CapInh', 'CapPrm', 'CapEff', 'CapBnd', 'CapAmb')
-PRIVATE = ('mnt', 'net', 'ipc', 'uts')
+GOLDEN = os.path.join(os.path.dirname(os.path.abspath(__file__)), '../golden')
+CAPABILITIES = {'dac_read_search': 2, 'kill': 5, 'setgid': 6, 'setuid': 7,
+                'setpcap': 8, 'net_bind_service': 10, 'net_admin': 12,
+                'ipc_lock': 14, 'sys_admin': 21}
+NAMESPACES = {'mount': 'mnt', 'network': 'net', 'ipc': 'ipc', 'uts': 'uts',
+              'cgroup': 'cgroup'}
+LIMITS = {'core': 'core file size', 'nproc': 'processes',
+          'nofile': 'open files', 'as': 'address space'}
+
+
+def profile(role):
+    """Keyword -> value of the profile's head; limits as a table."""
+    stated = {'limit': {}}
+    with open(f'{GOLDEN}/profile-{role}.ok') as f:
+        for line in f:
+            key, _, value = line.rstrip('\n').partition(' ')
+            if key == 'limit':
+                what, value = value.split(' ', 1)
+                stated['limit'][what] = value
+            elif key not in ('allow', 'fail', 'sanitizer'):
+                stated[key] = value
+    return stated
 
 
 def one(comm):
@@ -17,66 +38,75 @@ def one(comm):
                     5, lambda: f'not one {comm}: {processes()}')
 
 
-def confined(t, p):
-    """What holds for every process of adit's."""
-    t.equal(p.status['NoNewPrivs'], '1', f'{p}: NoNewPrivs')
+def mask(names):
+    return sum(1 << CAPABILITIES[n] for n in names.split() if n != 'none')
+
+
+def check(t, p, role, place=None):
+    """p is confined as role; its root and namespaces are those of place."""
+    stated, place = profile(role), profile(place or role)
     t.equal(p.status['Seccomp'], '2', f'{p}: Seccomp')
-
-
-def powerless(t, p):
-    for cap in CAPS:
-        t.equal(int(p.status[cap], 16), 0, f'{p}: {cap}')
-    t.true(0 not in p.ids('Uid') + p.ids('Gid'), f'{p}: is root')
+    t.equal(p.status['NoNewPrivs'], '1', f'{p}: NoNewPrivs')
+    for cap, word in (('CapPrm', 'capabilities'), ('CapEff', 'capabilities'),
+                      ('CapBnd', 'bounding'), ('CapInh', None),
+                      ('CapAmb', None)):
+        t.equal(int(p.status[cap], 16), mask(stated[word]) if word else 0,
+                f'{p}: {cap}')
     # An undumpable process's folder in /proc belongs to root.
     t.equal(os.stat(f'/proc/{p.pid}/status').st_uid, 0, f'{p}: dumpable')
+    if place['root'] == 'empty':
+        t.equal(os.listdir(f'/proc/{p.pid}/root/'), [], f'{p}: its root')
+    for name in place['namespaces'].split():
+        if name != 'keep':
+            ns = NAMESPACES[name]
+            t.true(p.link(f'ns/{ns}') != os.readlink(f'/proc/self/ns/{ns}'),
+                   f'{p}: shares {ns}')
+    with open(f'/proc/{p.pid}/limits') as f:
+        limits = f.read()
+    for name, value in stated['limit'].items():
+        if 'no sanitizer' in value and SLOW > 1:
+            continue
+        soft, hard = t.match(rf'Max {LIMITS[name]} +(\w+) +(\w+)',
+                             limits).groups()
+        t.equal((soft, hard), (value.split()[0],) * 2, f'{p}: limit {name}')
 
 
-def cut_off(t, p):
-    t.equal(os.listdir(f'/proc/{p.pid}/root/'), [], f'{p}: its root')
-    for ns in PRIVATE:
-        t.true(p.link(f'ns/{ns}') != os.readlink(f'/proc/self/ns/{ns}'),
-               f'{p}: shares {ns}')
-
-
-def descriptors(t, p, allowed):
-    for fd, target in p.fds().items():
-        t.match(allowed, target, f'{p}: descriptor {fd}')
+def not_root(t, p):
+    t.true(0 not in p.ids('Uid') + p.ids('Gid') + p.ids('Groups'),
+           f'{p} is root')
 
 
 @case('a session before the first byte of its client', 'aditd')
 def _(t):
     srv = t.server()
     with connect(srv.port):
+        wait_for(lambda: one(COMMS['session']).status['Seccomp'] == '2', 5,
+                 'no seccomp')
         session = one(COMMS['session'])
-
-        def ready():
-            return one(COMMS['session']).status['Seccomp'] == '2'
-        wait_for(ready, 5, 'no seccomp')
-        session = one(COMMS['session'])
-        confined(t, session)
-        powerless(t, session)
-        cut_off(t, session)
+        check(t, session, 'session', 'session-zygote')
+        not_root(t, session)
+        check(t, one(COMMS['broker']), 'broker')
 
 
-@case('a session after login', 'aditd')
+@case('every process of a connection after its login', 'aditd')
 def _(t):
     srv = t.server()
     t.client(srv, '-R', f'{t.port()}:127.0.0.1:9')
-    session, zygote = one(COMMS['session']), one(COMMS['sessionzyg'])
-    for p in (session, zygote):
-        confined(t, p)
-        powerless(t, p)
-        cut_off(t, p)
-        t.equal(p.ids('Groups'), [], f'{p}: groups')
-    broker, keyholder = one(COMMS['broker']), one(COMMS['keyholder'])
-    t.true(session.ids('Uid')[0] not in
-           (broker.ids('Uid')[0], keyholder.ids('Uid')[0]), 'a uid is shared')
-    # No listening socket, no file: the client, the broker, events.
-    descriptors(t, session, r'^(socket:|anon_inode:|pipe:|/dev/null)'
-                r'|/log$')
+    check(t, one(COMMS['listener']), 'listener')
+    check(t, one(COMMS['keyholder']), 'keyholder')
+    check(t, one(COMMS['brokerzyg']), 'broker-zygote')
+    check(t, one(COMMS['broker']), 'account')
+    check(t, one(COMMS['sessionzyg']), 'session-zygote')
+    check(t, one(COMMS['session']), 'session', 'session-zygote')
+    uids = set()
+    for role in ('session', 'keyholder', 'broker', 'sessionzyg'):
+        not_root(t, one(COMMS[role]))
+        uids.add(one(COMMS[role]).ids('Uid')[0])
+    t.equal(len(uids), 3, 'uids of session and its zygote, keyholder, broker')
+    t.equal(one(COMMS['session']).ids('Groups'), [], 'groups of the session')
 
 
-@case('a session never holds a listening socket', 'aditd')
+@case('a session holds sockets, and none that listens', 'aditd')
 def _(t):
     srv, port = t.server(), t.port()
     t.client(srv, '-R', f'{port}:127.0.0.1:9')
@@ -85,17 +115,17 @@ def _(t):
         with open(f'/proc/net/{name}') as f:
             inodes |= {w[9] for w in map(str.split, f) if w[3] == '0A'}
     t.true(inodes, 'no listener at all')
-    held = {fd for fd in one(COMMS['session']).fds().values()}
-    t.equal({i for i in inodes if f'socket:[{i}]' in held}, set(), 'listeners')
+    for fd, target in one(COMMS['session']).fds().items():
+        t.match('^(socket:|anon_inode:|pipe:|/dev/null)|/log$', target,
+                f'descriptor {fd}')
+        t.true(target[8:-1] not in inodes, f'descriptor {fd} listens')
 
 
-@case('a broker is its account, without any capability', 'aditd')
+@case('a broker is its account', 'aditd')
 def _(t):
     srv = t.server()
     t.client(srv)
     broker = one(COMMS['broker'])
-    confined(t, broker)
-    powerless(t, broker)
     t.equal((broker.ids('Uid'), broker.ids('Gid')), ([4001] * 4, [4001] * 4))
     t.equal(sorted(broker.ids('Groups')), [4001, 4100], 'groups')
 
@@ -104,37 +134,19 @@ def _(t):
 def _(t):
     srv = t.server()
     t.client(srv, user='root')
-    broker = one(COMMS['broker'])
-    confined(t, broker)
-    for cap in CAPS:
-        t.equal(int(broker.status[cap], 16), 0, cap)
+    check(t, one(COMMS['broker']), 'account')
 
 
-@case('the keyholder is nobody else, sees nothing, can do nothing', 'aditd')
+@case('each connection has its own session and its own broker', 'aditd')
 def _(t):
     srv = t.server()
-    t.client(srv)
-    keyholder = one(COMMS['keyholder'])
-    confined(t, keyholder)
-    powerless(t, keyholder)
-    t.equal(os.listdir(f'/proc/{keyholder.pid}/root/'), [], 'its root')
-    t.true(keyholder.link('ns/net') != os.readlink('/proc/self/ns/net'),
-           'shares the network')
+    for _ in range(3):
+        t.client(srv)
+    for role in ('session', 'broker'):
+        t.equal(len(processes(COMMS[role])), 3, role)
 
 
-@case('listener and broker zygote: filtered, few capabilities', 'aditd')
-def _(t):
-    srv = t.server()
-    t.client(srv)
-    for role in ('listener', 'brokerzyg'):
-        p = one(COMMS[role])
-        confined(t, p)
-        bounding = int(p.status['CapBnd'], 16)
-        for cap in (16, 17, 19, 22):  # sys_module rawio ptrace boot
-            t.equal(bounding >> cap & 1, 0, f'{p}: capability {cap}')
-
-
-def private_key():
+def host_secret():
     """The secret half of the ed25519 host key."""
     with open(f'{TOP}/hostkey') as f:
         blob = base64.b64decode(''.join(
@@ -144,45 +156,35 @@ def private_key():
     return blob[blob.rindex(public) - 32:blob.rindex(public)]
 
 
-def memory_holds(pid, secret):
+def memory_holds(pid, secrets):
     with open(f'/proc/{pid}/maps') as maps, \
             open(f'/proc/{pid}/mem', 'rb', 0) as mem:
         for line in maps:
             m = re.match(r'(\w+)-(\w+) rw', line)
-            if not m:
-                continue
-            start, end = int(m[1], 16), int(m[2], 16)
+            start, end = (int(m[1], 16), int(m[2], 16)) if m else (0, 0)
             if end - start > 1 << 28:
                 continue  # a sanitizer's shadow
             with contextlib.suppress(OSError, OverflowError):
                 mem.seek(start)
-                if secret in mem.read(end - start):
+                memory = mem.read(end - start)
+                if any(secret in memory for secret in secrets):
                     return True
     return False
 
 
-@case('the private host key is in no memory but the keyholder\'s', 'aditd')
-def _(t):
-    srv = t.server()
-    t.client(srv)
-    with connect(srv.port) as s:  # and a connection before its login
-        s.recv(100)
-        secret = private_key()
-        # Several libraries keep a digest of the seed instead of it.
-        forms = (secret, hashlib.sha512(secret).digest()[:32])
-        holders = {p.comm for p in processes() if p.comm != 'ssh'
-                   and any(memory_holds(p.pid, f) for f in forms)}
-    t.equal(holders, {'adit-keyholder'}, 'who holds it')
-
-
-@case('each connection has its own session process, and its own broker',
+@case("the private host key is in nobody's memory but the keyholder's",
       'aditd')
 def _(t):
     srv = t.server()
-    for _ in range(3):
-        t.client(srv)
-    for comm in (COMMS['session'], COMMS['broker']):
-        t.equal(len(processes(comm)), 3, comm)
+    t.client(srv)
+    secret = host_secret()
+    # What ed25519 signs with is a digest of it.
+    secrets = secret, hashlib.sha512(secret).digest()[:32]
+    with connect(srv.port) as s:  # and a connection before its login
+        s.recv(100)
+        holders = {p.comm for p in processes()
+                   if p.comm != 'ssh' and memory_holds(p.pid, secrets)}
+    t.equal(holders, {'adit-keyholder'}, 'who holds it')
 
 
 if __name__ == '__main__':
