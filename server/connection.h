@@ -17,7 +17,7 @@
 enum {
 	CONNECTION_WINDOW = 2 * 1024 * 1024, /* bytes, what sshd offers */
 	CONNECTION_PACKET = 32 * 1024,       /* largest data we take, bytes */
-	CONNECTION_PACKET_MIN = 1024,        /* a client's smaller one is refused */
+	CONNECTION_PACKET_MIN = 1024, /* a client's smaller one is refused */
 	CONNECTION_HOST_MAX = 255,           /* longest host name, bytes */
 	CONNECTION_DATA_HEADER = 9 /* type, channel, length before the data */
 };
@@ -39,9 +39,9 @@ enum connection_kind { CONNECTION_DIRECT_TCPIP, CONNECTION_FORWARDED_TCPIP,
 struct connection_limits {
 	unsigned channels;       /* open, opening and dying together */
 	unsigned pending_global; /* global requests that wait for the broker */
-	uint64_t memory_bytes;   /* sum of all windows we offered. Channels get
-	                            smaller windows as they grow many; a share
-	                            of CONNECTION_PACKET for each is set aside */
+	/* Sum of all windows we offered. Channels get smaller windows as they
+	 * grow many; a share of CONNECTION_PACKET for each is set aside. */
+	uint64_t memory_bytes;
 };
 
 /* All ops get the arg of connection_new(). None may call connection_free() or
@@ -51,13 +51,16 @@ struct connection_limits {
 struct connection_ops {
 	/* Send one payload (message number first). */
 	void (*send)(void *arg, const uint8_t *payload, size_t len);
-	/* End the connection with SSH_MSG_DISCONNECT. Nothing is called after. */
+	/* End the connection with SSH_MSG_DISCONNECT. Nothing is called
+	 * after. */
 	void (*disconnect)(void *arg, unsigned reason, const char *text);
 	/* The client wants chan opened: answer with connection_accept() or
 	 * connection_refuse(), now or later. */
 	void (*open_tcp)(void *arg, uint32_t chan, const char *host,
-	                 unsigned port, const char *origin, unsigned origin_port);
-	void (*open_tun)(void *arg, uint32_t chan, uint32_t mode, uint32_t unit);
+	                 unsigned port, const char *origin,
+	                 unsigned origin_port);
+	void (*open_tun)(void *arg, uint32_t chan, uint32_t mode,
+	                 uint32_t unit);
 	/* tcpip-forward, cancel-tcpip-forward: answer with
 	 * connection_global_reply(request, ...), now or later, in any order. */
 	void (*listen)(void *arg, uint32_t request, const char *host,
@@ -66,18 +69,19 @@ struct connection_ops {
 	               unsigned port);
 	/* A channel that we opened (forwarded-tcpip) is open. */
 	void (*opened)(void *arg, uint32_t chan);
-	/* Data for chan. The receiver calls connection_consumed() as it gets rid
-	 * of it; unconsumed data is at most the window and a tenth of it (a client may
-	 * exceed it by that much). Never after eof, never empty. */
+	/* Data for chan. The receiver calls connection_consumed() as it gets
+	 * rid of it; unconsumed data is at most the window and a tenth of it (a
+	 * client may exceed it by that much). Never after eof, never empty. */
 	void (*data)(void *arg, uint32_t chan, const uint8_t *data, size_t len);
 	/* The client will send no more on chan (EOF, or CLOSE without EOF). */
 	void (*eof)(void *arg, uint32_t chan);
-	/* The client closed chan: it takes no more of ours. The receiver delivers
-	 * what it still holds, then calls connection_close(). */
+	/* The client closed chan: it takes no more of ours. The receiver
+	 * delivers what it still holds, then calls connection_close(). */
 	void (*closed)(void *arg, uint32_t chan);
 	/* chan is gone; the last call for it, and the only one after our CLOSE.
 	 * Its number is free once this returns. Also when the client refuses a
-	 * channel of ours (its text is in why, escaped by nobody, any length). */
+	 * channel of ours (its text is in why, escaped by nobody, of any
+	 * length). */
 	void (*gone)(void *arg, uint32_t chan, const char *why, size_t why_len);
 	/* connection_room() of chan grew: a sender that waits may go on. */
 	void (*room)(void *arg, uint32_t chan);

@@ -32,9 +32,9 @@ enum {
 };
 
 enum {
-	TEXT_MAX = 512,             /* bytes of text that the user is shown */
+	TEXT_MAX = 512,               /* bytes of text that the user is shown */
 	PAYLOAD_MAX = TEXT_MAX + 128, /* the largest that we build */
-	DEFERRED_MAX = 4096 /* failures that wait behind an unanswered request */
+	DEFERRED_MAX = 4096 /* failures waiting behind an unanswered request */
 };
 
 enum channel_state {
@@ -52,7 +52,7 @@ struct channel {
 	 * sent once the channel is open. */
 	bool eof_in, eof_out, close_in, close_out;
 	bool held;        /* a handler uses it: gone waits until it is done */
-	bool close_asked; /* connection_close() came before the client's answer */
+	bool close_asked; /* connection_close() before the client's answer */
 	/* What the client may send: window_max = window + unconsumed + credit,
 	 * always. window is below 0 by what the client sent in excess. */
 	int64_t window;

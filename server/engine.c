@@ -666,8 +666,9 @@ static enum engine_state versions(struct engine *e)
 		return ENGINE_DEAD;
 	}
 	len = (size_t)(nl + 1 - line);
-	if (len < 4 || memcmp(line, "SSH-", 4) != 0) {
-		die(e, "not an SSH client");
+	if ((len < 8 || memcmp(line, "SSH-2.0-", 8) != 0) &&
+	    (len < 9 || memcmp(line, "SSH-1.99-", 9) != 0)) {
+		die(e, "not an SSH 2 client");
 		return ENGINE_DEAD;
 	}
 	e->in_head += len;

@@ -3,6 +3,7 @@
  * TAP: one line an input.
  */
 #include <dirent.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -54,16 +55,14 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	for (i = 0; i < n; i++) {
-		if (names[i]->d_name[0] == '.')
-			continue;
-		tests++;
-		if (run(dir, names[i]->d_name) == 0) {
-			printf("ok %d %s\n", tests, names[i]->d_name);
-		} else {
-			failed = 1;
-			printf("not ok %d %s\n", tests, names[i]->d_name);
+		if (names[i]->d_name[0] != '.') {
+			bool ok = run(dir, names[i]->d_name) == 0;
+
+			printf("%s %d %s\n", ok ? "ok" : "not ok", ++tests,
+			       names[i]->d_name);
+			fflush(stdout);
+			failed |= !ok;
 		}
-		fflush(stdout);
 		free(names[i]);
 	}
 	free(names);

@@ -134,10 +134,10 @@ def _(t):
 
 @case('several Ports and ListenAddresses')
 def _(t):
-    a, b = t.port(), t.port()
-    srv = t.server(f'ListenAddress 127.0.0.1\nListenAddress [::1]:{b}',
-                   args=[f'-oPort={a}'], address=())
-    t.equal([listening(p) for p in (srv.port, a, b)],
+    a, b, c = t.port(), t.port(), t.port()
+    srv = t.server(f'Port {a}\nPort {b}\nListenAddress 127.0.0.1\n'
+                   f'ListenAddress [::1]:{c}', address=())
+    t.equal([listening(p) for p in (a, b, c)],
             [{'127.0.0.1'}, {'127.0.0.1'}, {'::1'}])
     t.true(t.logs_in(srv), 'login')
 

@@ -3,8 +3,8 @@
 import os
 import signal
 
-from harness import (COMMS, PER_CONNECTION, case, listening, main, processes,
-                     reaches, talk, wait_for)
+from harness import (COMMS, PER_CONNECTION, SHARED, case, listening, main,
+                     processes, reaches, talk, wait_for)
 
 
 def kill(comm, which=0):
@@ -61,8 +61,8 @@ def register(comm):
                  lambda: f'left: {processes()}')
 
 
-for comm in PER_CONNECTION:
-    register(comm)
+for role in PER_CONNECTION:
+    register(COMMS[role])
 
 
 def register_shared(role):
@@ -83,7 +83,7 @@ def register_shared(role):
                  not names().get('adit-broker'), 5, 'the connection is left')
 
 
-for role in ('keyholder', 'brokerzyg', 'sessionzyg'):
+for role in SHARED:
     register_shared(role)
 
 

@@ -29,7 +29,8 @@ USER = 'tunneller'
 COMMS = {'listener': 'aditd', 'keyholder': 'adit-keyholder',
          'brokerzyg': 'adit-brokerzyg', 'sessionzyg': 'adit-sessionzyg',
          'broker': 'adit-broker', 'session': 'adit-session'}
-PER_CONNECTION = ('adit-broker', 'adit-session')
+SHARED = ('keyholder', 'brokerzyg', 'sessionzyg')
+PER_CONNECTION = ('broker', 'session')
 # What a sanitizer build needs more of, everything included.
 SLOW = 4 if os.environ.get('ADIT_SANITIZERS') else 1
 
@@ -293,11 +294,18 @@ class Server:
             prefix = ['setpriv', f'--reuid={who.pw_uid}',
                       f'--regid={who.pw_gid}', '--init-groups', '--']
         text = policy and policy.rstrip('\n') + '\n'
-        own = [f'-oHostKey={hostkey}', '-oPidFile=none', f'-oPort={port}']
+        own = [f'-oHostKey={hostkey}', '-oPidFile=none']
+        in_text = re.search(r'(?m)^Port (\d+)', policy)
+        if in_text:
+            self.port = int(in_text[1])
+        else:
+            own += [f'-oPort={port}']
         own += [f'-oListenAddress={a}' for a in address]
         if kind == 'sshd':
             text = re.sub(r'(?m)^(PermitPrivilegedPorts)', r'#\1', text)
-            own += ['-oUsePAM=no', '-oSubsystem=sftp internal-sftp']
+            own += ['-oUsePAM=no', '-oSubsystem=sftp internal-sftp',
+                    '-oPasswordAuthentication=no',
+                    '-oKbdInteractiveAuthentication=no']
         with open(self.policy, 'w') as f:
             f.write(text)
         binary = SSHD if kind == 'sshd' else f'{TOP}/aditd'
@@ -307,9 +315,14 @@ class Server:
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         self.pid = self.process.pid
 
+    def ready(self):
+        roles = {COMMS[role] for role in SHARED} if self.kind == 'aditd' \
+            else set()
+        return listening(self.port) and \
+            roles <= {p.comm for p in processes() if p.ppid == self.pid}
+
     def wait_ready(self):
-        wait_for(lambda: listening(self.port) or
-                 self.process.poll() is not None, 10,
+        wait_for(lambda: self.process.poll() is not None or self.ready(), 10,
                  lambda: f'{self.kind} does not listen:\n{self.log()}')
         if self.process.returncode is not None:
             raise Failure(f'{self.kind} ended with '

@@ -254,10 +254,11 @@ Test(connection_close, unknown_channels)
 			expect(w, text);
 			end(w);
 		}
-	for (uint8_t type = 93; type <= 100; type = type == 93 ? 99 : type + 1) {
+	for (uint8_t type = 93; type <= 100; type++) {
 		struct world *w = world_open();
 
-		say(w, type, "w", 5u);
+		if (type == 93 || type > 98)
+			say(w, type, "w", 5u);
 		expect(w, "");
 		end(w);
 	}

@@ -93,8 +93,9 @@ Test(connection_global, refused_here)
 Test(connection_global, streamlocal_is_refused)
 {
 	static const char log[] = "note streamlocal-forward refused: unix "
-		"sockets are not forwarded here\n> debug 1 'streamlocal-forward "
-		"refused: unix sockets are not forwarded here' ''\n";
+		"sockets are not forwarded here\n> debug 1 "
+		"'streamlocal-forward refused: unix sockets are not forwarded "
+		"here' ''\n";
 	struct world *w = world();
 
 	say(w, 80, "sbs", "streamlocal-forward@openssh.com", 0u, "/x");
@@ -129,7 +130,8 @@ Test(connection_global, unknown)
 
 Test(connection_global, malformed)
 {
-	static const uint8_t body[] = "\0\0\0\rtcpip-forward\1\0\0\0\1*\0\0\0\5";
+	static const uint8_t body[] =
+		"\0\0\0\rtcpip-forward\1\0\0\0\1*\0\0\0\5";
 
 	for (size_t n = 0; n <= sizeof(body); n++) {
 		struct world *w = world();

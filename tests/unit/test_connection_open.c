@@ -357,7 +357,8 @@ Test(connection_open, memory_comes_back)
 		          "open_tcp 1 h:80 from o:4000\n"
 		          "> confirm 2 1 32768 32768\n"
 		          "note channel refused: out of memory for channels\n"
-		          "> open-failure 3 4 'out of memory for channels' ''\n");
+		          "> open-failure 3 4 "
+		          "'out of memory for channels' ''\n");
 		/* One lets go when we close, one when both have. */
 		connection_close(w->c, 0);
 		say_open(w, 4, 5000, 32768);

@@ -244,7 +244,15 @@ Test(engine, not_ssh)
 	struct engine *e = fresh();
 
 	cr_expect_eq(say(e, "GET / HTTP/1.1\r\n"), ENGINE_DEAD);
-	cr_expect_str_eq(engine_error(e), "not an SSH client");
+	cr_expect_str_eq(engine_error(e), "not an SSH 2 client");
+	engine_free(e);
+}
+
+Test(engine, ssh_1)
+{
+	struct engine *e = fresh();
+
+	cr_expect_eq(say(e, "SSH-1.5-old\r\n"), ENGINE_DEAD);
 	engine_free(e);
 }
 
