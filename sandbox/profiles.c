@@ -145,6 +145,9 @@ static const struct profile_group files =
 static const struct profile_rule client_rules[] = {
 	{ "ioctl", 1, { { 1, INT, FIONREAD } } },
 	{ "ioctl", 1, { { 1, INT, TCGETS } } },
+	/* if_nametoindex(3): zones of link-local addresses */
+	{ "ioctl", 1, { { 1, INT, SIOCGIFINDEX } } },
+	{ "ioctl", 1, { { 1, INT, SIOCGIFNAME } } },
 	{ "socket", 1, { { 0, INT, AF_INET } } },
 	{ "socket", 1, { { 0, INT, AF_INET6 } } },
 	{ "socket", 2, { { 0, INT, AF_NETLINK }, { 2, INT, NETLINK_ROUTE } } },

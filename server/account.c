@@ -53,7 +53,7 @@ int account_lookup(const char *name, struct account *a)
 
 	memset(a, 0, sizeof(*a));
 	a->exists = pw != NULL;
-	a->name = strdup(name);
+	a->name = strdup(pw != NULL ? pw->pw_name : name);
 	a->home = strdup(pw != NULL ? pw->pw_dir : "/nonexistent");
 	a->uid = pw != NULL ? pw->pw_uid : 65534;
 	a->gid = pw != NULL ? pw->pw_gid : 65534;

@@ -12,7 +12,7 @@
 
 struct account {
 	bool exists;
-	char *name; /* as asked for */
+	char *name; /* as NSS spells it, which may not be what was asked for */
 	char *home;
 	uid_t uid;
 	gid_t gid;

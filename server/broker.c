@@ -16,6 +16,22 @@ void broker_end(struct broker *b)
 	loop_stop(b->loop, 0);
 }
 
+/* In sshd's words, which log readers know. */
+static void log_end(struct broker *b)
+{
+	if (b->logged_in)
+		log_info("Disconnected from user %s %s port %u", b->user_shown,
+		         b->address, b->port);
+	else if (b->user[0] == '\0')
+		log_info("Connection closed by %s port %u [preauth]",
+		         b->address, b->port);
+	else
+		log_info("Connection closed by %s user %s %s port %u [preauth]",
+		         b->account.exists && b->may_login ? "authenticating"
+		                                           : "invalid",
+		         b->user_shown, b->address, b->port);
+}
+
 void broker_tell(struct broker *b, int fd, unsigned type, ...)
 {
 	va_list ap;
@@ -28,8 +44,11 @@ void broker_tell(struct broker *b, int fd, unsigned type, ...)
 	va_end(ap);
 	if (rc == 0)
 		return;
-	log_error("the session of %s port %u does not take its messages",
-	          b->address, b->port);
+	if (errno == EPIPE || errno == ECONNRESET)
+		log_end(b);
+	else
+		log_error("the session of %s port %u does not take its "
+		          "messages", b->address, b->port);
 	broker_end(b);
 }
 
@@ -78,22 +97,6 @@ static void (*const handlers[SESSION__MAX])(struct broker *,
 	[SESSION_LOG] = on_log,
 };
 
-/* In sshd's words, which log readers know. */
-static void log_end(struct broker *b)
-{
-	if (b->logged_in)
-		log_info("Disconnected from user %s %s port %u", b->user_shown,
-		         b->address, b->port);
-	else if (b->user[0] == '\0')
-		log_info("Connection closed by %s port %u [preauth]",
-		         b->address, b->port);
-	else
-		log_info("Connection closed by %s user %s %s port %u [preauth]",
-		         b->account.exists && b->may_login ? "authenticating"
-		                                           : "invalid",
-		         b->user_shown, b->address, b->port);
-}
-
 static void on_session(void *arg, uint32_t events)
 {
 	struct broker *b = arg;
@@ -127,7 +130,7 @@ static void on_listener(void *arg, uint32_t events)
 {
 	struct broker *b = arg;
 	struct proto_msg m;
-	const char *why;
+	const char *why = NULL;
 	int rc = ipc_flush(b->listener);
 
 	(void)events;
@@ -160,7 +163,7 @@ static void on_tick(void *arg)
 
 	b->tick = NULL;
 	b->tick_messages = b->tick_signatures = b->tick_logs = 0;
-	b->paused = false;
+	b->paused = b->accept_failed = false;
 	broker_sign_next(b);
 	if (was_paused)
 		on_session(b, EPOLLIN);
@@ -187,7 +190,7 @@ static bool before_wait(void *arg)
 	broker_listen_update(b);
 	/* the tick runs only while there is something to count */
 	if (b->tick == NULL && (b->tick_messages > 0 || b->tick_logs > 0 ||
-	                        b->sign.busy))
+	                        b->sign.busy || b->accept_failed))
 		b->tick = loop_after(b->loop, BROKER_TICK_MS, on_tick, b);
 	return false;
 }

@@ -11,7 +11,8 @@
 #include "server/broker_private.h"
 #include "server/role.h"
 
-enum { SSH_MSG_USERAUTH_REQUEST = 50, SIGNED_MAX = 32 * 1024 };
+enum { SSH_MSG_USERAUTH_REQUEST = 50, SIGNED_MAX = 32 * 1024,
+       AUTH_MESSAGES_MAX = 1024 };
 
 /* A name that the client may use for this connection, once and for all. */
 static int set_user(struct broker *b, const struct proto_field *f)
@@ -26,10 +27,12 @@ static int set_user(struct broker *b, const struct proto_field *f)
 	if (b->user[0] != '\0')
 		return strcmp(user, b->user) == 0 ? 0 : -1;
 	strcpy(b->user, user);
-	log_escape(b->user_shown, sizeof(b->user_shown), user, strlen(user));
 	if (account_lookup(user, &b->account) < 0)
 		return -1;
-	who.user = user;
+	/* Policy goes by the account's own name: an alias evades no rule. */
+	log_escape(b->user_shown, sizeof(b->user_shown), b->account.name,
+	           strlen(b->account.name));
+	who.user = b->account.name;
 	who.groups = (const char *const *)b->account.group_names;
 	who.ngroups = b->account.ngroups;
 	policy_settings_free(&b->settings);
@@ -67,14 +70,28 @@ static void deny(struct broker *b, const char *method, const char *key)
 		          "from %s port %u ssh2 [preauth]",
 		          b->account.exists ? "" : "invalid user ",
 		          b->user_shown, b->address, b->port);
-	broker_tell(b, -1, BROKER_DENIED, b->failures >= max ? 1u : 0u);
+	b->auth_over = b->failures >= max;
+	broker_tell(b, -1, BROKER_DENIED, b->auth_over ? 1u : 0u);
 }
 
 static void refuse_change(struct broker *b)
 {
 	log_info("Change of username or malformed name from %s port %u "
 	         "[preauth]", b->address, b->port);
+	b->auth_over = true;
 	broker_tell(b, -1, BROKER_DENIED, 1u);
+}
+
+/* The tries that policy allows are over, or there were far too many questions,
+ * each of which costs us reading files: the session should have ended. */
+static bool too_many(struct broker *b)
+{
+	if (!b->auth_over && ++b->auth_messages <= AUTH_MESSAGES_MAX)
+		return false;
+	log_error("security: session of %s port %u goes on asking",
+	          b->address, b->port);
+	broker_end(b);
+	return true;
 }
 
 /* ---- authorized_keys ---- */
@@ -100,6 +117,7 @@ static bool search_text(struct broker *b, const char *path, const char *text,
 {
 	struct policy_key key;
 	struct policy_error err;
+	char shown[1024];
 	size_t pos = 0;
 	unsigned line = 0;
 	int rc;
@@ -107,8 +125,10 @@ static bool search_text(struct broker *b, const char *path, const char *text,
 	while ((rc = policy_key_next(path, text, text_len, &pos, &line, &key,
 	                             &err)) != 0) {
 		if (rc < 0) {
-			log_verbose("%s:%u:%u: %s", path, err.line, err.column,
-			            err.text);
+			log_verbose("%s:%u:%u: %s",
+			            log_escape(shown, sizeof(shown), path,
+			                       strlen(path)),
+			            err.line, err.column, err.text);
 			continue;
 		}
 		if (key.blob_len == len && memcmp(key.blob, blob, len) == 0 &&
@@ -132,10 +152,11 @@ static bool find_key(struct broker *b, const uint8_t *blob, size_t len)
 	bool found = false;
 
 	for (size_t i = 0; i < files->n && !found; i++) {
-		char why[320], *text;
+		char why[320], shown[1024], *text;
 		size_t text_len = 0;
 
-		if (policy_expand(files->v[i].text, b->user, b->account.uid,
+		if (policy_expand(files->v[i].text, b->account.name,
+		                  b->account.uid,
 		                  b->account.home, key_path,
 		                  sizeof(key_path)) < 0)
 			continue;
@@ -148,7 +169,9 @@ static bool find_key(struct broker *b, const uint8_t *blob, size_t len)
 			                    len);
 		else if (errno != ENOENT && errno != ENOTDIR)
 			log_info("Authentication refused for %s: %s: %s",
-			         b->user_shown, key_path, why);
+			         b->user_shown,
+			         log_escape(shown, sizeof(shown), key_path,
+			                    strlen(key_path)), why);
 		free(text);
 	}
 	return found && b->account.exists && b->may_login;
@@ -173,6 +196,8 @@ void broker_on_query(struct broker *b, struct proto_msg *m)
 	char algorithm[PKI_ALGORITHM_MAX], desc[PKI_FINGERPRINT_MAX + 16];
 	const char *why;
 
+	if (too_many(b))
+		return;
 	if (set_user(b, &m->f[0]) < 0) {
 		refuse_change(b);
 		return;
@@ -195,6 +220,8 @@ void broker_on_other_auth(struct broker *b, struct proto_msg *m)
 {
 	char method[160];
 
+	if (too_many(b))
+		return;
 	if (set_user(b, &m->f[0]) < 0) {
 		refuse_change(b);
 		return;
@@ -271,7 +298,8 @@ static const char *check_signature(struct broker *b, const char *method,
 /* What only the account and the hour decide. */
 static bool account_open(struct broker *b)
 {
-	struct policy_conn who = { .user = b->user, .address = b->address,
+	struct policy_conn who = { .user = b->account.name,
+		.address = b->address,
 		.groups = (const char *const *)b->account.group_names,
 		.ngroups = b->account.ngroups, .local_address = b->local,
 		.local_port = b->local_port };
@@ -343,6 +371,8 @@ void broker_on_auth(struct broker *b, struct proto_msg *m)
 	char desc[PKI_FINGERPRINT_MAX + 16];
 	const char *why;
 
+	if (too_many(b))
+		return;
 	if (set_user(b, &m->f[0]) < 0) {
 		refuse_change(b);
 		return;

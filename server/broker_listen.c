@@ -2,7 +2,6 @@
  * tcpip-forward (RFC 4254, 7.1): bind, accept, hand over.
  */
 #include <errno.h>
-#include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
@@ -12,6 +11,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "server/address.h"
 #include "server/broker_private.h"
 
 enum { BACKLOG = 128, SOCKETS_MAX = 4, SAME_PORT_TRIES = 8,
@@ -93,13 +93,13 @@ static int bind_socket(const struct sockaddr *sa, socklen_t len, unsigned *port)
 	return fd;
 }
 
-static void log_bind(const struct listening *l, const struct sockaddr *sa,
-                     socklen_t len, unsigned port, int error)
+static void log_bind(const struct listening *l,
+                     const struct sockaddr_storage *ss, unsigned port,
+                     int error)
 {
 	char host[64];
 
-	if (getnameinfo(sa, len, host, sizeof(host), NULL, 0,
-	                NI_NUMERICHOST) != 0)
+	if (address_format(ss, host, sizeof(host), NULL) < 0)
 		strcpy(host, "?");
 	if (error == 0)
 		log_verbose("listening on %s port %u for %s from %s port %u",
@@ -121,18 +121,18 @@ static size_t bind_all(struct listening *l, const struct addresses *a,
 
 	for (size_t i = 0; i < a->n && l->nsockets < SOCKETS_MAX; i++) {
 		const struct sockaddr *sa = (const void *)&a->v[i].ss;
-		int fd = bind_socket(sa, a->v[i].len, &port);
+		int fd = bind_socket(sa, a->v[i].len, &port), bad_errno = errno;
 
-		log_bind(l, sa, a->v[i].len, port, fd < 0 ? errno : 0);
+		log_bind(l, &a->v[i].ss, port, fd < 0 ? bad_errno : 0);
 		if (fd >= 0) {
 			l->sockets[l->nsockets].fd = fd;
 			l->sockets[l->nsockets++].io = NULL;
 			continue;
 		}
 		/* a family that the machine does not have is not missed */
-		if (errno != EADDRNOTAVAIL && errno != EAFNOSUPPORT)
+		if (bad_errno != EADDRNOTAVAIL && bad_errno != EAFNOSUPPORT)
 			bad++;
-		*error = errno;
+		*error = bad_errno;
 	}
 	if (l->nsockets > 0 && (l->port != 0 || bad == 0))
 		l->port = port;
@@ -189,23 +189,25 @@ static void on_addresses(void *arg, const struct addresses *a, const char *why)
 }
 
 static void hand_over(struct listening *l, int fd,
-                      const struct sockaddr_storage *ss, socklen_t len)
+                      const struct sockaddr_storage *ss)
 {
 	struct broker *b = l->broker;
-	char host[64] = "?", serv[16] = "0";
+	char host[64] = "?";
+	unsigned port = 0;
 	int one = 1;
 
 	if (b->forwards >= BROKER_FORWARDS_MAX) {
-		log_info("connection to %s port %u dropped: %s has too many "
-		         "forwards", l->shown, l->port, b->user_shown);
+		if (++b->tick_logs <= BROKER_TICK_LOGS)
+			log_info("connection to %s port %u dropped: %s has too "
+			         "many forwards", l->shown, l->port,
+			         b->user_shown);
 		return;
 	}
-	getnameinfo((const void *)ss, len, host, sizeof(host), serv,
-	            sizeof(serv), NI_NUMERICHOST | NI_NUMERICSERV);
+	address_format(ss, host, sizeof(host), &port);
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	b->forwards++;
 	broker_tell(b, fd, BROKER_ACCEPTED, 0u, l->host, strlen(l->host),
-	            l->port, host, strlen(host), (unsigned)atoi(serv));
+	            l->port, host, strlen(host), port);
 }
 
 static void on_accept(void *arg, uint32_t events)
@@ -221,9 +223,13 @@ static void on_accept(void *arg, uint32_t events)
 			int fd = accept4(l->sockets[i].fd, (void *)&ss, &len,
 			                 SOCK_CLOEXEC | SOCK_NONBLOCK);
 
-			if (fd < 0)
+			if (fd < 0) {
+				if (errno != EAGAIN && errno != EINTR &&
+				    errno != ECONNABORTED)
+					b->accept_failed = true;
 				break;
-			hand_over(l, fd, &ss, len);
+			}
+			hand_over(l, fd, &ss);
 			close(fd);
 		}
 	}
@@ -231,7 +237,7 @@ static void on_accept(void *arg, uint32_t events)
 
 void broker_listen_update(struct broker *b)
 {
-	bool hold = ipc_pending(b->session);
+	bool hold = ipc_pending(b->session) || b->accept_failed;
 
 	if (hold == b->listeners_held)
 		return;

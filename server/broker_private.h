@@ -49,7 +49,8 @@ struct broker {
 	bool may_login;
 	bool logged_in;
 	struct policy_key key;   /* the one that logged in */
-	unsigned failures, none_attempts;
+	unsigned failures, none_attempts, auth_messages;
+	bool auth_over; /* the session was told to end */
 
 	/* signatures of the host key */
 	struct hashes hashes;
@@ -79,6 +80,7 @@ struct broker {
 	unsigned nlistening;
 	unsigned forwards; /* handed to the session and not closed, it says */
 	bool listeners_held;
+	bool accept_failed; /* out of descriptors or memory: wait a tick */
 };
 
 /* broker.c: end the connection; the loop stops after the present callback. */

@@ -7,21 +7,34 @@
 
 #include "server/broker_private.h"
 
-static void answer(struct broker *b, const uint8_t *sig, size_t len,
-                   const char *why)
+static void done(struct broker *b)
 {
-	if (!b->sign.busy)
-		return;
 	b->sign.busy = b->sign.asked = false;
 	loop_cancel(b->sign.timer);
 	b->sign.timer = NULL;
-	if (sig != NULL) {
-		broker_tell(b, -1, BROKER_SIGNED, sig, len);
-		return;
-	}
+}
+
+/* An honest session asks for nothing that is refused, and can do nothing
+ * without the signature. */
+static void refuse(struct broker *b, const char *why)
+{
+	done(b);
 	log_error("security: session of %s port %u: no signature: %s",
 	          b->address, b->port, why);
-	broker_tell(b, -1, BROKER_UNSIGNED, why, strlen(why));
+	broker_end(b);
+}
+
+static void answer(struct broker *b, const uint8_t *sig, size_t len)
+{
+	if (!b->sign.busy)
+		return;
+	done(b);
+	if (b->session_id_len == 0) {
+		memcpy(b->session_id, b->sign.hash, b->sign.len);
+		b->session_id_len = b->sign.len;
+		b->hostkey = b->sign.hostkey;
+	}
+	broker_tell(b, -1, BROKER_SIGNED, sig, len);
 }
 
 static void lose_keyholder(struct broker *b)
@@ -37,7 +50,7 @@ static void on_keyholder(void *arg, uint32_t events)
 {
 	struct broker *b = arg;
 	struct proto_msg m;
-	const char *why;
+	const char *why = NULL;
 	char reason[160];
 	int rc = ipc_flush(b->keyholder);
 
@@ -45,10 +58,10 @@ static void on_keyholder(void *arg, uint32_t events)
 	while (rc == 0 && (rc = ipc_recv(b->keyholder, &m, &why)) > 0) {
 		rc = 0;
 		if (m.type == KEY_SIGNATURE) {
-			answer(b, m.f[0].p, m.f[0].len, NULL);
+			answer(b, m.f[0].p, m.f[0].len);
 		} else {
 			log_escape(reason, sizeof(reason), m.f[0].p, m.f[0].len);
-			answer(b, NULL, 0, reason);
+			refuse(b, reason);
 		}
 	}
 	if (rc < 0)
@@ -79,7 +92,7 @@ static void on_late(void *arg)
 	struct broker *b = arg;
 
 	b->sign.timer = NULL;
-	answer(b, NULL, 0, "the keyholder does not answer");
+	refuse(b, "the keyholder does not answer");
 }
 
 /* Pass the pending hash on, unless there have been too many this tick: a
@@ -123,16 +136,11 @@ void broker_on_sign(struct broker *b, struct proto_msg *m)
 	if (why == NULL)
 		why = hashes_check(&b->hashes, m->f[2].p, m->f[2].len);
 	if (why != NULL) {
-		answer(b, NULL, 0, why);
+		refuse(b, why);
 		return;
 	}
 	memcpy(b->sign.hash, m->f[2].p, m->f[2].len);
 	b->sign.len = m->f[2].len;
-	if (b->session_id_len == 0) {
-		memcpy(b->session_id, b->sign.hash, b->sign.len);
-		b->session_id_len = b->sign.len;
-		b->hostkey = key;
-	}
 	b->sign.timer = loop_after(b->loop, BROKER_KEYHOLDER_WAIT_MS, on_late,
 	                           b);
 	broker_sign_next(b);

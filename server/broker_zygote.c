@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "server/broker.h"
+#include "server/confine.h"
 #include "server/edges.h"
 #include "server/hostkeys.h"
 #include "server/log.h"
@@ -18,17 +19,8 @@ static int child(void *arg, struct proto_msg *m)
 
 static int enter(void *arg)
 {
-	struct sandbox *sb = sandbox_prepare(SANDBOX_BROKER_ZYGOTE, SANDBOX_TRAP);
-	char err[256] = "cannot compile the system-call filter";
-	int rc = -1;
-
 	(void)arg;
-	if (sb != NULL)
-		rc = sandbox_enter(sb, NULL, NULL, err, sizeof(err));
-	if (rc < 0)
-		log_fatal("broker zygote: %s", err);
-	sandbox_free(sb);
-	return rc;
+	return confine(SANDBOX_BROKER_ZYGOTE, NULL, confine_log, NULL);
 }
 
 int broker_zygote_run(struct config *c, int edge)

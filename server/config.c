@@ -69,6 +69,19 @@ static int parse(struct config *c, struct policy_error *err)
 		snprintf(err->text, sizeof(err->text), "out of memory");
 		return -1;
 	}
+	/* a daemon's working directory is not the operator's */
+	for (size_t i = 0; i < c->global.host_keys.n; i++) {
+		const struct policy_word *w = &c->global.host_keys.v[i];
+
+		if (w->text[0] == '/')
+			continue;
+		snprintf(err->file, sizeof(err->file), "%s",
+		         w->where.file != NULL ? w->where.file : "");
+		err->line = w->where.line;
+		snprintf(err->text, sizeof(err->text),
+		         "HostKey needs an absolute path");
+		return -1;
+	}
 	return 0;
 }
 

@@ -259,8 +259,10 @@ static int eof(struct connection *c, struct channel *ch, struct wire *in)
 	if (ch->eof_in)
 		return 0;
 	ch->eof_in = true;
+	ch->held = true;
 	if (!ch->close_out)
 		c->ops.eof(c->arg, ch->number);
+	ch->held = false;
 	connection_channel_settle(c, ch);
 	return 0;
 }

@@ -19,16 +19,19 @@ static const struct proto_rule to_broker_zygote[] = {
 	/* connection, client address and port, local address and port;
 	 * fds: session, leash, listener, keyholder */
 	{ ROLE_FORK, "FORK", "wswsw", 64, 4, ANY, false },
+	{ ROLE_KILL, "KILL", "w", 0, 0, ANY, false },
 };
 static const struct proto_rule to_session_zygote[] = {
 	{ ROLE_HOSTKEY, "HOSTKEY", "s", 8192, 0, LOGIN, false },
 	{ ROLE_START, "START", "", 0, 0, LOGIN, true },
 	/* connection; fds: client, broker, leash */
 	{ ROLE_FORK, "FORK", "w", 0, 3, ANY, false },
+	{ ROLE_KILL, "KILL", "w", 0, 0, ANY, false },
 };
 static const struct proto_rule from_zygote[] = {
 	{ ROLE_READY, "READY", "", 0, 0, ANY, true },
-	{ ROLE_EXITED, "EXITED", "www", 0, 0, ANY, false },
+	{ ROLE_KILLED, "KILLED", "ww", 0, 0, ANY, false },
+	{ ROLE_NOTE, "NOTE", "s", 256, 0, ANY, false },
 };
 TABLE(edge_to_keyholder, "listener -> keyholder", to_keyholder);
 TABLE(edge_from_keyholder, "keyholder -> listener", from_keyholder);
@@ -49,7 +52,7 @@ TABLE(edge_broker_to_key, "broker -> keyholder", broker_to_key);
 TABLE(edge_key_to_broker, "keyholder -> broker", key_to_broker);
 
 static const struct proto_rule broker_to_listener[] = {
-	{ LISTENER_LOGGED_IN, "LOGGED_IN", "ss", 256, 0, ANY, true },
+	{ LISTENER_LOGGED_IN, "LOGGED_IN", "ss", 512, 0, ANY, true },
 };
 static const struct proto_rule listener_to_broker[] = {
 	{ LISTENER_KEYHOLDER, "KEYHOLDER", "", 0, 1, ANY, false },
@@ -72,7 +75,6 @@ static const struct proto_rule session_to_broker[] = {
 };
 static const struct proto_rule broker_to_session[] = {
 	{ BROKER_SIGNED, "SIGNED", "s", 4096, 0, ANY, false },
-	{ BROKER_UNSIGNED, "UNSIGNED", "s", 128, 0, ANY, false },
 	{ BROKER_QUERIED, "QUERIED", "b", 0, 0, LOGIN, false },
 	{ BROKER_AUTHENTICATED, "AUTHENTICATED", "ww", 0, 0, LOGIN, true },
 	{ BROKER_DENIED, "DENIED", "b", 0, 0, LOGIN, false },

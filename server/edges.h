@@ -17,7 +17,9 @@ enum edge_role_msg {
 	ROLE_READY,       /* role ->: initialised */
 	ROLE_FORK,        /* -> zygote: a connection; see the tables */
 	ROLE_CLIENT,      /* -> keyholder: + fd, its end of a broker's socket */
-	ROLE_EXITED,      /* zygote ->: w connection, w pid, w wait status */
+	ROLE_KILL,        /* -> zygote: w connection: kill its process */
+	ROLE_KILLED,      /* zygote ->: w connection, w signal that ended it */
+	ROLE_NOTE,        /* role ->: s text for the log */
 	ROLE__MAX
 };
 extern const struct proto_table edge_to_keyholder, edge_from_keyholder,
@@ -45,7 +47,7 @@ extern const struct proto_table edge_broker_to_listener,
 
 /* session -> broker: intents; each is answered */
 enum edge_session_msg {
-	SESSION_SIGN = 1, /* b host key, s algorithm, s hash: SIGNED/UNSIGNED */
+	SESSION_SIGN = 1, /* b host key, s algorithm, s hash: SIGNED, or the end */
 	SESSION_QUERY,    /* s user, s algorithm, s key blob: QUERIED */
 	SESSION_AUTH,     /* s user, s method, s algorithm, s key, s signature:
 	                     AUTHENTICATED or DENIED */
@@ -58,7 +60,6 @@ enum edge_session_msg {
 	SESSION_LOG,      /* b level, s text: the session's words */
 	/* broker -> session */
 	BROKER_SIGNED,        /* s signature blob */
-	BROKER_UNSIGNED,      /* s reason */
 	BROKER_QUERIED,       /* b usable */
 	BROKER_AUTHENTICATED, /* w alive interval s, w alive count */
 	BROKER_DENIED,        /* b disconnect now */

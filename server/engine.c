@@ -729,7 +729,7 @@ enum engine_state engine_process(struct engine *e)
 		if (st != ENGINE_AGAIN)
 			return st;
 	}
-	if (out_len(e) > OUT_INPUT_MARK)
+	if (!engine_takes_input(e))
 		return ENGINE_CHOKED;
 	before = e->in_tail - e->in_head;
 	if (before == 0)
@@ -740,6 +740,11 @@ enum engine_state engine_process(struct engine *e)
 	if (e->in_tail - e->in_head == before || e->in_head == e->in_tail)
 		return ENGINE_WAITS;
 	return ENGINE_AGAIN;
+}
+
+bool engine_takes_input(const struct engine *e)
+{
+	return !e->dead && out_len(e) <= OUT_INPUT_MARK;
 }
 
 bool engine_can_send(const struct engine *e)

@@ -83,6 +83,8 @@ void engine_auth_success(struct engine *e);
  * in the output may still be sent. */
 void engine_disconnect(struct engine *e, unsigned reason, const char *text);
 
+/* Whether engine_process() takes input, as far as the output goes. */
+bool engine_takes_input(const struct engine *e);
 /* False while a key exchange runs or output is over its mark: send no data of
  * channels then. */
 bool engine_can_send(const struct engine *e);

@@ -13,7 +13,7 @@
 
 #include <openssl/crypto.h>
 
-#include "sandbox/sandbox.h"
+#include "server/confine.h"
 #include "server/edges.h"
 #include "server/engine.h"
 #include "server/hashes.h"
@@ -93,7 +93,7 @@ static int sign(struct client *c, const struct proto_msg *m)
 	struct keyholder *h = c->holder;
 	uint8_t sig[ENGINE_SIGNATURE_MAX];
 	char algorithm[PKI_ALGORITHM_MAX];
-	const char *why;
+	const char *why = NULL;
 	int n = -1;
 
 	why = hashes_check(&c->hashes, m->f[2].p, m->f[2].len);
@@ -114,7 +114,7 @@ static void on_client(void *arg, uint32_t events)
 {
 	struct client *c = arg;
 	struct proto_msg m;
-	const char *why;
+	const char *why = NULL;
 	int rc = ipc_flush(c->peer);
 
 	(void)events;
@@ -155,7 +155,7 @@ static void on_edge(void *arg, uint32_t events)
 {
 	struct keyholder *h = arg;
 	struct proto_msg m;
-	const char *why;
+	const char *why = NULL;
 	int rc;
 
 	(void)events;
@@ -211,25 +211,17 @@ static int load_keys(struct keyholder *h, const struct config *c)
 	return -1;
 }
 
-static int confine(bool privileged)
+static int lock_up(bool privileged)
 {
 	struct sandbox_ids ids = { .ngroups = 0 };
-	struct sandbox *sb = sandbox_prepare(SANDBOX_KEYHOLDER, SANDBOX_TRAP);
-	char err[256] = "cannot compile the system-call filter";
-	int rc = -1;
 
 	/* for an ordinary user RLIMIT_MEMLOCK may be too small for all of it */
 	if (mlockall(MCL_CURRENT | MCL_FUTURE) < 0 && privileged)
 		log_error("keyholder: mlockall: %s", strerror(errno));
 	if (privileged)
 		config_own_ids("_adit", &ids.uid, &ids.gid);
-	if (sb != NULL)
-		rc = sandbox_enter(sb, privileged ? &ids : NULL, NULL, err,
-		                   sizeof(err));
-	if (rc < 0)
-		log_fatal("keyholder: %s", err);
-	sandbox_free(sb);
-	return rc;
+	return confine(SANDBOX_KEYHOLDER, privileged ? &ids : NULL, confine_log,
+	               NULL);
 }
 
 int keyholder_run(struct config *c, int edge)
@@ -247,7 +239,7 @@ int keyholder_run(struct config *c, int edge)
 		goto out;
 	h.edge_io = loop_add(h.loop, ipc_peer_fd(h.edge), EPOLLIN, on_edge, &h);
 	config_free(c);
-	if (h.edge_io == NULL || confine(h.privileged) < 0)
+	if (h.edge_io == NULL || lock_up(h.privileged) < 0)
 		goto out;
 	for (size_t i = 0; i < h.nkeys; i++) {
 		blob = pki_private_blob(h.keys[i], &len);

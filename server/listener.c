@@ -11,12 +11,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "sandbox/sandbox.h"
+#include "server/confine.h"
 #include "server/listener.h"
 #include "server/listener_private.h"
 #include "server/log.h"
 
-enum { BACKLOG = 128, ACCEPTS_A_WAKEUP = 16 };
+enum { BACKLOG = 128, ACCEPTS_A_WAKEUP = 16, ACCEPT_PAUSE_MS = 200 };
 
 static void on_socket(void *arg, uint32_t events);
 
@@ -26,9 +26,9 @@ void listener_accept_update(struct listener *l)
 
 	for (enum kind k = 0; k < KINDS; k++)
 		on = on && l->serving[k] != NULL;
+	l->accepting = on && !l->accept_failed;
 	for (size_t i = 0; i < l->nsockets; i++)
-		loop_set(l->sockets[i].io, on ? EPOLLIN : 0);
-	l->accepting = on;
+		loop_set(l->sockets[i].io, l->accepting ? EPOLLIN : 0);
 	if (on && l->ready_fd != -2) {
 		if (l->ready_fd >= 0) {
 			if (write(l->ready_fd, "", 1) != 1)
@@ -37,6 +37,22 @@ void listener_accept_update(struct listener *l)
 		}
 		l->ready_fd = -2; /* from here on a failed role is retried */
 	}
+}
+
+static void on_pause_over(void *arg)
+{
+	struct listener *l = arg;
+
+	l->accept_failed = false;
+	listener_accept_update(l);
+}
+
+/* Out of descriptors, or memory. */
+static void pause_accepting(struct listener *l)
+{
+	l->accept_failed = loop_after(l->loop, ACCEPT_PAUSE_MS, on_pause_over,
+	                              l) != NULL;
+	listener_accept_update(l);
 }
 
 static void on_socket(void *arg, uint32_t events)
@@ -56,7 +72,7 @@ static void on_socket(void *arg, uint32_t events)
 			if (errno != EAGAIN && errno != EINTR &&
 			    errno != ECONNABORTED) {
 				log_error("accept: %s", strerror(errno));
-				usleep(100 * 1000); /* no descriptors: wait */
+				pause_accepting(l);
 			}
 			break;
 		}
@@ -122,9 +138,9 @@ static int bind_all(struct listener *l)
 	return -1;
 }
 
-static void write_pid(const struct config *c)
+static void write_pid(struct listener *l)
 {
-	const char *path = c->global.pid_file;
+	const char *path = l->config->global.pid_file;
 	FILE *f;
 
 	if (path == NULL)
@@ -132,13 +148,16 @@ static void write_pid(const struct config *c)
 	if (strcmp(path, RUNSTATEDIR "/adit/aditd.pid") == 0)
 		mkdir(RUNSTATEDIR "/adit", 0755);
 	f = fopen(path, "we");
-	if (f == NULL) {
+	if (f == NULL || fchmod(fileno(f), 0644) < 0) {
 		log_error("Couldn't create pid file \"%s\": %s", path,
 		          strerror(errno));
+		if (f != NULL)
+			fclose(f);
 		return;
 	}
 	fprintf(f, "%d\n", (int)getpid());
 	fclose(f);
+	l->pid_file = strdup(path);
 }
 
 /* A new policy holds for new connections. A bad one changes nothing. */
@@ -162,6 +181,7 @@ static void reload(struct listener *l)
 	}
 	close(l->snapshot);
 	l->snapshot = snapshot;
+	l->generation++;
 	config_free(l->config);
 	*l->config = fresh;
 	log_level(fresh.global.log_level);
@@ -177,8 +197,10 @@ static void stop_accepting(struct listener *l)
 		close(l->sockets[i].fd);
 	}
 	l->nsockets = 0;
-	if (l->config->global.pid_file != NULL)
-		unlink(l->config->global.pid_file);
+	if (l->pid_file != NULL)
+		unlink(l->pid_file);
+	free(l->pid_file);
+	l->pid_file = NULL;
 }
 
 static void on_signal(void *arg, uint32_t events)
@@ -231,22 +253,14 @@ static int open_all(struct listener *l)
 	for (size_t i = 0; i < l->nsockets; i++)
 		l->sockets[i].io = loop_add(l->loop, l->sockets[i].fd, 0,
 		                            on_socket, l);
-	write_pid(l->config);
+	write_pid(l);
 	return 0;
 }
 
-static int confine(void)
+static bool before_wait(void *arg)
 {
-	struct sandbox *sb = sandbox_prepare(SANDBOX_LISTENER, SANDBOX_TRAP);
-	char err[256] = "cannot compile the system-call filter";
-	int rc = -1;
-
-	if (sb != NULL)
-		rc = sandbox_enter(sb, NULL, NULL, err, sizeof(err));
-	if (rc < 0)
-		log_fatal("listener: %s", err);
-	sandbox_free(sb);
-	return rc;
+	listener_roles_flush(arg);
+	return false;
 }
 
 int listener_run(struct config *c, int ready_fd)
@@ -256,8 +270,10 @@ int listener_run(struct config *c, int ready_fd)
 	int rc = 1;
 
 	log_may_reconnect(true);
-	if (open_all(&l) < 0 || confine() < 0)
+	if (open_all(&l) < 0 ||
+	    confine(SANDBOX_LISTENER, NULL, confine_log, NULL) < 0)
 		goto out;
+	loop_before_wait(l.loop, before_wait, &l);
 	listener_roles_start(&l);
 	rc = loop_run(l.loop) == 0 ? 0 : 1;
 out:

@@ -3,7 +3,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <signal.h>
@@ -15,15 +14,27 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "server/address.h"
 #include "server/edges.h"
 #include "server/listener_private.h"
 #include "server/log.h"
 
-enum { SESSION_FORKS_MAX = 1000, PENALTY_MS = 60 * 1000 };
+enum { SESSION_FORKS_MAX = 1000, PENALTY_MS = 60 * 1000,
+       GRACE_EXTRA_MS = 5000 };
+
+static void remember(const struct conn *c, struct past *p)
+{
+	p->id = c->id;
+	p->logged_in = c->logged_in;
+	p->port = c->port;
+	memcpy(p->address, c->address, sizeof(p->address));
+}
 
 void listener_conn_drop(struct conn *c)
 {
 	struct listener *l = c->listener;
+
+	remember(c, &l->past[l->npast++ % PAST_MAX]);
 
 	if (c->prev != NULL)
 		c->prev->next = c->next;
@@ -33,16 +44,30 @@ void listener_conn_drop(struct conn *c)
 		c->next->prev = c->prev;
 	if (!c->logged_in)
 		l->startups--;
+	loop_cancel(c->grace);
 	loop_del(c->io);
 	ipc_peer_free(c->broker);
 	free(c);
+}
+
+/* The broker keeps LoginGraceTime itself, unless something that it waits for
+ * (a directory service, a user's file system) never answers. */
+static void on_grace(void *arg)
+{
+	struct conn *c = arg;
+
+	c->grace = NULL;
+	log_error("the broker of %s port %u hangs: killed", c->address,
+	          c->port);
+	listener_roles_kill(c->listener, c->id);
+	listener_conn_drop(c);
 }
 
 static void on_broker(void *arg, uint32_t events)
 {
 	struct conn *c = arg;
 	struct proto_msg m;
-	const char *why;
+	const char *why = NULL;
 	int rc = ipc_flush(c->broker);
 
 	(void)events;
@@ -51,6 +76,8 @@ static void on_broker(void *arg, uint32_t events)
 		if (!c->logged_in) { /* LOGGED_IN is all that it may send */
 			c->logged_in = true;
 			c->listener->startups--;
+			loop_cancel(c->grace);
+			c->grace = NULL;
 		}
 	}
 	if (rc < 0)
@@ -119,29 +146,6 @@ static bool refused(struct listener *l, const char *address, unsigned port)
 	return true;
 }
 
-static int describe(const struct sockaddr_storage *ss, socklen_t len,
-                    char *address, size_t cap, unsigned *port)
-{
-	char serv[16];
-	struct sockaddr_storage plain = *ss;
-	const struct sockaddr_in6 *six = (const void *)ss;
-
-	/* a mapped address is its IPv4 one, for policy and log */
-	if (ss->ss_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&six->sin6_addr)) {
-		struct sockaddr_in four = { .sin_family = AF_INET,
-			.sin_port = six->sin6_port };
-
-		memcpy(&four.sin_addr, &six->sin6_addr.s6_addr[12], 4);
-		memcpy(&plain, &four, sizeof(four));
-		len = sizeof(four);
-	}
-	if (getnameinfo((void *)&plain, len, address, (socklen_t)cap, serv,
-	                sizeof(serv), NI_NUMERICHOST | NI_NUMERICSERV) != 0)
-		return -1;
-	*port = (unsigned)atoi(serv);
-	return 0;
-}
-
 /* The sockets of one connection, an end for each process. */
 struct ends {
 	int session[2];  /* session, broker */
@@ -163,6 +167,7 @@ static int hand_out(struct listener *l, struct conn *c, struct ends *e, int fd,
                     const char *local, unsigned local_port)
 {
 	struct role *const *s = l->serving;
+	unsigned grace_s = l->config->global.login_grace_time_s;
 	int broker[4] = { e->session[1], e->leash[1], e->listener[1],
 		e->key[1] };
 	int session[3] = { fd, e->session[0], e->leash[0] };
@@ -180,7 +185,10 @@ static int hand_out(struct listener *l, struct conn *c, struct ends *e, int fd,
 		return -1;
 	c->io = loop_add(l->loop, ipc_peer_fd(c->broker), EPOLLIN, on_broker,
 	                 c);
-	return c->io == NULL ? -1 : 0;
+	if (grace_s > 0)
+		c->grace = loop_after(l->loop, grace_s * 1000ull +
+		                      GRACE_EXTRA_MS, on_grace, c);
+	return c->io == NULL || (grace_s > 0 && c->grace == NULL) ? -1 : 0;
 }
 
 static int open_conn(struct listener *l, struct conn *c, int fd,
@@ -208,8 +216,9 @@ void listener_conn_new(struct listener *l, int fd)
 
 	if (c == NULL || getpeername(fd, (void *)&peer, &plen) < 0 ||
 	    getsockname(fd, (void *)&self, &slen) < 0 ||
-	    describe(&peer, plen, c->address, sizeof(c->address), &c->port) < 0 ||
-	    describe(&self, slen, local, sizeof(local), &local_port) < 0 ||
+	    address_format(&peer, c->address, sizeof(c->address),
+	                   &c->port) < 0 ||
+	    address_format(&self, local, sizeof(local), &local_port) < 0 ||
 	    refused(l, c->address, c->port)) {
 		free(c);
 		close(fd);
@@ -238,32 +247,45 @@ void listener_conn_new(struct listener *l, int fd)
 	}
 }
 
-void listener_conn_exited(struct listener *l, enum kind kind, uint32_t id,
-                          int status)
+/* What a program's own fault, or an attack on it, ends with. */
+static bool is_fault(int sig)
 {
-	const char *what = kind == SESSIONS ? "session" : "broker";
-	struct conn *c = l->conns;
-	int sig;
+	return sig == SIGSEGV || sig == SIGBUS || sig == SIGILL ||
+	       sig == SIGFPE || sig == SIGABRT || sig == SIGSYS ||
+	       sig == SIGTRAP;
+}
 
-	if (!WIFSIGNALED(status))
-		return;
-	while (c != NULL && c->id != id)
-		c = c->next;
-	sig = WTERMSIG(status);
+void listener_conn_killed(struct role *r, uint32_t id, int sig)
+{
+	struct listener *l = r->listener;
+	struct past was = { .id = 0 };
+	const struct past *p = &was;
+
+	for (struct conn *c = l->conns; c != NULL && was.id == 0; c = c->next)
+		if (c->id == id)
+			remember(c, &was);
+	for (size_t i = 0; i < PAST_MAX && was.id == 0; i++)
+		if (l->past[i].id == id)
+			was = l->past[i];
+	if (was.id == 0)
+		strcpy(was.address, "?");
 	log_error("security: %s of connection %u from %s port %u was killed "
-	          "by signal %d%s", what, (unsigned)id,
-	          c != NULL ? c->address : "(closed)", c != NULL ? c->port : 0,
-	          sig, sig == SIGSYS ? " (a system call outside its sandbox)"
-	                             : "");
-	/* A remote party can cause anything but the administrator's SIGKILL. */
-	if (c != NULL && sig != SIGKILL)
-		penalise(l, c->address);
+	          "by signal %d%s",
+	          r->kind == SESSIONS ? "session" : "broker", (unsigned)id,
+	          p->address, p->port, sig,
+	          sig == SIGSYS ? " (a system call outside its sandbox)" : "");
+	/* A logged-in broker is its account's process: the account can send it
+	 * any signal, and shall not penalise an address or renew a zygote. */
+	if (!is_fault(sig) || (r->kind == BROKERS && p->logged_in))
+		return;
+	if (p->id != 0)
+		penalise(l, p->address);
 	/* No second guess at the layout of an address space. */
-	if (l->serving[kind] != NULL && sig != SIGKILL) {
-		l->serving[kind] = NULL;
+	if (!r->retired && l->serving[r->kind] == r) {
+		l->serving[r->kind] = NULL;
+		listener_role_renew(l, r->kind);
 		listener_accept_update(l);
 	}
-	listener_role_renew(l, kind);
 }
 
 void listener_conn_new_keyholder(struct listener *l)
@@ -272,7 +294,7 @@ void listener_conn_new_keyholder(struct listener *l)
 		int sv[2];
 
 		if (ipc_pair(sv) < 0)
-			return;
+			continue;
 		if (ipc_send(l->serving[KEYHOLDER]->edge, &sv[0], 1,
 		             ROLE_CLIENT) == 0)
 			ipc_send(c->broker, &sv[1], 1, LISTENER_KEYHOLDER);

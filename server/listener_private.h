@@ -11,7 +11,8 @@
 
 enum kind { KEYHOLDER, BROKERS, SESSIONS, KINDS };
 
-enum { LISTENER_QUEUE = 256, LISTENER_SOCKETS_MAX = 16, PENALTIES_MAX = 64 };
+enum { LISTENER_QUEUE = 256, LISTENER_SOCKETS_MAX = 16, PENALTIES_MAX = 64,
+       PAST_MAX = 256 };
 
 /* A process that role_spawn() made. */
 struct role {
@@ -22,6 +23,8 @@ struct role {
 	struct ipc_peer *edge;
 	struct loop_io *io;
 	bool ready;
+	bool retired; /* replaced; lives until its last child ends */
+	unsigned generation; /* of the policy that it has */
 	uint64_t started_ms;
 	unsigned forks;
 };
@@ -33,6 +36,15 @@ struct conn {
 	uint32_t id;
 	struct ipc_peer *broker;
 	struct loop_io *io;
+	struct loop_timer *grace;
+	bool logged_in;
+	char address[64];
+	unsigned port;
+};
+
+/* A connection that is over; the news of how may come after its end. */
+struct past {
+	uint32_t id;
 	bool logged_in;
 	char address[64];
 	unsigned port;
@@ -47,31 +59,39 @@ struct listener {
 	struct config *config;
 	struct loop *loop;
 	int snapshot; /* the policy's text, for the roles */
+	unsigned generation; /* of the snapshot */
+	char *pid_file; /* that we wrote, or NULL */
 	int signal_fd;
 	struct loop_io *signal_io;
 	struct { int fd; struct loop_io *io; } sockets[LISTENER_SOCKETS_MAX];
 	size_t nsockets;
-	bool accepting, stopping;
+	bool accepting, stopping, accept_failed;
 	int ready_fd;
 	struct role *roles;          /* all that have an edge to us */
 	struct role *serving[KINDS]; /* the ones in use; NULL: none is ready */
 	unsigned failures;           /* roles that died young, lately */
 	uint64_t last_failure_ms;
 	struct loop_timer *retry;
-	struct hostkeys hostkeys;
+	struct hostkeys hostkeys, incoming; /* of the keyholder; of a new one */
 	bool hostkeys_done;
 	struct conn *conns;
 	uint32_t last_id;
 	unsigned startups; /* connections not logged in yet */
 	bool throttled;    /* MaxStartups was reached, and logged */
 	struct penalty penalties[PENALTIES_MAX];
+	struct past past[PAST_MAX]; /* a ring */
+	size_t npast;
 };
 
-/* listener_roles.c: start what is missing (called again after a death);
+/* listener_roles.c: tell every zygote to kill what it has of a connection. */
+void listener_roles_kill(struct listener *l, uint32_t conn);
+/* Start what is missing (called again after a death);
  * replace one kind with a fresh process as soon as that is ready. */
 void listener_roles_start(struct listener *l);
 void listener_role_renew(struct listener *l, enum kind kind);
 void listener_roles_reap(void);
+/* Before every wait: watch for room where messages are queued. */
+void listener_roles_flush(struct listener *l);
 void listener_roles_close(struct listener *l);
 
 /* listener.c: watch the sockets if every role is ready. */
@@ -81,9 +101,8 @@ void listener_accept_update(struct listener *l);
 /* Takes fd. */
 void listener_conn_new(struct listener *l, int fd);
 void listener_conn_drop(struct conn *c);
-/* A zygote's child for that connection ended with this wait status. */
-void listener_conn_exited(struct listener *l, enum kind kind, uint32_t id,
-                          int status);
+/* A zygote's child for that connection was ended by a signal. */
+void listener_conn_killed(struct role *r, uint32_t id, int sig);
 /* The keyholder was replaced: connect every broker to the new one. */
 void listener_conn_new_keyholder(struct listener *l);
 /* End every connection. */

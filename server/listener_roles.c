@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -47,6 +48,17 @@ static void drop(struct role *r)
 	free(r);
 }
 
+/* It gets no more work, and ends after its last child. Its place is empty. */
+static void retire(struct role *r)
+{
+	r->retired = true;
+	if (r->listener->serving[r->kind] == r)
+		r->listener->serving[r->kind] = NULL;
+	shutdown(ipc_peer_fd(r->edge), SHUT_WR);
+}
+
+static void start(struct listener *l, enum kind kind);
+
 static void retry(void *arg)
 {
 	struct listener *l = arg;
@@ -63,6 +75,10 @@ static void lost(struct role *r)
 	bool settled = r->ready && loop_now_ms() - r->started_ms > SETTLED_MS;
 	bool first = l->ready_fd != -2;
 
+	if (r->retired) { /* as it should be */
+		drop(r);
+		return;
+	}
 	if (!l->stopping)
 		log_error("%s (process %d) ended", kinds[r->kind].name,
 		          (int)r->pid);
@@ -89,24 +105,50 @@ static void lost(struct role *r)
 	listener_accept_update(l);
 }
 
+static bool same_hostkeys(const struct hostkeys *a, const struct hostkeys *b)
+{
+	for (size_t i = 0; i < a->n && i < b->n; i++)
+		if (a->len[i] != b->len[i] ||
+		    memcmp(a->blob[i], b->blob[i], a->len[i]) != 0)
+			return false;
+	return a->n == b->n;
+}
+
+/* The zygotes have the keys that the first keyholder had. */
+static void take_hostkeys(struct listener *l)
+{
+	bool same = same_hostkeys(&l->hostkeys, &l->incoming);
+
+	if (l->hostkeys_done && !same) {
+		log_error("the host keys have changed on disk");
+		for (struct role *r = l->roles; r != NULL; r = r->next)
+			if (r->kind != KEYHOLDER && !r->retired)
+				retire(r);
+	}
+	hostkeys_free(&l->hostkeys);
+	l->hostkeys = l->incoming;
+	l->incoming.n = 0;
+	l->hostkeys_done = true;
+}
+
 static void ready(struct role *r)
 {
 	struct listener *l = r->listener;
-	struct role *old, *next;
 
 	r->ready = true;
 	if (loop_now_ms() - l->last_failure_ms > RETRY_MAX_MS * 2)
 		l->failures = 0;
+	for (struct role *old = l->roles; old != NULL; old = old->next)
+		if (old != r && old->kind == r->kind && old->ready &&
+		    !old->retired)
+			retire(old);
 	l->serving[r->kind] = r;
-	for (old = l->roles; old != NULL; old = next) {
-		next = old->next;
-		if (old != r && old->kind == r->kind)
-			drop(old); /* it ends after its last child */
-	}
 	if (r->kind == KEYHOLDER) {
-		l->hostkeys_done = true;
+		take_hostkeys(l);
 		listener_conn_new_keyholder(l);
 		listener_roles_start(l);
+	} else if (r->kind == BROKERS && r->generation != l->generation) {
+		start(l, BROKERS); /* the policy changed while it started */
 	}
 	listener_accept_update(l);
 }
@@ -115,21 +157,23 @@ static void on_role(void *arg, uint32_t events)
 {
 	struct role *r = arg;
 	struct proto_msg m;
-	const char *why;
+	const char *why = NULL;
+	char text[600];
 	int rc = ipc_flush(r->edge);
 
 	(void)events;
 	while (rc == 0 && (rc = ipc_recv(r->edge, &m, &why)) > 0) {
 		rc = 0;
 		if (m.type == ROLE_HOSTKEY)
-			/* a later keyholder's are those that the zygotes know */
-			rc = r->listener->hostkeys_done ? 0
-				: hostkeys_add(&r->listener->hostkeys,
-				               m.f[0].p, m.f[0].len);
-		else if (m.type == ROLE_EXITED)
-			listener_conn_exited(r->listener, r->kind,
-			                     (uint32_t)m.f[0].n,
-			                     (int)m.f[2].n);
+			rc = hostkeys_add(&r->listener->incoming, m.f[0].p,
+			                  m.f[0].len);
+		else if (m.type == ROLE_KILLED)
+			listener_conn_killed(r, (uint32_t)m.f[0].n,
+			                     (int)m.f[1].n);
+		else if (m.type == ROLE_NOTE)
+			log_info("%s: %s", kinds[r->kind].name,
+			         log_escape(text, sizeof(text), m.f[0].p,
+			                    m.f[0].len));
 		else
 			ready(r);
 	}
@@ -161,6 +205,7 @@ static void start(struct listener *l, enum kind kind)
 	if (r != NULL) {
 		r->listener = l;
 		r->kind = kind;
+		r->generation = l->generation;
 		r->started_ms = loop_now_ms();
 		fd = role_spawn(kinds[kind].name,
 		                kinds[kind].policy ? l->snapshot : -1, &r->pid);
@@ -189,7 +234,7 @@ static void start(struct listener *l, enum kind kind)
 void listener_role_renew(struct listener *l, enum kind kind)
 {
 	for (struct role *r = l->roles; r != NULL; r = r->next)
-		if (r->kind == kind && !r->ready)
+		if (r->kind == kind && !r->ready && !r->retired)
 			return; /* one is coming */
 	start(l, kind);
 }
@@ -226,4 +271,19 @@ void listener_roles_close(struct listener *l)
 	while (l->roles != NULL)
 		drop(l->roles);
 	hostkeys_free(&l->hostkeys);
+	hostkeys_free(&l->incoming);
+}
+
+void listener_roles_kill(struct listener *l, uint32_t conn)
+{
+	for (struct role *r = l->roles; r != NULL; r = r->next)
+		if (r->kind != KEYHOLDER && r->ready)
+			ipc_send(r->edge, NULL, 0, ROLE_KILL, conn);
+}
+
+void listener_roles_flush(struct listener *l)
+{
+	for (struct role *r = l->roles; r != NULL; r = r->next)
+		loop_set(r->io, EPOLLIN | (ipc_pending(r->edge)
+		                           ? (uint32_t)EPOLLOUT : 0));
 }

@@ -28,9 +28,12 @@ static const struct {
 
 static void print_error(const struct policy_error *err)
 {
-	if (err->line > 0)
+	if (err->line > 0 && err->column > 0)
 		fprintf(stderr, "aditd: %s:%u:%u: %s\n", err->file, err->line,
 		        err->column, err->text);
+	else if (err->line > 0)
+		fprintf(stderr, "aditd: %s:%u: %s\n", err->file, err->line,
+		        err->text);
 	else
 		fprintf(stderr, "aditd: %s: %s\n", err->file, err->text);
 }
@@ -215,7 +218,7 @@ int main(int argc, char **argv)
 	if (options_parse(argc, argv, &o) < 0)
 		return 1;
 	if ((o.role == NULL && clean_descriptors() < 0) ||
-	    role_init(argc, argv) < 0) {
+	    role_init(argc, argv, o.role == NULL) < 0) {
 		fprintf(stderr, "aditd: cannot start: %s\n", strerror(errno));
 		return 1;
 	}

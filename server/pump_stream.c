@@ -113,11 +113,15 @@ static void watch(struct stream *s)
 	}
 }
 
-/* Everything that can still happen on the socket has happened. */
+/* Everything that can still happen on the socket has happened. If it takes no
+ * more, the client is told, as it would go on sending. */
 static void maybe_close(struct stream *s)
 {
-	if (s->read_done && (s->shut || s->write_dead) && s->head == s->tail)
-		close_socket(s);
+	if (!s->read_done || s->head < s->tail || (!s->shut && !s->write_dead))
+		return;
+	close_socket(s);
+	if (s->write_dead && !s->gone)
+		connection_close(s->pump->connection, s->chan);
 }
 
 /* ---- socket to channel ---- */
@@ -305,6 +309,8 @@ void stream_data(struct stream *s, const uint8_t *data, size_t len)
 	watch(s);
 	if (done > 0)
 		connection_consumed(s->pump->connection, s->chan, done);
+	if (s->write_dead)
+		settle(s);
 }
 
 static void pump_out(struct stream *s)

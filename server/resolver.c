@@ -6,9 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "server/log.h"
 #include "server/resolver.h"
 
 struct resolve {
@@ -74,11 +76,30 @@ static int lookup(const char *host, unsigned port, int flags,
 	return a->n > 0 ? 0 : EAI_NONAME;
 }
 
-static void child(const struct resolve *job, int fd)
+static void close_others(int a, int b)
+{
+	unsigned low = (unsigned)(a < b ? a : b);
+	unsigned high = (unsigned)(a < b ? b : a);
+
+	if ((int)low < 3) { /* b is none, or among the standard ones */
+		close_range(3, high - 1, 0);
+	} else {
+		close_range(3, low - 1, 0);
+		close_range(low + 1, high - 1, 0);
+	}
+	close_range(high + 1, ~0U, 0);
+}
+
+static void child(const struct resolve *job, int fd, pid_t parent)
 {
 	struct answer ans;
 	char err[128];
 
+	/* Names are resolved by code that the network feeds: it gets none of
+	 * the broker's sockets, and does not outlive it. */
+	close_others(fd, log_fd());
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != parent)
+		_exit(1);
 	memset(&ans, 0, sizeof(ans));
 	if (job->resolver->sandbox != NULL &&
 	    sandbox_enter(job->resolver->sandbox, NULL, NULL, err,
@@ -159,13 +180,14 @@ static void on_timeout(void *arg)
 static int run(struct resolve *job)
 {
 	struct resolver *r = job->resolver;
+	pid_t parent = getpid();
 	int p[2];
 
 	if (pipe2(p, O_CLOEXEC) < 0)
 		return -1;
 	job->pid = fork();
 	if (job->pid == 0)
-		child(job, p[1]);
+		child(job, p[1], parent);
 	close(p[1]);
 	if (job->pid < 0) {
 		job->pid = 0;
@@ -205,7 +227,9 @@ struct resolve *resolver_start(struct resolver *r, const char *host,
 	struct addresses a;
 	struct resolve *job, **p;
 
-	if (lookup(host, port, AI_NUMERICHOST | (passive ? AI_PASSIVE : 0),
+	/* a zone is a name, too, that only the kernel knows */
+	if (strchr(host, '%') == NULL &&
+	    lookup(host, port, AI_NUMERICHOST | (passive ? AI_PASSIVE : 0),
 	           &a) == 0) {
 		done(arg, &a, NULL);
 		return NULL;

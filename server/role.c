@@ -19,17 +19,24 @@ static int self_fd = -1;
 static int saved_argc;
 static char **saved_argv;
 
-int role_init(int argc, char **argv)
+int role_init(int argc, char **argv, bool spawns)
 {
-	int fd = open("/proc/self/exe", O_PATH | O_CLOEXEC);
+	int fd;
 
 	saved_argc = argc;
 	saved_argv = argv;
+	if (argc > ARGS_MAX - 4) {
+		errno = E2BIG;
+		return -1;
+	}
+	if (!spawns)
+		return 0;
+	fd = open("/proc/self/exe", O_PATH | O_CLOEXEC);
 	/* out of the way of the fixed descriptors */
 	self_fd = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, ROLE_FD_FREE);
 	if (fd >= 0)
 		close(fd);
-	return self_fd < 0 || argc > ARGS_MAX - 4 ? -1 : 0;
+	return self_fd < 0 ? -1 : 0;
 }
 
 /* What a role may see of our environment. */

@@ -13,9 +13,10 @@
 
 enum { ROLE_FD_EDGE = 3, ROLE_FD_POLICY = 4 };
 
-/* Remember the running executable and the command line, to be called before
- * anything else in main(). Returns 0, or -1 (errno). */
-int role_init(int argc, char **argv);
+/* Remember the command line and, if this process is to spawn roles, the
+ * running executable; to be called before anything else in main(). Returns 0,
+ * or -1 (errno). */
+int role_init(int argc, char **argv, bool spawns);
 
 /* Start the role in a process of its own; policy_fd is borrowed (-1: none).
  * Returns our end of its edge (SOCK_SEQPACKET) and *pid, or -1 (errno). */

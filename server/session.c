@@ -123,7 +123,7 @@ static void on_broker(void *arg, uint32_t events)
 {
 	struct session *s = arg;
 	struct proto_msg m;
-	const char *why;
+	const char *why = NULL;
 	int rc = ipc_flush(s->broker);
 
 	(void)events;
@@ -240,19 +240,20 @@ static bool before_wait(void *arg)
 
 	run_deferred(s);
 	st = engine_process(s->engine);
-	pump_resume(&s->pump);
-	watch_rekey(s);
 	flush(s);
+	pump_resume(&s->pump); /* there may be room in the output again */
+	watch_rekey(s);
 	if (st == ENGINE_DEAD || engine_dead(s->engine))
 		session_end(s, engine_error(s->engine));
 	engine_out(s->engine, &out);
 	loop_set(s->client_io,
 	         (engine_in_space(s->engine, &room) != NULL &&
-	          st != ENGINE_CHOKED ? (uint32_t)EPOLLIN : 0) |
+	          engine_takes_input(s->engine) ? (uint32_t)EPOLLIN : 0) |
 	         (out > 0 ? (uint32_t)EPOLLOUT : 0));
 	loop_set(s->broker_io, EPOLLIN | (ipc_pending(s->broker)
 	                                  ? (uint32_t)EPOLLOUT : 0));
-	return st == ENGINE_AGAIN || s->over;
+	return st == ENGINE_AGAIN || s->over ||
+	       (st == ENGINE_CHOKED && engine_takes_input(s->engine));
 }
 
 static int on_sign(void *arg, unsigned hostkey, const char *algorithm,
@@ -263,8 +264,8 @@ static int on_sign(void *arg, unsigned hostkey, const char *algorithm,
 
 	session_ask(s, SESSION_SIGN, hostkey, algorithm, strlen(algorithm),
 	            hash, hash_len);
-	if (session_wait(s, BROKER_SIGNED, BROKER_UNSIGNED, &m) < 0 ||
-	    m.type != BROKER_SIGNED || m.f[0].len > ENGINE_SIGNATURE_MAX)
+	if (session_wait(s, BROKER_SIGNED, BROKER_SIGNED, &m) < 0 ||
+	    m.f[0].len > ENGINE_SIGNATURE_MAX)
 		return -1;
 	memcpy(sig, m.f[0].p, m.f[0].len);
 	return (int)m.f[0].len;

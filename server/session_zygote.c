@@ -3,9 +3,10 @@
  * sessions.
  */
 #include <fcntl.h>
-#include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
+#include "server/confine.h"
 #include "server/edges.h"
 #include "server/hostkeys.h"
 #include "server/log.h"
@@ -14,6 +15,7 @@
 #include "server/zygote.h"
 
 struct env {
+	struct ipc_peer *edge;
 	struct sandbox *sandbox; /* for the sessions */
 	bool privileged;
 };
@@ -45,25 +47,25 @@ static int detach(void)
 	return rc;
 }
 
+/* There is no log any more: the listener writes it. */
+static void say(void *arg, const char *line)
+{
+	struct env *env = arg;
+
+	ipc_send(env->edge, NULL, 0, ROLE_NOTE, line, strlen(line));
+}
+
 static int enter(void *arg)
 {
 	struct env *env = arg;
 	struct sandbox_ids ids = { .ngroups = 0 };
-	struct sandbox *sb = sandbox_prepare(SANDBOX_SESSION_ZYGOTE, SANDBOX_TRAP);
-	char err[256] = "cannot compile the system-call filter";
-	int rc = -1, log;
 
 	if (env->privileged)
 		config_own_ids("_adit-session", &ids.uid, &ids.gid);
-	log = fcntl(2, F_DUPFD_CLOEXEC, 3);
-	if (sb != NULL && detach() == 0)
-		rc = sandbox_enter(sb, env->privileged ? &ids : NULL, NULL, err,
-		                   sizeof(err));
-	if (rc < 0)
-		dprintf(log, "aditd: session zygote: %s\n", err);
-	close(log);
-	sandbox_free(sb);
-	return rc;
+	if (detach() < 0)
+		return -1;
+	return confine(SANDBOX_SESSION_ZYGOTE, env->privileged ? &ids : NULL,
+	               say, env);
 }
 
 int session_zygote_run(struct config *c, int edge)
@@ -78,6 +80,7 @@ int session_zygote_run(struct config *c, int edge)
 	role_title("adit-sessionzyg", "session zygote");
 	peer = ipc_peer_new(edge, &edge_to_session_zygote, &edge_from_zygote,
 	                    256);
+	env.edge = peer;
 	if (peer == NULL || hostkeys_receive(peer, &keys) < 0)
 		goto out;
 	env.sandbox = sandbox_prepare(SANDBOX_SESSION, SANDBOX_TRAP);

@@ -22,7 +22,8 @@ struct child {
 
 struct zygote {
 	struct loop *loop;
-	struct ipc_peer *edge; /* NULL: the listener let go of us */
+	struct ipc_peer *edge; /* NULL: the listener is gone */
+	bool retired;          /* no more forks are asked for */
 	struct loop_io *edge_io, *signal_io;
 	int signal_fd;
 	const struct zygote_ops *ops;
@@ -69,7 +70,7 @@ static void forget(struct zygote *z, struct child *c)
 
 static void maybe_stop(struct zygote *z)
 {
-	if (z->edge == NULL && z->children == NULL)
+	if (z->retired && z->children == NULL)
 		loop_stop(z->loop, 0);
 }
 
@@ -79,6 +80,7 @@ static void drop_edge(struct zygote *z)
 	ipc_peer_free(z->edge);
 	z->edge_io = NULL;
 	z->edge = NULL;
+	z->retired = true;
 	maybe_stop(z);
 }
 
@@ -96,10 +98,9 @@ static void on_signal(void *arg, uint32_t events)
 		for (struct child *c = z->children; c != NULL; c = c->next) {
 			if (c->pid != pid)
 				continue;
-			if (z->edge != NULL &&
-			    ipc_send(z->edge, NULL, 0, ROLE_EXITED, c->conn,
-			             (unsigned)pid, (unsigned)status) < 0)
-				drop_edge(z);
+			if (WIFSIGNALED(status) && z->edge != NULL)
+				ipc_send(z->edge, NULL, 0, ROLE_KILLED, c->conn,
+				         (unsigned)WTERMSIG(status));
 			forget(z, c);
 			break;
 		}
@@ -157,25 +158,47 @@ static void fork_one(struct zygote *z, struct proto_msg *m)
 		kill_child(c);
 }
 
+static void kill_one(struct zygote *z, uint32_t conn)
+{
+	for (struct child *c = z->children; c != NULL; c = c->next)
+		if (c->conn == conn)
+			kill(c->pid, SIGKILL);
+}
+
+/* The listener shuts its side down when it has a younger zygote, and still
+ * hears of our children's ends. */
 static void on_edge(void *arg, uint32_t events)
 {
 	struct zygote *z = arg;
 	struct proto_msg m;
-	const char *why;
-	int rc;
+	const char *why = NULL;
+	int rc = 0;
 
-	(void)events;
-	if (ipc_flush(z->edge) < 0) {
+	if (ipc_flush(z->edge) < 0 || (z->retired && (events & EPOLLHUP))) {
 		drop_edge(z);
 		return;
 	}
-	while ((rc = ipc_recv(z->edge, &m, &why)) > 0) {
+	while (!z->retired && (rc = ipc_recv(z->edge, &m, &why)) > 0) {
 		if (m.type == ROLE_FORK)
 			fork_one(z, &m);
+		else if (m.type == ROLE_KILL)
+			kill_one(z, (uint32_t)m.f[0].n);
 		ipc_msg_close(&m);
 	}
-	if (rc < 0)
-		drop_edge(z);
+	if (rc < 0) {
+		z->retired = true;
+		maybe_stop(z);
+	}
+}
+
+static bool before_wait(void *arg)
+{
+	struct zygote *z = arg;
+
+	if (z->edge != NULL)
+		loop_set(z->edge_io, (z->retired ? 0 : EPOLLIN) |
+		         (ipc_pending(z->edge) ? (uint32_t)EPOLLOUT : 0));
+	return false;
 }
 
 int zygote_run(struct ipc_peer *edge, const struct zygote_ops *ops, void *arg,
@@ -198,6 +221,7 @@ int zygote_run(struct ipc_peer *edge, const struct zygote_ops *ops, void *arg,
 		goto out;
 	if (ipc_send(edge, NULL, 0, ROLE_READY) < 0)
 		goto out;
+	loop_before_wait(z.loop, before_wait, &z);
 	rc = loop_run(z.loop);
 out:
 	loop_free(z.loop);

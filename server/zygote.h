@@ -20,7 +20,7 @@ struct zygote_ops {
 
 enum { ZYGOTE_LEASH_MS = 1000 };
 
-/* Serve ROLE_FORK messages from the edge (taken) until it closes and the last
+/* Serve ROLE_FORK messages from the edge (taken) until it ends and the last
  * child has ended. Call once everything is opened; enter is called when the
  * loop's own descriptors exist, to confine the process: -1 ends it. Returns
  * the exit status. */

@@ -93,6 +93,17 @@ def _(t):
         t.match(f'^{line}$', done.stdout)
 
 
+@case('-T -C prints what holds for one connection')
+def _(t):
+    path = policy(t, base(t) + f'AllowTcpForwarding local\nMatch User {USER} '
+                  'Address 192.0.2.0/24\nAllowTcpForwarding remote\n')
+    host = 'host=h,' if t.kind == 'sshd' else ''
+    for address, word in (('192.0.2.9', 'remote'), ('127.0.0.1', 'local')):
+        done = run('-T', '-C', f'user={USER},{host}addr={address}', '-f', path)
+        t.equal(done.returncode, 0, done.stderr)
+        t.match(f'^allowtcpforwarding {word}$', done.stdout, address)
+
+
 @case('-V names the program and its version')
 def _(t):
     done = run('-V')

@@ -25,6 +25,14 @@ def names():
     return counts
 
 
+def settled(t, srv):
+    """What runs while nobody is logged in, once somebody was."""
+    t.true(t.logs_in(srv), 'login')
+    wait_for(lambda: not processes(COMMS['session']) and
+             not processes(COMMS['broker']), 5, 'still there')
+    return names()
+
+
 def forwards(t, srv):
     """A client with -L and -R: (client, -L port, -R port)."""
     local, remote = t.port(), t.port()
@@ -39,9 +47,8 @@ def register(comm):
     @case(f'kill -9 of {comm} ends its connection alone', 'aditd')
     def _(t):
         srv = t.server()
+        settled(t, srv)
         bystander, local, remote = forwards(t, srv)
-        t.true(t.logs_in(srv), 'login')
-        wait_for(lambda: names().get('adit-session') == 1, 5, 'still there')
         before = names()
         fds = len(next(p for p in processes() if p.pid == srv.pid).fds())
         victim, _, gone = forwards(t, srv)
@@ -55,10 +62,10 @@ def register(comm):
                  'descriptors of the listener')
         t.true(reaches(local) and reaches(remote), 'the bystander')
         t.true(t.logs_in(srv), 'a new login')
-        t.match(r'127\.0\.0\.1.*signal 9', srv.log(), 'the log')
         bystander.stop()
         wait_for(lambda: len(processes()) == 4, 5,
                  lambda: f'left: {processes()}')
+        t.match(r'127\.0\.0\.1.*signal 9', srv.log(), 'the log')
 
 
 for role in PER_CONNECTION:
@@ -128,9 +135,7 @@ def _(t):
 @case('a stopped session is killed with its broker', 'aditd')
 def _(t):
     srv = t.server()
-    t.true(t.logs_in(srv), 'login')
-    wait_for(lambda: not processes(COMMS['session']), 5, 'still there')
-    before = names()
+    before = settled(t, srv)
     client = t.client(srv)
     session, = processes(COMMS['session'])
     os.kill(session.pid, signal.SIGSTOP)

@@ -1,0 +1,17 @@
+/*
+ * address: socket addresses as text, without a look at the system (getnameinfo
+ * asks the kernel for the names of interfaces).
+ */
+#ifndef ADIT_ADDRESS_H
+#define ADIT_ADDRESS_H
+
+#include <stddef.h>
+#include <sys/socket.h>
+
+/* The numeric host into buf, the port into *port (may be NULL). An IPv4-mapped
+ * address is its IPv4 one; a link-local one gets its zone as a number. Returns
+ * 0, or -1: neither IPv4 nor IPv6, or buf too small. */
+int address_format(const struct sockaddr_storage *ss, char *buf, size_t cap,
+                   unsigned *port);
+
+#endif

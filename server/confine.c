@@ -1,0 +1,42 @@
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "server/confine.h"
+#include "server/log.h"
+
+void confine_log(void *arg, const char *line)
+{
+	(void)arg;
+	log_info("%s", line);
+}
+
+int confine(enum sandbox_role role, const struct sandbox_ids *ids,
+            void (*say)(void *arg, const char *line), void *arg)
+{
+	struct sandbox *sb = sandbox_prepare(role, SANDBOX_TRAP);
+	char err[256] = "cannot compile the system-call filter", line[512];
+	char *text = NULL, *save = NULL, *p;
+	size_t len;
+	FILE *missing = open_memstream(&text, &len);
+	int rc = -1;
+
+	if (sb != NULL && missing != NULL)
+		rc = sandbox_enter(sb, ids, missing, err, sizeof(err));
+	if (missing != NULL && fclose(missing) == 0 && text != NULL) {
+		for (p = strtok_r(text, "\n", &save); p != NULL;
+		     p = strtok_r(NULL, "\n", &save)) {
+			snprintf(line, sizeof(line), "%s: %s",
+			         sandbox_role_name(role), p);
+			say(arg, line);
+		}
+	}
+	if (rc < 0) {
+		snprintf(line, sizeof(line), "%s: %s",
+		         sandbox_role_name(role), err);
+		say(arg, line);
+	}
+	free(text);
+	sandbox_free(sb);
+	return rc;
+}
