@@ -12,8 +12,8 @@ struct parser {
 	struct policy_error *err;
 	size_t block;       /* as in struct policy_setting */
 	bool command_line;
-	bool ports_before;  /* an earlier text set Port */
-	bool ports_here;
+	bool only_ports_here; /* this text's Port is as -p's */
+	bool only_ports;      /* one such has been seen */
 };
 
 int policy_add_note(struct policy *p, struct policy_where where,
@@ -106,8 +106,8 @@ static int add_setting(struct parser *ps, const struct policy_stmt *st)
 	if (st->row->take(st, &s) < 0 || note_negations(p, st, &s.words) < 0)
 		goto fail;
 	if (s.keyword == POLICY_PORT) {
-		ps->ports_here = true;
-		if (ps->ports_before)
+		ps->only_ports |= ps->only_ports_here;
+		if (ps->only_ports && !ps->only_ports_here)
 			return 0;
 	}
 	if (says_nothing(st))
@@ -218,8 +218,6 @@ static int parse_text(struct parser *ps)
 	size_t rest = 0;
 
 	ps->block = 0;
-	ps->ports_before |= ps->ports_here;
-	ps->ports_here = false;
 	while (policy_lex_next(&ps->lex)) {
 		struct policy_stmt st = { .err = ps->err, .where = {
 			.file = ps->lex.file, .line = ps->lex.line } };
@@ -272,6 +270,7 @@ struct policy *policy_parse(const struct policy_text *texts, size_t n,
 			policy_fail(ps.err, NULL, 0, 0, "out of memory");
 			goto fail;
 		}
+		ps.only_ports_here = texts[i].only_ports;
 		ps.command_line = strcmp(name, "command line") == 0;
 		ps.lex = (struct policy_lex){ .file = name,
 			.text = texts[i].text, .len = texts[i].len };

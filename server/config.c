@@ -59,9 +59,9 @@ static int parse(struct config *c, struct policy_error *err)
 
 	for (; n < o->noverrides; n++)
 		texts[n] = (struct policy_text){ "command line", o->overrides[n],
-			strlen(o->overrides[n]) };
+			strlen(o->overrides[n]), o->override_is_port[n] };
 	texts[n++] = (struct policy_text){ o->policy_file, c->text,
-		c->text_len };
+		c->text_len, false };
 	c->policy = policy_parse(texts, n, err);
 	if (c->policy == NULL)
 		return -1;

@@ -25,6 +25,8 @@ static int override(struct options *o, const char *keyword, const char *value)
 		fprintf(stderr, "aditd: out of memory\n");
 		return -1;
 	}
+	o->override_is_port[o->noverrides] =
+		keyword != NULL && strcmp(keyword, "Port") == 0;
 	o->overrides[o->noverrides++] = line;
 	return 0;
 }

@@ -23,6 +23,7 @@ struct options {
 	const char *role;         /* -x: internal, see role.h */
 	/* -o, -p, -h as lines of policy, in order of precedence */
 	char *overrides[OPTIONS_OVERRIDES_MAX];
+	bool override_is_port[OPTIONS_OVERRIDES_MAX]; /* -p */
 	size_t noverrides;
 };
 

@@ -23,7 +23,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		  .address = "10.1.2.3", .local_address = "fe80::1%eth0",
 		  .local_port = 22 },
 	};
-	const struct policy_text text = { "fuzz", (const char *)data, size };
+	const struct policy_text text = { "fuzz", (const char *)data,
+	                            size, false };
 	struct policy_error err;
 	struct policy *p = policy_parse(&text, 1, &err);
 	char *dump = NULL;

@@ -75,7 +75,7 @@ static const char keys_text[] =
 static bool use_policy(struct policy_error *err)
 {
 	const struct policy_text t = { "p", policy_text,
-	                               sizeof policy_text - 1 };
+	                               sizeof policy_text - 1, false };
 	const struct policy_conn conn = { .user = "a", .address = "::1" };
 	struct policy *p = policy_parse(&t, 1, err);
 	struct policy_settings s;

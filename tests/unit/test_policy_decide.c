@@ -26,7 +26,7 @@ static void done(void)
 /* A policy and the options of a key. */
 static void given(const char *text, const char *options)
 {
-	const struct policy_text t = { "p", text, strlen(text) };
+	const struct policy_text t = { "p", text, strlen(text), false };
 	struct policy_error err;
 	unsigned line = 0;
 	char buf[1024];

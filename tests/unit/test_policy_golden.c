@@ -66,9 +66,11 @@ static void read_setup(struct setup *su, char *head)
 	memset(su, 0, sizeof *su);
 	su->conn.groups = su->groups;
 	while ((line = strsep(&head, "\n")) != NULL) {
-		if (strncmp(line, "#@ -o ", 6) == 0) {
+		if (strncmp(line, "#@ -o ", 6) == 0 ||
+		    strncmp(line, "#@ -p ", 6) == 0) {
 			su->texts[su->ntexts++] = (struct policy_text){
-				"command line", line + 6, strlen(line + 6) };
+				"command line", line + 6, strlen(line + 6),
+				line[4] == 'p' };
 			continue;
 		}
 		if (strncmp(line, "#@ ", 3) != 0)
@@ -95,7 +97,7 @@ static void run_policy(const char *text, FILE *out)
 
 	read_setup(&su, head);
 	su.texts[su.ntexts++] = (struct policy_text){ "policy", text,
-	                                              strlen(text) };
+	                                              strlen(text), false };
 	p = policy_parse(su.texts, su.ntexts, &err);
 	if (p == NULL) {
 		put_error(out, &err);
