@@ -1,7 +1,6 @@
 /*
- * engine: see engine.h. Every linker wrap of libssh is here, and the few
- * internal prototypes that no installed header declares. No private structure
- * of libssh is looked into.
+ * engine: see engine.h. What libssh calls instead of its own functions is in
+ * engine_wraps.c; the internal prototypes are in seam.h.
  */
 #include <errno.h>
 #include <poll.h>
@@ -10,96 +9,18 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include <libssh/callbacks.h>
-#include <libssh/libssh.h>
-#include <libssh/server.h>
 #include <openssl/rand.h>
 
-#include "server/engine.h"
+#include "server/engine_private.h"
 #include "server/pki.h"
-#include "server/seam.h"
 
-enum {
-	IN_CAP = 320 * 1024,    /* libssh takes packets of up to 256 KiB */
-	IN_CHUNK = 256 * 1024,  /* bytes a read */
-	FEED = 64 * 1024,       /* libssh recurses once a packet: bound it */
-	OUT_START = 16 * 1024,
-	OUT_CAP = 16 * 1024 * 1024,
-	OUT_DATA_MARK = 512 * 1024,   /* no channel data above this */
-	OUT_INPUT_MARK = 2048 * 1024, /* no input is taken above this */
-	QUEUED_MAX = 2000, /* packets that libssh may hold back in a rekey */
-	POOL = 4096,
-	VERSION_MAX = 255
-};
+struct engine *engine_here;
 
-struct engine {
-	ssh_session ssh;
-	int dummy[2]; /* what libssh takes for its socket; [0] is ours */
-	struct engine_ops ops;
-	void *arg;
-	uint8_t *in;
-	size_t in_head, in_tail;
-	uint8_t *out;
-	size_t out_head, out_tail, out_cap;
-	bool started, versions_done, service, authenticated, dead;
-	bool rekeying;
-	unsigned queued;
-	const char *error;
-	/* injection of a payload of ours into the next ssh_packet_send() */
-	bool inject;
-	ssh_buffer injected;
-	size_t inject_max;
-	size_t (*fill)(void *arg, uint8_t *p, size_t max);
-	void *fill_arg;
-	bool filled;
-	/* host-key signature in progress */
-	unsigned sign_key;
-	const char *sign_algorithm;
-	bool signing;
-	struct ssh_server_callbacks_struct callbacks;
-	uint8_t pool[POOL];
-	size_t pool_at;
-};
-
-static struct engine *engine; /* of this process */
-
-/* made by engine_warm() */
 static ssh_bind bind_options;
-static ssh_key hostkeys[ENGINE_HOSTKEYS_MAX], throwaway;
-static size_t nhostkeys;
+ssh_key engine_hostkeys[ENGINE_HOSTKEYS_MAX], engine_throwaway;
+size_t engine_nhostkeys;
 
-enum wrap {
-	WRAP_CHANNEL_OPEN, WRAP_OPEN_CONF, WRAP_OPEN_FAIL, WRAP_DATA, WRAP_EOF,
-	WRAP_CLOSE, WRAP_WINDOW, WRAP_REQUEST, WRAP_SUCCESS, WRAP_FAILURE,
-	WRAP_GLOBAL, WRAP_GLOBAL_SUCCESS, WRAP_GLOBAL_DENIED, WRAP_USERAUTH,
-	WRAP_SOCKET_WRITE, WRAP_BUFFER_LEN, WRAP_LIST_APPEND, WRAP_KEXINIT,
-	WRAP_NEWKEYS, WRAP_SEND_REKEX, WRAP_RANDOM, WRAP_SIGN_SESSIONID,
-	WRAP_SIGN_DATA, WRAP_EXPORT_PUBKEY, WRAP__MAX
-};
-static const char *const wrap_names[WRAP__MAX] = {
-	"ssh_packet_channel_open", "ssh_packet_channel_open_conf",
-	"ssh_packet_channel_open_fail", "channel_rcv_data", "channel_rcv_eof",
-	"channel_rcv_close", "channel_rcv_change_window",
-	"channel_rcv_request", "ssh_packet_channel_success",
-	"ssh_packet_channel_failure", "ssh_packet_global_request",
-	"ssh_request_success", "ssh_request_denied",
-	"ssh_packet_userauth_request", "ssh_socket_write",
-	"ssh_buffer_get_len", "ssh_list_append", "ssh_packet_kexinit",
-	"ssh_packet_newkeys", "ssh_send_rekex", "ssh_get_random",
-	"ssh_srv_pki_do_sign_sessionid", "pki_sign_data",
-	"ssh_pki_export_privkey_to_pubkey"
-};
-static unsigned long wrap_counts[WRAP__MAX];
-
-const char *engine_wrap_count(size_t i, unsigned long *count)
-{
-	if (i >= WRAP__MAX)
-		return NULL;
-	*count = wrap_counts[i];
-	return wrap_names[i];
-}
-
-static void die(struct engine *e, const char *why)
+void engine_die(struct engine *e, const char *why)
 {
 	if (!e->dead) {
 		e->dead = true;
@@ -108,38 +29,6 @@ static void die(struct engine *e, const char *why)
 }
 
 /* ---- output ---- */
-
-int __wrap_ssh_socket_write(ssh_socket s, const void *data, uint32_t len)
-{
-	struct engine *e = engine;
-
-	wrap_counts[WRAP_SOCKET_WRITE]++;
-	(void)s;
-	if (e == NULL)
-		return SSH_ERROR;
-	if (e->out_tail + len > e->out_cap && e->out_head > 0) {
-		memmove(e->out, e->out + e->out_head, e->out_tail - e->out_head);
-		e->out_tail -= e->out_head;
-		e->out_head = 0;
-	}
-	if (e->out_tail + len > e->out_cap) {
-		size_t cap = e->out_cap;
-		uint8_t *p;
-
-		while (cap < e->out_tail + len)
-			cap *= 2;
-		p = cap <= OUT_CAP ? realloc(e->out, cap) : NULL;
-		if (p == NULL) {
-			die(e, "output buffer full");
-			return SSH_ERROR;
-		}
-		e->out = p;
-		e->out_cap = cap;
-	}
-	memcpy(e->out + e->out_tail, data, len);
-	e->out_tail += len;
-	return SSH_OK;
-}
 
 const uint8_t *engine_out(struct engine *e, size_t *len)
 {
@@ -159,52 +48,6 @@ static size_t out_len(const struct engine *e)
 	return e->out_tail - e->out_head;
 }
 
-/*
- * The first thing that ssh_packet_send() does is to ask its out-buffer for its
- * length. In inject mode that is where our payload gets in, after a gap of 5
- * bytes that saves libssh a memmove when it prepends the packet header.
- */
-uint32_t __wrap_ssh_buffer_get_len(ssh_buffer b)
-{
-	struct engine *e = engine;
-	uint8_t *p;
-	size_t n;
-
-	wrap_counts[WRAP_BUFFER_LEN]++;
-	if (e == NULL || !e->inject)
-		return __real_ssh_buffer_get_len(b);
-	e->inject = false;
-	if (__real_ssh_buffer_get_len(b) != 0) {
-		die(e, "libssh's out-buffer is not empty");
-		return 0;
-	}
-	p = ssh_buffer_allocate(b, (uint32_t)(5 + e->inject_max));
-	if (p == NULL) {
-		die(e, "out of memory");
-		return 0;
-	}
-	n = e->fill(e->fill_arg, p + 5, e->inject_max);
-	e->filled = n > 0;
-	ssh_buffer_pass_bytes_end(b, (uint32_t)(e->inject_max - n));
-	ssh_buffer_pass_bytes(b, 5);
-	e->injected = b;
-	return __real_ssh_buffer_get_len(b);
-}
-
-/* libssh queues a packet that must wait for the end of a rekey. */
-int __wrap_ssh_list_append(struct ssh_list *list, const void *data)
-{
-	struct engine *e = engine;
-
-	wrap_counts[WRAP_LIST_APPEND]++;
-	if (e != NULL && e->injected != NULL && data == (void *)e->injected) {
-		e->rekeying = true;
-		if (++e->queued > QUEUED_MAX)
-			die(e, "too many packets wait for the end of a rekey");
-	}
-	return __real_ssh_list_append(list, data);
-}
-
 void engine_fill(struct engine *e, size_t max,
                  size_t (*fill)(void *arg, uint8_t *p, size_t max), void *arg)
 {
@@ -221,9 +64,9 @@ void engine_fill(struct engine *e, size_t max,
 	e->injected = NULL;
 	if (e->inject) {
 		e->inject = false;
-		die(e, "libssh did not take a packet of ours");
+		engine_die(e, "libssh did not take a packet of ours");
 	} else if (rc == SSH_ERROR && e->filled) {
-		die(e, "libssh could not send a packet");
+		engine_die(e, "libssh could not send a packet");
 	} /* nothing filled in: libssh refuses the empty packet and forgets it */
 }
 
@@ -251,102 +94,7 @@ void engine_disconnect(struct engine *e, unsigned reason, const char *text)
 	memcpy(m + 9, text, n);
 	if (e->versions_done)
 		engine_send(e, m, 13 + n);
-	die(e, text);
-}
-
-/* ---- rekeying ---- */
-
-int __wrap_ssh_packet_kexinit(ssh_session s, uint8_t type, ssh_buffer b,
-                              void *user)
-{
-	wrap_counts[WRAP_KEXINIT]++;
-	if (engine != NULL)
-		engine->rekeying = true;
-	return __real_ssh_packet_kexinit(s, type, b, user);
-}
-
-int __wrap_ssh_send_rekex(ssh_session s)
-{
-	wrap_counts[WRAP_SEND_REKEX]++;
-	if (engine != NULL)
-		engine->rekeying = true;
-	return __real_ssh_send_rekex(s);
-}
-
-int __wrap_ssh_packet_newkeys(ssh_session s, uint8_t type, ssh_buffer b,
-                              void *user)
-{
-	int rc;
-
-	wrap_counts[WRAP_NEWKEYS]++;
-	rc = __real_ssh_packet_newkeys(s, type, b, user);
-	if (engine != NULL) {
-		engine->rekeying = false;
-		engine->queued = 0;
-		if (engine->ops.newkeys != NULL)
-			engine->ops.newkeys(engine->arg);
-	}
-	return rc;
-}
-
-/* ---- the connection protocol is ours ---- */
-
-static int to_connection(enum wrap w, uint8_t type, ssh_buffer b)
-{
-	struct engine *e = engine;
-
-	wrap_counts[w]++;
-	if (e == NULL || e->dead)
-		return SSH_PACKET_USED;
-	if (!e->authenticated) { /* libssh's filter refused it already */
-		die(e, "connection protocol before authentication");
-		return SSH_PACKET_USED;
-	}
-	e->ops.payload(e->arg, type, ssh_buffer_get(b),
-	               __real_ssh_buffer_get_len(b));
-	return SSH_PACKET_USED;
-}
-
-#define WRAP_HANDLER(name, which)                                              \
-	int __wrap_##name(ssh_session s, uint8_t type, ssh_buffer b, void *u)  \
-	{                                                                      \
-		(void)s;                                                       \
-		(void)u;                                                       \
-		return to_connection(which, type, b);                          \
-	}
-WRAP_HANDLER(ssh_packet_channel_open, WRAP_CHANNEL_OPEN)
-WRAP_HANDLER(ssh_packet_channel_open_conf, WRAP_OPEN_CONF)
-WRAP_HANDLER(ssh_packet_channel_open_fail, WRAP_OPEN_FAIL)
-WRAP_HANDLER(channel_rcv_data, WRAP_DATA)
-WRAP_HANDLER(channel_rcv_eof, WRAP_EOF)
-WRAP_HANDLER(channel_rcv_close, WRAP_CLOSE)
-WRAP_HANDLER(channel_rcv_change_window, WRAP_WINDOW)
-WRAP_HANDLER(channel_rcv_request, WRAP_REQUEST)
-WRAP_HANDLER(ssh_packet_channel_success, WRAP_SUCCESS)
-WRAP_HANDLER(ssh_packet_channel_failure, WRAP_FAILURE)
-WRAP_HANDLER(ssh_packet_global_request, WRAP_GLOBAL)
-WRAP_HANDLER(ssh_request_success, WRAP_GLOBAL_SUCCESS)
-WRAP_HANDLER(ssh_request_denied, WRAP_GLOBAL_DENIED)
-
-/* ---- user authentication is ours, too ---- */
-
-int __wrap_ssh_packet_userauth_request(ssh_session s, uint8_t type,
-                                       ssh_buffer b, void *user)
-{
-	struct engine *e = engine;
-
-	wrap_counts[WRAP_USERAUTH]++;
-	(void)s;
-	(void)type;
-	(void)user;
-	if (e == NULL || e->dead)
-		return SSH_PACKET_USED;
-	if (!e->service) {
-		engine_disconnect(e, 2, "no service was requested");
-		return SSH_PACKET_USED;
-	}
-	e->ops.auth(e->arg, ssh_buffer_get(b), __real_ssh_buffer_get_len(b));
-	return SSH_PACKET_USED;
+	engine_die(e, text);
 }
 
 /*
@@ -368,7 +116,7 @@ static int on_service(ssh_session s, const char *service, void *user)
 		before = out_len(e);
 		engine_send(e, ignore, sizeof(ignore));
 		if (out_len(e) < before + sizeof(ignore)) {
-			die(e, "self-test: libssh's output does not reach us");
+			engine_die(e, "self-test: libssh's output does not reach us");
 			return -1;
 		}
 	}
@@ -387,105 +135,7 @@ void engine_auth_success(struct engine *e)
 		return;
 	e->authenticated = true;
 	if (ssh_auth_reply_success(e->ssh, 0) == SSH_ERROR)
-		die(e, "libssh could not send a packet");
-}
-
-/* ---- the host key is somewhere else ---- */
-
-int __wrap_ssh_pki_export_privkey_to_pubkey(const ssh_key key, ssh_key *pub)
-{
-	wrap_counts[WRAP_EXPORT_PUBKEY]++;
-	if (engine == NULL || key == NULL || ssh_key_is_private(key))
-		return __real_ssh_pki_export_privkey_to_pubkey(key, pub);
-	*pub = ssh_key_dup(key);
-	return *pub != NULL ? SSH_OK : SSH_ERROR;
-}
-
-static const char *algorithm_name(const ssh_key key, int digest)
-{
-	if (ssh_key_type(key) != SSH_KEYTYPE_RSA)
-		return ssh_key_type_to_char(ssh_key_type(key));
-	if (digest == ssh_key_hash_from_name("rsa-sha2-512"))
-		return "rsa-sha2-512";
-	if (digest == ssh_key_hash_from_name("rsa-sha2-256"))
-		return "rsa-sha2-256";
-	return NULL;
-}
-
-/* libssh hashes and signs behind this; a throw-away private key takes it to
- * pki_sign_data(), where the exchange hash is the input. */
-ssh_string __wrap_ssh_srv_pki_do_sign_sessionid(ssh_session s,
-                                                const ssh_key key, int digest)
-{
-	struct engine *e = engine;
-	ssh_string r;
-	unsigned i;
-
-	wrap_counts[WRAP_SIGN_SESSIONID]++;
-	if (e == NULL)
-		return NULL;
-	for (i = 0; i < nhostkeys; i++)
-		if (ssh_key_type(hostkeys[i]) == ssh_key_type(key))
-			break;
-	e->sign_key = i;
-	e->sign_algorithm = i < nhostkeys ? algorithm_name(key, digest) : NULL;
-	if (e->sign_algorithm == NULL) {
-		die(e, "no host key of the negotiated type");
-		return NULL;
-	}
-	e->signing = true;
-	r = __real_ssh_srv_pki_do_sign_sessionid(s, throwaway, 0);
-	e->signing = false;
-	return r;
-}
-
-ssh_signature __wrap_pki_sign_data(const ssh_key key, int digest,
-                                   const unsigned char *input, size_t len)
-{
-	struct engine *e = engine;
-	uint8_t blob[ENGINE_SIGNATURE_MAX];
-	ssh_signature sig = NULL;
-	ssh_string str;
-	int n;
-
-	wrap_counts[WRAP_SIGN_DATA]++;
-	if (e == NULL || !e->signing)
-		return __real_pki_sign_data(key, digest, input, len);
-	n = e->ops.sign(e->arg, e->sign_key, e->sign_algorithm, input, len,
-	                blob);
-	if (n <= 0) {
-		die(e, "no signature of the host key");
-		return NULL;
-	}
-	str = ssh_string_new((size_t)n);
-	if (str == NULL)
-		return NULL;
-	ssh_string_fill(str, blob, (size_t)n);
-	if (ssh_pki_import_signature_blob(str, hostkeys[e->sign_key], &sig) != 0)
-		sig = NULL;
-	ssh_string_free(str);
-	return sig;
-}
-
-/* ---- padding from a buffer ---- */
-
-int __wrap_ssh_get_random(void *where, int len, int strong)
-{
-	struct engine *e = engine;
-	size_t n = (size_t)len;
-
-	wrap_counts[WRAP_RANDOM]++;
-	if (e == NULL || !e->authenticated || strong || len < 0 || n > 32)
-		return __real_ssh_get_random(where, len, strong);
-	if (e->pool_at + n > POOL) {
-		if (!__real_ssh_get_random(e->pool, POOL, 0))
-			return 0;
-		e->pool_at = 0;
-	}
-	memcpy(where, e->pool + e->pool_at, n);
-	memset(e->pool + e->pool_at, 0, n);
-	e->pool_at += n;
-	return 1;
+		engine_die(e, "libssh could not send a packet");
 }
 
 /* ---- life ---- */
@@ -553,20 +203,20 @@ int engine_warm(const uint8_t *const *blobs, const size_t *lens, size_t n,
 	*why = "libssh refuses the list of algorithms";
 	if (set_algorithms(bind_options) != 0)
 		return -1;
-	for (nhostkeys = 0; nhostkeys < n; nhostkeys++) {
-		ssh_key key = pki_import_blob(blobs[nhostkeys], lens[nhostkeys]);
+	for (engine_nhostkeys = 0; engine_nhostkeys < n; engine_nhostkeys++) {
+		ssh_key key = pki_import_blob(blobs[engine_nhostkeys], lens[engine_nhostkeys]);
 
 		*why = "a host key cannot be used";
 		if (key == NULL)
 			return -1;
-		hostkeys[nhostkeys] = ssh_key_dup(key);
-		if (hostkeys[nhostkeys] == NULL ||
+		engine_hostkeys[engine_nhostkeys] = ssh_key_dup(key);
+		if (engine_hostkeys[engine_nhostkeys] == NULL ||
 		    ssh_bind_options_set(bind_options,
 		                         SSH_BIND_OPTIONS_IMPORT_KEY, key) != 0)
 			return -1;
 	}
 	*why = "cryptographic self-test failed";
-	if (ssh_pki_generate(SSH_KEYTYPE_ED25519, 0, &throwaway) != SSH_OK)
+	if (ssh_pki_generate(SSH_KEYTYPE_ED25519, 0, &engine_throwaway) != SSH_OK)
 		return -1;
 	return seam_warm_crypto();
 }
@@ -590,7 +240,7 @@ struct engine *engine_new(const struct engine_ops *ops, void *arg)
 	    socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0,
 	               e->dummy) < 0)
 		goto fail;
-	engine = e;
+	engine_here = e;
 	if (ssh_bind_accept_fd(bind_options, e->ssh, e->dummy[1]) != SSH_OK)
 		goto fail;
 	e->dummy[1] = -1; /* libssh's now */
@@ -615,7 +265,7 @@ void engine_free(struct engine *e)
 	if (e == NULL)
 		return;
 	ssh_free(e->ssh);
-	engine = NULL;
+	engine_here = NULL;
 	for (int i = 0; i < 2; i++)
 		if (e->dummy[i] >= 0)
 			close(e->dummy[i]);
@@ -662,25 +312,25 @@ static enum engine_state versions(struct engine *e)
 	if (nl == NULL) {
 		if (have < VERSION_MAX)
 			return ENGINE_WAITS;
-		die(e, "identification line too long");
+		engine_die(e, "identification line too long");
 		return ENGINE_DEAD;
 	}
 	len = (size_t)(nl + 1 - line);
 	if ((len < 8 || memcmp(line, "SSH-2.0-", 8) != 0) &&
 	    (len < 9 || memcmp(line, "SSH-1.99-", 9) != 0)) {
-		die(e, "not an SSH 2 client");
+		engine_die(e, "not an SSH 2 client");
 		return ENGINE_DEAD;
 	}
 	e->in_head += len;
 	if (write(e->dummy[0], line, len) != (ssize_t)len) {
-		die(e, "libssh does not take the identification line");
+		engine_die(e, "libssh does not take the identification line");
 		return ENGINE_DEAD;
 	}
 	for (int i = 0; i < 10 && ssh_get_clientbanner(e->ssh) == NULL; i++)
 		if (ssh_handle_key_exchange(e->ssh) == SSH_ERROR)
 			break;
 	if (ssh_get_clientbanner(e->ssh) == NULL) {
-		die(e, ssh_get_error(e->ssh));
+		engine_die(e, ssh_get_error(e->ssh));
 		return ENGINE_DEAD;
 	}
 	e->versions_done = true;
@@ -698,7 +348,7 @@ static void feed(struct engine *e)
 			return;
 		if ((ssh_get_status(e->ssh) & (SSH_CLOSED | SSH_CLOSED_ERROR)) ||
 		    used > k) {
-			die(e, ssh_get_error(e->ssh));
+			engine_die(e, ssh_get_error(e->ssh));
 			return;
 		}
 		if (used > 0 || k == have)
@@ -707,7 +357,7 @@ static void feed(struct engine *e)
 	}
 	e->in_head += used;
 	if (used == 0 && have == IN_CAP)
-		die(e, "packet too large");
+		engine_die(e, "packet too large");
 }
 
 enum engine_state engine_process(struct engine *e)
@@ -719,7 +369,7 @@ enum engine_state engine_process(struct engine *e)
 	if (!e->started) {
 		e->started = true;
 		if (ssh_handle_key_exchange(e->ssh) == SSH_ERROR) {
-			die(e, ssh_get_error(e->ssh));
+			engine_die(e, ssh_get_error(e->ssh));
 			return ENGINE_DEAD;
 		}
 	}

@@ -1,0 +1,67 @@
+/*
+ * engine_private: what engine.c and engine_wraps.c share. Nobody else includes
+ * it.
+ */
+#ifndef ADIT_ENGINE_PRIVATE_H
+#define ADIT_ENGINE_PRIVATE_H
+
+#include <libssh/callbacks.h>
+#include <libssh/libssh.h>
+#include <libssh/server.h>
+
+#include "server/engine.h"
+#include "server/seam.h"
+
+enum {
+	IN_CAP = 320 * 1024,    /* libssh takes packets of up to 256 KiB */
+	IN_CHUNK = 256 * 1024,  /* bytes a read */
+	FEED = 64 * 1024,       /* libssh recurses once a packet: bound it */
+	OUT_START = 16 * 1024,
+	OUT_CAP = 16 * 1024 * 1024,
+	OUT_DATA_MARK = 512 * 1024,   /* no channel data above this */
+	OUT_INPUT_MARK = 2048 * 1024, /* no input is taken above this */
+	QUEUED_MAX = 2000, /* packets that libssh may hold back in a rekey */
+	POOL = 4096,
+	VERSION_MAX = 255
+};
+
+struct engine {
+	ssh_session ssh;
+	int dummy[2]; /* what libssh takes for its socket; [0] is ours */
+	struct engine_ops ops;
+	void *arg;
+	uint8_t *in;
+	size_t in_head, in_tail;
+	uint8_t *out;
+	size_t out_head, out_tail, out_cap;
+	bool started, versions_done, service, authenticated, dead;
+	bool rekeying;
+	unsigned queued;
+	const char *error;
+	/* injection of a payload of ours into the next ssh_packet_send() */
+	bool inject;
+	ssh_buffer injected;
+	size_t inject_max;
+	size_t (*fill)(void *arg, uint8_t *p, size_t max);
+	void *fill_arg;
+	bool filled;
+	/* host-key signature in progress */
+	unsigned sign_key;
+	const char *sign_algorithm;
+	bool signing;
+	struct ssh_server_callbacks_struct callbacks;
+	uint8_t pool[POOL];
+	size_t pool_at;
+};
+
+/* The engine of this process; NULL: none. */
+extern struct engine *engine_here;
+
+/* Made by engine_warm(). */
+extern ssh_key engine_hostkeys[ENGINE_HOSTKEYS_MAX], engine_throwaway;
+extern size_t engine_nhostkeys;
+
+/* It is over; the first reason counts (static, or libssh's). */
+void engine_die(struct engine *e, const char *why);
+
+#endif
