@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -214,10 +215,17 @@ static int load_keys(struct keyholder *h, const struct config *c)
 static int lock_up(bool privileged)
 {
 	struct sandbox_ids ids = { .ngroups = 0 };
+	struct rlimit all = { RLIM_INFINITY, RLIM_INFINITY };
+	int what = MCL_CURRENT;
 
-	/* for an ordinary user RLIMIT_MEMLOCK may be too small for all of it */
-	if (mlockall(MCL_CURRENT | MCL_FUTURE) < 0 && privileged)
-		log_error("keyholder: mlockall: %s", strerror(errno));
+	/* With MCL_FUTURE a low RLIMIT_MEMLOCK would make allocations fail, later,
+	 * without CAP_IPC_LOCK; for an ordinary user it may be too low for what
+	 * there is now. */
+	if (privileged && setrlimit(RLIMIT_MEMLOCK, &all) == 0)
+		what |= MCL_FUTURE;
+	if (mlockall(what) < 0)
+		log_info("keyholder: the host keys are not locked in memory: %s",
+		         strerror(errno));
 	if (privileged)
 		config_own_ids("_adit", &ids.uid, &ids.gid);
 	return confine(SANDBOX_KEYHOLDER, privileged ? &ids : NULL, confine_log,
