@@ -78,6 +78,65 @@ static int addr_parse_cidr(const char *s, size_t n, struct addr *a,
 	return 0;
 }
 
+/* What addr_parse() read, and the mask, in canonical form. */
+static const char *addr_write(const struct addr *a, unsigned mask, bool all,
+                              char buf[POLICY_ADDR_CAP])
+{
+	char bits[8] = "";
+
+	if (mask < a->bits || all)
+		snprintf(bits, sizeof bits, "/%u", mask);
+	if (inet_ntop(a->bits == 32 ? AF_INET : AF_INET6, a->b, buf,
+	              POLICY_ADDR_CAP - sizeof bits) == NULL)
+		return "not an address";
+	strcat(buf, bits);
+	return NULL;
+}
+
+/* Not what stands for all, none, many or this host itself. */
+static bool addr_is_device(const struct addr *a)
+{
+	static const uint8_t zero[16];
+
+	if (a->bits == 32)
+		return a->b[0] != 0 && a->b[0] != 127 &&
+		       (a->b[0] & 0xf0) != 0xe0 &&
+		       memcmp(a->b, "\xff\xff\xff\xff", 4) != 0;
+	return a->b[0] != 0xff && (memcmp(a->b, zero, 15) != 0 || a->b[15] > 1);
+}
+
+const char *policy_addr_device(const char *s, char buf[POLICY_ADDR_CAP])
+{
+	size_t n = strcspn(s, "/");
+	struct addr a;
+	unsigned mask;
+
+	if (!addr_parse(s, n, &a))
+		return "not a numeric address";
+	if (!addr_is_device(&a))
+		return "not an address that a device can have";
+	mask = a.bits;
+	if (s[n] == '/' && (!policy_number(s + n + 1, a.bits, &mask) ||
+	                    mask == 0))
+		return a.bits == 32 ? "not a mask from 1 to 32 bits" :
+		       "not a mask from 1 to 128 bits";
+	return addr_write(&a, mask, false, buf);
+}
+
+const char *policy_addr_prefix(const char *s, char buf[POLICY_ADDR_CAP])
+{
+	struct addr a;
+	unsigned mask;
+
+	if (strchr(s, '/') == NULL)
+		return "not a prefix with its bits, such as 10.1.0.0/16";
+	switch (addr_parse_cidr(s, strlen(s), &a, &mask)) {
+	case 0: return addr_write(&a, mask, true, buf);
+	case -1: return "not a numeric prefix";
+	default: return "a mask that does not fit";
+	}
+}
+
 static bool addr_in(const struct addr *a, const struct addr *net, unsigned mask)
 {
 	if (a->bits != net->bits)

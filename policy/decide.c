@@ -329,6 +329,42 @@ void policy_may_tunnel(const struct policy_settings *s,
 		        "key option tunnel=\"%d\"", key->tunnel_unit);
 }
 
+bool policy_tunnel_units(const struct policy_settings *s,
+                         const struct policy_keyopts *key, int unit, int *min,
+                         int *max, struct policy_verdict *v)
+{
+	int of_key = key != NULL && key->tunnel_set ? key->tunnel_unit : -1;
+	int first = s->tunnel_unit_min, last = s->tunnel_unit_max;
+	int want = unit >= 0 ? unit : of_key;
+	bool inside = first < 0 || want < 0 || (first <= want && want <= last);
+	char units[32] = "";
+
+	*min = *max = -1;
+	if (unit < -1) {
+		verdict(v, false, nowhere, "no such tunnel");
+		return false;
+	}
+	policy_units_str(s, units, sizeof units);
+	if (of_key >= 0 && want != of_key)
+		verdict(v, false, key->tunnel_where,
+		        "key option tunnel=\"%d\"", of_key);
+	else if (of_key >= 0 && !inside)
+		verdict(v, false, s->where[POLICY_TUNNEL_UNIT],
+		        "TunnelUnit %s, with key option tunnel=\"%d\"", units,
+		        of_key);
+	else if (of_key >= 0)
+		verdict(v, true, key->tunnel_where,
+		        "key option tunnel=\"%d\"", of_key);
+	else
+		verdict(v, inside, s->where[POLICY_TUNNEL_UNIT],
+		        "TunnelUnit %s", units);
+	if (v->allowed) {
+		*min = want >= 0 ? want : first;
+		*max = want >= 0 ? want : last;
+	}
+	return v->allowed;
+}
+
 enum policy_bind policy_bind(enum policy_gateway gateway, const char *host)
 {
 	if (host == NULL)

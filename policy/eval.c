@@ -30,6 +30,11 @@ static const struct policy_settings defaults = {
 	.startups_rate_percent = 30,
 	.startups_max = 100,
 	.client_alive_count_max = 3,
+	.max_tunnels = 4,
+	.tunnel_unit_min = -1,
+	.tunnel_unit_max = -1,
+	.tunnel_tx_queue_len = -1,
+	.tunnel_up = true,
 };
 
 /* The settings that hold, by keyword: from Match blocks if any of them says
@@ -114,6 +119,25 @@ static int all_words(const struct chosen *c, enum policy_keyword keyword,
 	return 0;
 }
 
+/* The words of the block that wins: its own alone, other than all_words(). A
+ * "none" in front is all there is, whatever later texts say. */
+static int block_words(const struct chosen *c, enum policy_keyword keyword,
+                       struct policy_words *to)
+{
+	const struct policy_setting *f = first(c, keyword);
+
+	if (f == NULL || f->words.n == 0)
+		return 0;
+	for (size_t i = 0; i < c->policy->nsettings; i++) {
+		const struct policy_setting *s = &c->policy->settings[i];
+
+		if (s->keyword == keyword && s->block == f->block &&
+		    copy_words(&s->words, to) < 0)
+			return -1;
+	}
+	return 0;
+}
+
 static int copy_endpoints(const struct chosen *c, enum policy_keyword keyword,
                           struct policy_endpoints *to)
 {
@@ -130,6 +154,25 @@ static int copy_endpoints(const struct chosen *c, enum policy_keyword keyword,
 			return -1;
 	}
 	return 0;
+}
+
+static void copy_tunnel_number(int k, const unsigned *v,
+                               struct policy_settings *out)
+{
+	switch (k) {
+	case POLICY_MAX_TUNNELS: out->max_tunnels = v[0]; break;
+	case POLICY_TUNNEL_UNIT:
+		out->tunnel_unit_min = v[2] ? -1 : (int)v[0];
+		out->tunnel_unit_max = v[2] ? -1 : (int)v[1];
+		break;
+	case POLICY_TUNNEL_MTU: out->tunnel_mtu = v[0]; break;
+	case POLICY_TUNNEL_TX_QUEUE_LEN:
+		out->tunnel_tx_queue_len = v[1] ? -1 : (int)v[0];
+		break;
+	case POLICY_TUNNEL_UP: out->tunnel_up = v[0]; break;
+	default:
+		break; /* lists and names: below */
+	}
 }
 
 static void copy_numbers(const struct chosen *c, struct policy_settings *out)
@@ -182,7 +225,7 @@ static void copy_numbers(const struct chosen *c, struct policy_settings *out)
 			out->permit_privileged_ports = v[0];
 			break;
 		default:
-			break; /* lists and names: below */
+			copy_tunnel_number(k, v, out);
 		}
 	}
 }
@@ -261,6 +304,29 @@ static int copy_names(const struct chosen *c, struct policy_settings *out)
 	                     &out->authorized_keys_files);
 }
 
+/* A setting without a word, as none was: NULL. */
+static int copy_name(const struct chosen *c, enum policy_keyword keyword,
+                     char **to)
+{
+	const struct policy_setting *s = first(c, keyword);
+
+	if (s == NULL || s->words.n == 0)
+		return 0;
+	*to = strdup(s->words.v[0].text);
+	return *to != NULL ? 0 : -1;
+}
+
+static int copy_tunnel(const struct chosen *c, struct policy_settings *out)
+{
+	if (copy_name(c, POLICY_TUNNEL_NAME, &out->tunnel_name) < 0 ||
+	    copy_name(c, POLICY_TUNNEL_BRIDGE, &out->tunnel_bridge) < 0 ||
+	    block_words(c, POLICY_TUNNEL_ADDRESS,
+	                &out->tunnel_addresses) < 0 ||
+	    block_words(c, POLICY_TUNNEL_ROUTE, &out->tunnel_routes) < 0)
+		return -1;
+	return 0;
+}
+
 int policy_eval(const struct policy *p, const struct policy_conn *conn,
                 struct policy_settings *out)
 {
@@ -273,6 +339,7 @@ int policy_eval(const struct policy *p, const struct policy_conn *conn,
 		goto out;
 	copy_numbers(&c, out);
 	if (copy_listen(&c, out) < 0 || copy_names(&c, out) < 0 ||
+	    copy_tunnel(&c, out) < 0 ||
 	    copy_endpoints(&c, POLICY_PERMIT_OPEN, &out->permit_open) < 0 ||
 	    copy_endpoints(&c, POLICY_PERMIT_LISTEN,
 	                   &out->permit_listen) < 0 ||
@@ -297,6 +364,10 @@ void policy_settings_free(struct policy_settings *s)
 		free(s->listen[i].host);
 	free(s->listen);
 	free(s->pid_file);
+	free(s->tunnel_name);
+	free(s->tunnel_bridge);
+	policy_words_free(&s->tunnel_addresses);
+	policy_words_free(&s->tunnel_routes);
 	policy_words_free(&s->host_keys);
 	policy_words_free(&s->authorized_keys_files);
 	policy_words_free(&s->allow_users);

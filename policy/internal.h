@@ -124,6 +124,12 @@ struct policy_setting {
 	struct policy_endpoints endpoints;
 };
 
+/* Fill *err about the word (NULL: the statement) and return -1. */
+int policy_fail_word(const struct policy_stmt *st,
+                     const struct policy_lex_word *w, const char *what);
+/* The only argument, or NULL with the error filled. */
+const struct policy_lex_word *policy_only_arg(const struct policy_stmt *st);
+
 int policy_take_choice(const struct policy_stmt *, struct policy_setting *);
 int policy_take_number(const struct policy_stmt *, struct policy_setting *);
 int policy_take_time(const struct policy_stmt *, struct policy_setting *);
@@ -145,6 +151,23 @@ bool policy_number(const char *s, unsigned max, unsigned *out);
  * port alone stands for any host. On failure returns NULL or why not. */
 const char *policy_hostport(const char *s, bool slash, bool bare, char **host,
                             int *port);
+
+/* tunnel.c: the arguments of Tunnel* */
+
+int policy_take_tunnels(const struct policy_stmt *, struct policy_setting *);
+int policy_take_unit(const struct policy_stmt *, struct policy_setting *);
+int policy_take_tunnel_name(const struct policy_stmt *,
+                            struct policy_setting *);
+int policy_take_address(const struct policy_stmt *, struct policy_setting *);
+int policy_take_route(const struct policy_stmt *, struct policy_setting *);
+int policy_take_mtu(const struct policy_stmt *, struct policy_setting *);
+int policy_take_queue(const struct policy_stmt *, struct policy_setting *);
+int policy_take_bridge(const struct policy_stmt *, struct policy_setting *);
+
+/* Does s, if it is a TunnelAddress or TunnelRoute, go with those among
+ * old[0..n) that are of its block? Returns NULL, or why not. */
+const char *policy_tunnel_list_check(const struct policy_setting *old, size_t n,
+                                     const struct policy_setting *s);
 
 /* parse.c */
 
@@ -210,6 +233,13 @@ int policy_addr_list(const char *address, const char *list);
 /* Is every entry an address, CIDR or a glob (and not, say, a host name)? */
 bool policy_addr_list_numeric(const char *list);
 
+enum { POLICY_ADDR_CAP = 56 /* INET6_ADDRSTRLEN, /128 and some */ };
+/* "address[/bits]" as a device may have it, the bits left out where they are
+ * all; "prefix/bits" of a route. In canonical form into buf. Return NULL, or
+ * why not. */
+const char *policy_addr_device(const char *s, char buf[POLICY_ADDR_CAP]);
+const char *policy_addr_prefix(const char *s, char buf[POLICY_ADDR_CAP]);
+
 /* keyopts.c */
 
 /* Parse the options at *s, up to a blank or the end, and advance *s. Returns
@@ -224,5 +254,7 @@ void policy_keyopts_free(struct policy_keyopts *opts);
 /* "host:port" as it would be written, appended and made printable. */
 char *policy_endpoint_str(const struct policy_endpoint *e, char *buf,
                           size_t cap);
+/* TunnelUnit's argument, appended. */
+char *policy_units_str(const struct policy_settings *s, char *buf, size_t cap);
 
 #endif

@@ -102,6 +102,7 @@ static int add_setting(struct parser *ps, const struct policy_stmt *st)
 		 * below "Match all" */
 		.block = st->row->in_match ? ps->block : 0 };
 	void *v = p->settings;
+	const char *why;
 
 	if (st->row->take(st, &s) < 0 || note_negations(p, st, &s.words) < 0)
 		goto fail;
@@ -112,6 +113,11 @@ static int add_setting(struct parser *ps, const struct policy_stmt *st)
 	}
 	if (says_nothing(st))
 		return 0;
+	if ((why = policy_tunnel_list_check(p->settings, p->nsettings,
+	                                    &s)) != NULL) {
+		policy_fail_word(st, &st->args.v[0], why);
+		goto fail;
+	}
 	if (policy_grow(&v, p->nsettings, sizeof *p->settings) < 0) {
 		fail_keyword(st, st->row->name, "out of memory");
 		goto fail;

@@ -91,6 +91,15 @@ enum policy_keyword {
 	POLICY_CLIENT_ALIVE_INTERVAL,
 	POLICY_CLIENT_ALIVE_COUNT_MAX,
 	POLICY_PERMIT_PRIVILEGED_PORTS,
+	POLICY_MAX_TUNNELS,
+	POLICY_TUNNEL_UNIT,
+	POLICY_TUNNEL_NAME,
+	POLICY_TUNNEL_ADDRESS,
+	POLICY_TUNNEL_ROUTE,
+	POLICY_TUNNEL_MTU,
+	POLICY_TUNNEL_TX_QUEUE_LEN,
+	POLICY_TUNNEL_BRIDGE,
+	POLICY_TUNNEL_UP,
 	POLICY_KEYWORD__MAX
 };
 
@@ -140,6 +149,9 @@ struct policy_listen {
 	int port;   /* never 0 after policy_eval() */
 };
 
+/* Of TunnelAddress, TunnelRoute, for one connection. */
+enum { POLICY_TUNNEL_ADDRESSES_MAX = 16, POLICY_TUNNEL_ROUTES_MAX = 32 };
+
 /* All settings as they hold for one connection. Pointers belong to this
  * struct; where[].file belongs to the policy, which must outlive it. */
 struct policy_settings {
@@ -167,6 +179,17 @@ struct policy_settings {
 	unsigned client_alive_interval_s; /* 0: off */
 	unsigned client_alive_count_max;  /* 0: never disconnect */
 	bool permit_privileged_ports;
+	unsigned max_tunnels;        /* at once in a session */
+	int tunnel_unit_min, tunnel_unit_max; /* -1, -1: as the client asks */
+	char *tunnel_name;           /* pattern: %n unit, %u user; NULL: tun%n
+	                                or tap%n */
+	struct policy_words tunnel_addresses; /* each "local[/bits]" or
+	                                         "local[/bits] peer" */
+	struct policy_words tunnel_routes;    /* each "prefix/bits" */
+	unsigned tunnel_mtu;         /* bytes; 0: the kernel's choice */
+	int tunnel_tx_queue_len;     /* packets; -1: the kernel's choice */
+	char *tunnel_bridge;         /* NULL: none */
+	bool tunnel_up;
 };
 
 /* Resolve p for conn into *out (initialised by this call; free with
@@ -249,10 +272,24 @@ void policy_may_listen(const struct policy_settings *s,
                        const struct policy_keyopts *key, const char *host,
                        unsigned port, struct policy_verdict *v);
 /* tun@openssh.com; mode POLICY_TUNNEL_POINTOPOINT or _ETHERNET, unit -1: any.
- * If unit is -1 and key->tunnel_unit is not, the caller takes the latter. */
+ * Which unit it then gets, policy_tunnel_units() says. */
 void policy_may_tunnel(const struct policy_settings *s,
                        const struct policy_keyopts *key, unsigned mode,
                        int unit, struct policy_verdict *v);
+
+/* The unit that a tunnel gets when the client asks for unit (-1: any): *min to
+ * *max are those to try in turn (equal: that one), -1, -1: any free one. Takes
+ * TunnelUnit and the key's tunnel= together. False if no unit can satisfy all.
+ * The verdict is filled either way; permission is policy_may_tunnel()'s. */
+bool policy_tunnel_units(const struct policy_settings *s,
+                         const struct policy_keyopts *key, int unit, int *min,
+                         int *max, struct policy_verdict *v);
+/* The device's name by TunnelName for that unit; unit -1 and user NULL will do
+ * for a pattern without them. Returns 0, or -1 with an empty string in buf: it
+ * does not fit in cap bytes or in IFNAMSIZ, or is none that an interface may
+ * have. */
+int policy_tunnel_name(const struct policy_settings *s, unsigned mode,
+                       const char *user, int unit, char *buf, size_t cap);
 
 /* What to bind for a tcpip-forward of host: GatewayPorts's table. */
 enum policy_bind { POLICY_BIND_LOOPBACK,  /* 127.0.0.1 and ::1 */

@@ -32,6 +32,19 @@ char *policy_endpoint_str(const struct policy_endpoint *e, char *buf,
 	return policy_escape(buf, cap, port);
 }
 
+char *policy_units_str(const struct policy_settings *s, char *buf, size_t cap)
+{
+	char range[32] = "requested";
+
+	if (s->tunnel_unit_min == s->tunnel_unit_max &&
+	    s->tunnel_unit_min >= 0)
+		snprintf(range, sizeof range, "%d", s->tunnel_unit_min);
+	else if (s->tunnel_unit_min >= 0)
+		snprintf(range, sizeof range, "%d-%d", s->tunnel_unit_min,
+		         s->tunnel_unit_max);
+	return policy_escape(buf, cap, range);
+}
+
 /* So that the policy could be read back: quoted where a word needs it. */
 static void put_word(FILE *f, const char *s)
 {
@@ -137,6 +150,41 @@ static void put_login(FILE *f, const struct policy_settings *s)
 	put_number(f, "logingracetime", s->login_grace_time_s);
 }
 
+/* Each of more words than one, and none of them in need of quotes. */
+static void put_tunnel_list(FILE *f, const char *keyword,
+                            const struct policy_words *w)
+{
+	for (size_t i = 0; i < w->n; i++)
+		fprintf(f, "%s %s\n", keyword, w->v[i].text);
+	if (w->n == 0)
+		fprintf(f, "%s none\n", keyword);
+}
+
+static void put_tunnel(FILE *f, const struct policy_settings *s)
+{
+	char units[32] = "";
+
+	put_choice(f, "permittunnel", policy_tunnels, s->permit_tunnel);
+	put_number(f, "maxtunnels", s->max_tunnels);
+	put(f, "tunnelunit", policy_units_str(s, units, sizeof units));
+	put(f, "tunnelname",
+	    s->tunnel_name != NULL ? s->tunnel_name : "default");
+	put_tunnel_list(f, "tunneladdress", &s->tunnel_addresses);
+	put_tunnel_list(f, "tunnelroute", &s->tunnel_routes);
+	if (s->tunnel_mtu != 0)
+		put_number(f, "tunnelmtu", s->tunnel_mtu);
+	else
+		put(f, "tunnelmtu", "default");
+	if (s->tunnel_tx_queue_len >= 0)
+		put_number(f, "tunneltxqueuelen",
+		           (unsigned)s->tunnel_tx_queue_len);
+	else
+		put(f, "tunneltxqueuelen", "default");
+	put(f, "tunnelbridge",
+	    s->tunnel_bridge != NULL ? s->tunnel_bridge : "none");
+	put_choice(f, "tunnelup", policy_yes_no, s->tunnel_up);
+}
+
 void policy_print(const struct policy_settings *s, FILE *f)
 {
 	put_listen(f, s);
@@ -155,7 +203,7 @@ void policy_print(const struct policy_settings *s, FILE *f)
 	put_choice(f, "gatewayports", policy_gateways, s->gateway_ports);
 	put_choice(f, "permitprivilegedports", policy_yes_no,
 	           s->permit_privileged_ports);
-	put_choice(f, "permittunnel", policy_tunnels, s->permit_tunnel);
+	put_tunnel(f, s);
 	put_endpoints(f, "permitopen", &s->permit_open);
 	put_endpoints(f, "permitlisten", &s->permit_listen);
 }

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <strings.h>
 
-static int fail_word(const struct policy_stmt *st,
+int policy_fail_word(const struct policy_stmt *st,
                      const struct policy_lex_word *w, const char *what)
 {
 	return policy_fail(st->err, st->where.file, st->where.line,
@@ -17,18 +17,17 @@ static int fail_word(const struct policy_stmt *st,
 
 static int fail_memory(const struct policy_stmt *st)
 {
-	return fail_word(st, NULL, "out of memory");
+	return policy_fail_word(st, NULL, "out of memory");
 }
 
-/* The only argument, or NULL with the error filled. */
-static const struct policy_lex_word *only_arg(const struct policy_stmt *st)
+const struct policy_lex_word *policy_only_arg(const struct policy_stmt *st)
 {
 	if (st->args.n == 0 || st->args.v[0].text[0] == '\0') {
-		fail_word(st, NULL, "missing argument");
+		policy_fail_word(st, NULL, "missing argument");
 		return NULL;
 	}
 	if (st->args.n > 1) {
-		fail_word(st, &st->args.v[1], "extra argument");
+		policy_fail_word(st, &st->args.v[1], "extra argument");
 		return NULL;
 	}
 	return &st->args.v[0];
@@ -53,7 +52,7 @@ bool policy_number(const char *s, unsigned max, unsigned *out)
 
 int policy_take_choice(const struct policy_stmt *st, struct policy_setting *out)
 {
-	const struct policy_lex_word *w = only_arg(st);
+	const struct policy_lex_word *w = policy_only_arg(st);
 	char names[200] = "";
 
 	if (w == NULL)
@@ -68,17 +67,17 @@ int policy_take_choice(const struct policy_stmt *st, struct policy_setting *out)
 		policy_escape(names, sizeof names, c->name);
 	}
 	policy_escape(names, sizeof names, " are known");
-	return fail_word(st, w, names);
+	return policy_fail_word(st, w, names);
 }
 
 int policy_take_number(const struct policy_stmt *st, struct policy_setting *out)
 {
-	const struct policy_lex_word *w = only_arg(st);
+	const struct policy_lex_word *w = policy_only_arg(st);
 
 	if (w == NULL)
 		return -1;
 	if (!policy_number(w->text, INT_MAX, &out->number[0]))
-		return fail_word(st, w, "not a number");
+		return policy_fail_word(st, w, "not a number");
 	return 0;
 }
 
@@ -97,7 +96,7 @@ static unsigned unit_seconds(char c)
 /* sshd_config(5), TIME FORMATS */
 int policy_take_time(const struct policy_stmt *st, struct policy_setting *out)
 {
-	const struct policy_lex_word *w = only_arg(st);
+	const struct policy_lex_word *w = policy_only_arg(st);
 	uint64_t total = 0;
 
 	if (w == NULL)
@@ -109,11 +108,11 @@ int policy_take_time(const struct policy_stmt *st, struct policy_setting *out)
 		for (; *s >= '0' && *s <= '9' && n <= INT_MAX; s++)
 			n = n * 10 + (unsigned)(*s - '0');
 		if (s == digits || unit_seconds(*s) == 0)
-			return fail_word(st, w, "not a time, such as 90 or "
-			                 "1h30m");
+			return policy_fail_word(st, w, "not a time, such as "
+			                        "90 or 1h30m");
 		total += n * unit_seconds(*s);
 		if (n > INT_MAX || total > INT_MAX)
-			return fail_word(st, w, "too long a time");
+			return policy_fail_word(st, w, "too long a time");
 		s += *s != '\0';
 	}
 	out->number[0] = (unsigned)total;
@@ -124,13 +123,13 @@ int policy_take_time(const struct policy_stmt *st, struct policy_setting *out)
  * read here. */
 int policy_take_port(const struct policy_stmt *st, struct policy_setting *out)
 {
-	const struct policy_lex_word *w = only_arg(st);
+	const struct policy_lex_word *w = policy_only_arg(st);
 
 	if (w == NULL)
 		return -1;
 	if (!policy_number(w->text, 65535, &out->number[0]) ||
 	    out->number[0] == 0)
-		return fail_word(st, w, "not a port from 1 to 65535");
+		return policy_fail_word(st, w, "not a port from 1 to 65535");
 	return 0;
 }
 
@@ -186,8 +185,9 @@ int policy_take_listen(const struct policy_stmt *st, struct policy_setting *out)
 	int port = 0;
 
 	if (st->args.n > 1 && strcmp(st->args.v[1].text, "rdomain") == 0)
-		return fail_word(st, &st->args.v[1], "not supported yet");
-	if ((w = only_arg(st)) == NULL)
+		return policy_fail_word(st, &st->args.v[1],
+		                        "not supported yet");
+	if ((w = policy_only_arg(st)) == NULL)
 		return -1;
 	const char *s = w->text, *colon = strchr(s, ':');
 	size_t n = strlen(s);
@@ -208,7 +208,7 @@ int policy_take_listen(const struct policy_stmt *st, struct policy_setting *out)
 		why = "not a port from 1 to 65535";
 	if (why != NULL) {
 		free(host);
-		return fail_word(st, w, why);
+		return policy_fail_word(st, w, why);
 	}
 	if (policy_endpoints_add(&out->endpoints, host, port, st->where) < 0)
 		return fail_memory(st);
@@ -220,7 +220,8 @@ static int add_path(const struct policy_stmt *st,
                     const struct policy_lex_word *w, struct policy_setting *out)
 {
 	if (w->text[0] == '~')
-		return fail_word(st, w, "~ is not expanded, write the path");
+		return policy_fail_word(st, w,
+		                        "~ is not expanded, write the path");
 	if (policy_words_add(&out->words, w->text, st->where) < 0)
 		return fail_memory(st);
 	return 0;
@@ -228,13 +229,13 @@ static int add_path(const struct policy_stmt *st,
 
 int policy_take_path(const struct policy_stmt *st, struct policy_setting *out)
 {
-	const struct policy_lex_word *w = only_arg(st);
+	const struct policy_lex_word *w = policy_only_arg(st);
 
 	if (w == NULL)
 		return -1;
 	if (strcasecmp(w->text, "none") == 0) {
 		if (out->keyword == POLICY_HOST_KEY)
-			return fail_word(st, w, "a server needs a key");
+			return policy_fail_word(st, w, "a server needs a key");
 		return 0;
 	}
 	return add_path(st, w, out);
@@ -249,12 +250,13 @@ int policy_take_key_files(const struct policy_stmt *st,
 		const struct policy_lex_word *w = &st->args.v[i];
 
 		if (*w->text == '\0')
-			return fail_word(st, w, "empty argument");
+			return policy_fail_word(st, w, "empty argument");
 		if (st->args.n == 1 && strcasecmp(w->text, "none") == 0)
 			return 0;
 		if (policy_expand(w->text, "u", 0, "/", path,
 		                  sizeof path) < 0)
-			return fail_word(st, w, "%%, %h, %u and %U are known");
+			return policy_fail_word(st, w, "%%, %h, %u and %U "
+			                        "are known");
 		if (add_path(st, w, out) < 0)
 			return -1;
 	}
@@ -267,10 +269,10 @@ int policy_take_users(const struct policy_stmt *st, struct policy_setting *out)
 		const struct policy_lex_word *w = &st->args.v[i];
 
 		if (*w->text == '\0')
-			return fail_word(st, w, "empty pattern");
+			return policy_fail_word(st, w, "empty pattern");
 		if (policy_match_user(NULL, NULL, w->text) < 0)
-			return fail_word(st, w, "not a list of addresses "
-			                 "behind @");
+			return policy_fail_word(st, w, "not a list of "
+			                        "addresses behind @");
 		if (policy_words_add(&out->words, w->text, st->where) < 0)
 			return fail_memory(st);
 	}
@@ -281,7 +283,8 @@ int policy_take_groups(const struct policy_stmt *st, struct policy_setting *out)
 {
 	for (size_t i = 0; i < st->args.n; i++) {
 		if (*st->args.v[i].text == '\0')
-			return fail_word(st, &st->args.v[i], "empty pattern");
+			return policy_fail_word(st, &st->args.v[i],
+			                        "empty pattern");
 		if (policy_words_add(&out->words, st->args.v[i].text,
 		                     st->where) < 0)
 			return fail_memory(st);
@@ -293,12 +296,12 @@ static int take_endpoints(const struct policy_stmt *st,
                           struct policy_setting *out, bool listen)
 {
 	if (st->args.n == 0 || st->args.v[0].text[0] == '\0')
-		return fail_word(st, NULL, "missing argument");
+		return policy_fail_word(st, NULL, "missing argument");
 	const char *first = st->args.v[0].text;
 
 	if (strcmp(first, "any") == 0 || strcmp(first, "none") == 0) {
 		out->endpoints.none = strcmp(first, "none") == 0;
-		return only_arg(st) == NULL ? -1 : 0;
+		return policy_only_arg(st) == NULL ? -1 : 0;
 	}
 	for (size_t i = 0; i < st->args.n; i++) {
 		const struct policy_lex_word *w = &st->args.v[i];
@@ -312,7 +315,7 @@ static int take_endpoints(const struct policy_stmt *st,
 			why = "missing host";
 		}
 		if (why != NULL)
-			return fail_word(st, w, why);
+			return policy_fail_word(st, w, why);
 		if (policy_endpoints_add(&out->endpoints, host, port,
 		                         st->where) < 0)
 			return fail_memory(st);
@@ -334,30 +337,32 @@ int policy_take_permit_listen(const struct policy_stmt *st,
 int policy_take_startups(const struct policy_stmt *st,
                          struct policy_setting *out)
 {
-	const struct policy_lex_word *w = only_arg(st);
+	const struct policy_lex_word *w = policy_only_arg(st);
 	unsigned *v = out->number;
 	char buf[40], *rate, *full = NULL;
 
 	if (w == NULL)
 		return -1;
 	if (strlen(w->text) >= sizeof buf)
-		return fail_word(st, w, "not start:rate:full");
+		return policy_fail_word(st, w, "not start:rate:full");
 	strcpy(buf, w->text);
 	if ((rate = strchr(buf, ':')) != NULL) {
 		*rate++ = '\0';
 		if ((full = strchr(rate, ':')) == NULL)
-			return fail_word(st, w, "not start:rate:full");
+			return policy_fail_word(st, w, "not start:rate:full");
 		*full++ = '\0';
 	}
 	v[1] = 30;
 	if (!policy_number(buf, INT_MAX, &v[0]) || v[0] == 0)
-		return fail_word(st, w, "not a number of connections");
+		return policy_fail_word(st, w, "not a number of connections");
 	v[2] = v[0];
 	if (rate != NULL && (!policy_number(rate, 100, &v[1]) || v[1] == 0))
-		return fail_word(st, w, "not a rate from 1 to 100 per cent");
+		return policy_fail_word(st, w,
+		                        "not a rate from 1 to 100 per cent");
 	if (full != NULL && (!policy_number(full, INT_MAX, &v[2]) ||
 	    v[2] < v[0]))
-		return fail_word(st, w, "full is no number, or below start");
+		return policy_fail_word(st, w,
+		                        "full is no number, or below start");
 	return 0;
 }
 
@@ -367,16 +372,16 @@ int policy_take_methods(const struct policy_stmt *st,
                         struct policy_setting *out)
 {
 	if (st->args.n == 0)
-		return fail_word(st, NULL, "missing argument");
+		return policy_fail_word(st, NULL, "missing argument");
 	for (size_t i = 0; i < st->args.n; i++) {
 		const struct policy_lex_word *w = &st->args.v[i];
 		bool any = strcmp(w->text, "any") == 0;
 
 		if (any && st->args.n > 1)
-			return fail_word(st, w, "must stand alone");
+			return policy_fail_word(st, w, "must stand alone");
 		if (!any && strcmp(w->text, "publickey") != 0)
-			return fail_word(st, w, "not supported yet, only any "
-			                 "and publickey are");
+			return policy_fail_word(st, w, "not supported yet, "
+			                        "only any and publickey are");
 		out->number[0] = any;
 	}
 	return 0;

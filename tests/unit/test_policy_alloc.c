@@ -61,8 +61,11 @@ static const char policy_text[] =
 	"HostKey a\nHostKey b\nPidFile c\nX11Forwarding no\n"
 	"AuthorizedKeysFile a b c\nAllowUsers a b@10.0.0.0/8 !c\n"
 	"DenyGroups \"x y\"\nPermitOpen a:1 b:2 [::1]:3\nPermitListen 1 2\n"
-	"AddressFamily any\nMatch User a,!b Address ::/0\nPermitOpen none\n"
-	"Match Group !x\nPermitListen a:1\nMatch all\nAllowUsers q\n";
+	"AddressFamily any\nTunnelName x%n\nTunnelBridge b\n"
+	"TunnelAddress ::2\nTunnelAddress 10.0.0.1 10.0.0.2\n"
+	"TunnelRoute ::/0\nTunnelRoute 10.0.0.0/8\nMatch User a,!b Address ::/0\nPermitOpen none\n"
+	"Match Group !x\nPermitListen a:1\nMatch all\nAllowUsers q\n"
+	"TunnelRoute 10.1.0.0/16\nTunnelRoute 10.2.0.0/16\n";
 
 static const char keys_text[] =
 	"restrict,from=\"10.0.0.0/8\",permitopen=\"a:1\",permitopen=\"b:2\","

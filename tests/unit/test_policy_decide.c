@@ -207,6 +207,163 @@ Test(policy_decide, tunnels_by_key)
 	expect(false, "default", "PermitTunnel no");
 }
 
+/* Which units are tried, "N-M"; "no" if none is. */
+static const char *units(int unit)
+{
+	static char buf[40];
+	int min = -7, max = -7;
+	bool good = policy_tunnel_units(&set, &key.opts, unit, &min, &max, &v);
+
+	cr_expect_eq(good, v.allowed);
+	cr_expect(good || (min == -1 && max == -1));
+	snprintf(buf, sizeof buf, "%d-%d", min, max);
+	return good ? buf : "no";
+}
+
+Test(policy_decide, tunnel_units)
+{
+	int min, max;
+
+	given("", "");
+	cr_expect_str_eq(units(-1), "-1--1");
+	expect(true, "default", "TunnelUnit requested");
+	cr_expect_str_eq(units(0), "0-0");
+	cr_expect_str_eq(units(123456), "123456-123456");
+	cr_expect_str_eq(units(-2), "no");
+	expect(false, "default", "no such tunnel");
+
+	given("\nTunnelUnit 5", "");
+	cr_expect_str_eq(units(-1), "5-5");
+	expect(true, "p:2", "TunnelUnit 5");
+	cr_expect_str_eq(units(5), "5-5");
+	cr_expect_str_eq(units(4), "no");
+	expect(false, "p:2", "TunnelUnit 5");
+	cr_expect(policy_tunnel_units(&set, NULL, -1, &min, &max, &v));
+	cr_expect(min == 5 && max == 5);
+
+	given("TunnelUnit 0-9", "");
+	cr_expect_str_eq(units(-1), "0-9");
+	cr_expect_str_eq(units(0), "0-0");
+	cr_expect_str_eq(units(9), "9-9");
+	cr_expect_str_eq(units(10), "no");
+	expect(false, "p:1", "TunnelUnit 0-9");
+}
+
+Test(policy_decide, tunnel_units_by_key)
+{
+	given("", "tunnel=\"3\"");
+	cr_expect_str_eq(units(-1), "3-3");
+	expect(true, "keys:1", "key option tunnel=\"3\"");
+	cr_expect_str_eq(units(3), "3-3");
+	cr_expect_str_eq(units(4), "no");
+	expect(false, "keys:1", "key option tunnel=\"3\"");
+
+	given("TunnelUnit 0-9", "tunnel=\"3\"");
+	cr_expect_str_eq(units(-1), "3-3");
+	cr_expect_str_eq(units(3), "3-3");
+	cr_expect_str_eq(units(4), "no");
+	expect(false, "keys:1", "key option tunnel=\"3\"");
+
+	/* what the key pins, the policy may not have */
+	given("TunnelUnit 5-9", "tunnel=\"3\"");
+	cr_expect_str_eq(units(-1), "no");
+	expect(false, "p:1", "TunnelUnit 5-9, with key option tunnel=\"3\"");
+	cr_expect_str_eq(units(3), "no");
+	expect(false, "p:1", "TunnelUnit 5-9, with key option tunnel=\"3\"");
+	cr_expect_str_eq(units(5), "no");
+	expect(false, "keys:1", "key option tunnel=\"3\"");
+
+	given("TunnelUnit 5-9", "tunnel=\"any\"");
+	cr_expect_str_eq(units(-1), "5-9");
+	cr_expect_str_eq(units(6), "6-6");
+	cr_expect_str_eq(units(3), "no");
+	expect(false, "p:1", "TunnelUnit 5-9");
+}
+
+/* The device's name, or "-". */
+static const char *named(unsigned mode, const char *user, int unit)
+{
+	static char buf[64];
+	int r;
+
+	memset(buf, 'x', sizeof buf);
+	r = policy_tunnel_name(&set, mode, user, unit, buf, sizeof buf);
+	cr_expect(r == 0 || buf[0] == '\0');
+	return r == 0 ? buf : "-";
+}
+
+Test(policy_decide, tunnel_name)
+{
+	const unsigned tun = POLICY_TUNNEL_POINTOPOINT;
+	const unsigned tap = POLICY_TUNNEL_ETHERNET;
+	char small[5];
+
+	given("", "");
+	cr_expect_str_eq(named(tun, "bob", 0), "tun0");
+	cr_expect_str_eq(named(tap, NULL, 12), "tap12");
+	cr_expect_str_eq(named(tap, "bob", 2147483646), "tap2147483646");
+	cr_expect_str_eq(named(tun, "bob", -1), "-");
+	cr_expect_eq(policy_tunnel_name(&set, tun, "bob", 1, small, 5), 0);
+	cr_expect_eq(policy_tunnel_name(&set, tun, "bob", 10, small, 5), -1);
+	cr_expect_str_eq(small, "");
+	cr_expect_eq(policy_tunnel_name(&set, tun, "bob", 1, small, 0), -1);
+
+	given("TunnelName vpn", "");
+	cr_expect_str_eq(named(tun, NULL, -1), "vpn");
+	cr_expect_str_eq(named(tap, "bob", 5), "vpn");
+
+	given("TunnelName %u-%n", "");
+	cr_expect_str_eq(named(tun, "bob", 7), "bob-7");
+	cr_expect_str_eq(named(tun, NULL, 7), "-");
+	cr_expect_str_eq(named(tun, "bob", -1), "-");
+	cr_expect_str_eq(named(tun, "twelve-bytes", 10), "twelve-bytes-10");
+	cr_expect_str_eq(named(tun, "twelve-bytes", 100), "-");
+	cr_expect_str_eq(named(tun, "thirteenbytes", 10), "-");
+
+	/* whoever is called so gets no device, rather than another one */
+	given("TunnelName %u", "");
+	cr_expect_str_eq(named(tun, "bob", -1), "bob");
+	cr_expect_str_eq(named(tun, "", 0), "-");
+	cr_expect_str_eq(named(tun, ".", 0), "-");
+	cr_expect_str_eq(named(tun, "..", 0), "-");
+	cr_expect_str_eq(named(tun, "...", 0), "...");
+	cr_expect_str_eq(named(tun, "all", 0), "-");
+	cr_expect_str_eq(named(tun, "default", 0), "-");
+	cr_expect_str_eq(named(tun, "tun%d", 0), "-");
+	cr_expect_str_eq(named(tun, "%n", 0), "-");
+	cr_expect_str_eq(named(tun, "a/b", 0), "-");
+	cr_expect_str_eq(named(tun, "a b", 0), "-");
+	cr_expect_str_eq(named(tun, "a:1", 0), "-");
+	cr_expect_str_eq(named(tun, "a\n", 0), "-");
+	cr_expect_str_eq(named(tun, "a\177", 0), "-");
+	cr_expect_str_eq(named(tun, "a\240", 0), "-");
+}
+
+/* The fields that the dump cannot show apart. */
+Test(policy_decide, tunnel_settings)
+{
+	given("", "");
+	cr_expect(set.max_tunnels == 4 && set.tunnel_up);
+	cr_expect(set.tunnel_unit_min == -1 && set.tunnel_unit_max == -1);
+	cr_expect(set.tunnel_mtu == 0 && set.tunnel_tx_queue_len == -1);
+	cr_expect_null(set.tunnel_name);
+	cr_expect_null(set.tunnel_bridge);
+	cr_expect(set.tunnel_addresses.n == 0 && set.tunnel_routes.n == 0);
+
+	given("TunnelAddress ::2\nTunnelRoute ::/0\nTunnelAddress 10.0.0.1/8 "
+	      "10.0.0.2", "");
+	cr_assert_eq(set.tunnel_addresses.n, 2);
+	cr_expect_str_eq(set.tunnel_addresses.v[1].text,
+	                 "10.0.0.1/8 10.0.0.2");
+	cr_expect_eq(set.tunnel_addresses.v[1].where.line, 3);
+	cr_expect_eq(set.where[POLICY_TUNNEL_ADDRESS].line, 1);
+	cr_expect_eq(set.where[POLICY_TUNNEL_ROUTE].line, 2);
+	given("TunnelName default\nTunnelBridge none", "");
+	cr_expect_null(set.tunnel_name);
+	cr_expect_null(set.tunnel_bridge);
+	cr_expect_eq(set.where[POLICY_TUNNEL_BRIDGE].line, 2);
+}
+
 Test(policy_decide, login_lists)
 {
 	given("", "");
