@@ -140,6 +140,18 @@ static const struct profile_group files =
 	      "getdents64 lseek lstat newfstatat pread64 readlink readlinkat "
 	      "stat statfs statx", files_rules);
 
+/* The same, only to read: for code that names from the network pass through. */
+#define READ_ONLY (O_ACCMODE | O_CREAT | O_TRUNC | 020000000)
+static const struct profile_rule read_files_rules[] = {
+	{ "open", 1, { { 1, READ_ONLY, 0 } } },
+	{ "openat", 1, { { 2, READ_ONLY, 0 } } },
+};
+static const struct profile_group read_files =
+	GROUP("read files",
+	      "access faccessat faccessat2 fcntl fstat fstatfs getcwd "
+	      "getdents64 lseek lstat newfstatat pread64 readlink readlinkat "
+	      "stat statfs statx", read_files_rules);
+
 /* Speak to name services and destinations. NSS modules bring sockets of
  * their own kinds; FIONREAD is libc's resolver, TCGETS its stdio. */
 static const struct profile_rule client_rules[] = {
@@ -162,14 +174,25 @@ static const struct profile_group server = {
 	"server", "accept accept4 listen", NULL, 0
 };
 
-/* Attach to a device that was made for the account. */
+/* Attach to a device that was made for the account, and switch off what its
+ * last user switched on. */
 static const struct profile_rule tun_rules[] = {
-	{ "ioctl", 1, { { 1, INT, TUNGETIFF } } },
 	{ "ioctl", 1, { { 1, INT, TUNSETIFF } } },
-	{ "ioctl", 1, { { 1, INT, TUNSETOFFLOAD } } },
-	{ "ioctl", 1, { { 1, INT, TUNSETVNETHDRSZ } } },
+	{ "ioctl", 2, { { 1, INT, TUNSETOFFLOAD }, { 2, ALL, 0 } } },
 };
 static const struct profile_group tun = GROUP("tun", NULL, tun_rules);
+
+/* Make a device on a descriptor opened before, and configure it. The kernel is
+ * whom a netlink socket speaks to without an address. What is opened, in the
+ * one way that is allowed, are the device's settings below /proc/sys/net, the
+ * one thing that CAP_NET_ADMIN lets an ordinary id write. */
+static const struct profile_rule make_tun_rules[] = {
+	{ "openat", 1, { { 2, INT, O_RDWR | O_CLOEXEC } } },
+	{ "ioctl", 1, { { 1, INT, TUNSETIFF } } },
+	{ "socket", 2, { { 0, INT, AF_NETLINK }, { 2, INT, NETLINK_ROUTE } } },
+};
+static const struct profile_group make_tun =
+	GROUP("make tun", NULL, make_tun_rules);
 
 static const struct profile_group ids = {
 	"ids", "setgroups setresgid setresuid", NULL, 0
@@ -261,7 +284,8 @@ static const struct profile profiles[SANDBOX__MAX] = {
 		.bounding = LISTENER_CAPS,
 		.covers = ROLE(KEYHOLDER) | ROLE(BROKER_ZYGOTE) |
 		          ROLE(BROKER) | ROLE(ACCOUNT) | ROLE(RESOLVER) |
-		          ROLE(SESSION_ZYGOTE) | ROLE(SESSION),
+		          ROLE(TUNMAKER) | ROLE(SESSION_ZYGOTE) |
+		          ROLE(SESSION),
 		.limits = { NO_CORE, NOFILE(65536) },
 		.groups = { &base, &code, &bytes, &fds, &self, &files, &client,
 		            &server, &children, &confine, &ids, &exec,
@@ -278,7 +302,8 @@ static const struct profile profiles[SANDBOX__MAX] = {
 		.name = "broker-zygote",
 		.caps = ZYGOTE_CAPS,
 		.bounding = ZYGOTE_CAPS,
-		.covers = ROLE(BROKER) | ROLE(ACCOUNT) | ROLE(RESOLVER),
+		.covers = ROLE(BROKER) | ROLE(ACCOUNT) | ROLE(RESOLVER) |
+		          ROLE(TUNMAKER),
 		.limits = { NO_CORE, NOFILE(16384) },
 		.groups = { &base, &code, &bytes, &fds, &self, &files, &client,
 		            &children, &confine },
@@ -307,8 +332,15 @@ static const struct profile profiles[SANDBOX__MAX] = {
 	[SANDBOX_RESOLVER] = {
 		.name = "resolver",
 		.limits = { NO_CORE, NO_FORK, NOFILE(256) },
-		.groups = { &base, &code, &bytes, &fds, &self, &files,
+		.groups = { &base, &code, &bytes, &fds, &self, &read_files,
 		            &client },
+	},
+	[SANDBOX_TUNMAKER] = {
+		.name = "tunmaker",
+		.becomes = true,
+		.caps = CAP(NET_ADMIN),
+		.limits = { NO_CORE, NO_FORK, NOFILE(256) },
+		.groups = { &base, &data, &bytes, &connected, &make_tun },
 	},
 	[SANDBOX_SESSION_ZYGOTE] = {
 		.name = "session-zygote",

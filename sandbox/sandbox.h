@@ -22,6 +22,9 @@ enum sandbox_role {
 	SANDBOX_BROKER,         /* before login: root, reads keys and accounts */
 	SANDBOX_ACCOUNT,        /* the broker after login: is the account */
 	SANDBOX_RESOLVER,       /* short-lived getaddrinfo child of ACCOUNT */
+	SANDBOX_TUNMAKER,       /* short-lived child of BROKER_ZYGOTE, not root:
+	                         * CAP_NET_ADMIN; /dev/net/tun is open already,
+	                         * as it may open nothing */
 	SANDBOX_SESSION_ZYGOTE, /* forks sessions; no right, empty root */
 	SANDBOX_SESSION,        /* parses the network */
 	SANDBOX__MAX

@@ -63,6 +63,8 @@ void broker_log_refusal(struct broker *b, const char *what,
 {
 	char where[320];
 
+	if (++b->tick_refusals > BROKER_TICK_REFUSALS)
+		return;
 	log_info("refused %s for %s from %s port %u: %s: %s", what,
 	         b->user_shown, b->address, b->port,
 	         policy_where_str(&v->where, where, sizeof(where)), v->rule);
@@ -163,6 +165,7 @@ static void on_tick(void *arg)
 
 	b->tick = NULL;
 	b->tick_messages = b->tick_signatures = b->tick_logs = 0;
+	b->tick_refusals = 0;
 	b->paused = b->accept_failed = false;
 	broker_sign_next(b);
 	if (was_paused)
@@ -195,7 +198,7 @@ static bool before_wait(void *arg)
 	return false;
 }
 
-static int take_fds(struct broker *b, struct proto_msg *m)
+static int take_fds(struct broker *b, struct proto_msg *m, int channel)
 {
 	int *fds = m->fds;
 
@@ -207,7 +210,8 @@ static int take_fds(struct broker *b, struct proto_msg *m)
 	                           &edge_broker_to_listener, 16);
 	fds[0] = fds[1] = fds[2] = -1;
 	if (b->loop == NULL || b->session == NULL || b->listener == NULL ||
-	    broker_keyholder_connect(b, fds[3]) < 0)
+	    broker_keyholder_connect(b, fds[3]) < 0 ||
+	    (channel >= 0 && broker_tun_init(b, channel) < 0))
 		return -1;
 	fds[3] = -1;
 	b->session_io = loop_add(b->loop, ipc_peer_fd(b->session), EPOLLIN,
@@ -219,7 +223,7 @@ static int take_fds(struct broker *b, struct proto_msg *m)
 	       b->resolver != NULL ? 0 : -1;
 }
 
-static int start(struct broker *b, struct proto_msg *m)
+static int start(struct broker *b, struct proto_msg *m, int channel)
 {
 	struct policy_conn who = { .address = b->address,
 		.local_address = b->local };
@@ -232,7 +236,7 @@ static int start(struct broker *b, struct proto_msg *m)
 	b->port = (unsigned)m->f[2].n;
 	b->local_port = who.local_port = (unsigned)m->f[4].n;
 	role_title("adit-broker", "broker %s [login]", b->address);
-	if (take_fds(b, m) < 0 ||
+	if (take_fds(b, m, channel) < 0 ||
 	    policy_eval(b->env->config->policy, &who, &b->settings) < 0)
 		return -1;
 	if (b->settings.login_grace_time_s > 0 &&
@@ -247,16 +251,17 @@ static int start(struct broker *b, struct proto_msg *m)
 	return 0;
 }
 
-int broker_run(const struct broker_env *env, struct proto_msg *m)
+int broker_run(const struct broker_env *env, struct proto_msg *m, int channel)
 {
 	struct broker b = { .env = env, .leash = -1 };
-	int rc = start(&b, m) < 0 || loop_run(b.loop) != 0;
+	int rc = start(&b, m, channel) < 0 || loop_run(b.loop) != 0;
 
 	if (rc != 0)
 		log_error("broker of %s port %u failed: %s", b.address, b.port,
 		          strerror(errno));
 	broker_open_free(&b);
 	broker_listen_free(&b);
+	broker_tun_free(&b);
 	resolver_free(b.resolver);
 	ipc_peer_free(b.session);
 	ipc_peer_free(b.listener);

@@ -16,11 +16,14 @@
 struct broker_env {
 	struct config *config;
 	struct hostkeys hostkeys;
-	struct sandbox *sandbox, *sandbox_account, *sandbox_resolver;
+	struct sandbox *sandbox, *sandbox_account, *sandbox_resolver,
+		*sandbox_tunmaker;
+	struct sandbox_ids own; /* the daemon's own user, for tun makers */
 };
 
 /* Serve the connection of a ROLE_FORK message, whose descriptors are taken.
- * Returns the process's exit status. */
-int broker_run(const struct broker_env *env, struct proto_msg *m);
+ * channel: to the zygote, for tun makers; taken. Returns the process's exit
+ * status. */
+int broker_run(const struct broker_env *env, struct proto_msg *m, int channel);
 
 #endif

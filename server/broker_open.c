@@ -178,33 +178,10 @@ void broker_on_open_tcp(struct broker *b, struct proto_msg *m)
 		o->resolve = job;
 }
 
-void broker_on_open_tun(struct broker *b, struct proto_msg *m)
-{
-	uint32_t id = (uint32_t)m->f[0].n, unit = (uint32_t)m->f[2].n;
-	unsigned mode = (unsigned)m->f[1].n;
-	struct policy_verdict v;
-	char what[80];
-
-	snprintf(what, sizeof(what), "tunnel (%s, unit %s%.0u)",
-	         mode == POLICY_TUNNEL_ETHERNET ? "ethernet" : "point-to-point",
-	         unit > 0x7fffffff - 1 ? "any" : "",
-	         unit > 0x7fffffff - 1 ? 0 : unit);
-	policy_may_tunnel(&b->settings, &b->key.opts, mode,
-	                  unit > 0x7fffffff - 1 ? -1 : (int)unit, &v);
-	if (!v.allowed) {
-		broker_log_refusal(b, what, &v);
-		broker_refuse(b, id, 1,
-		              "tunnels are not permitted by policy");
-		return;
-	}
-	log_info("refused %s for %s from %s port %u: this version makes no "
-	         "tunnel devices", what, b->user_shown, b->address, b->port);
-	broker_refuse(b, id, 1, "this version makes no tunnel devices");
-}
-
 void broker_on_close(struct broker *b, struct proto_msg *m)
 {
-	(void)m;
+	if (broker_tun_closed(b, (uint32_t)m->f[0].n))
+		return;
 	if (b->forwards > 0)
 		b->forwards--;
 }

@@ -1,5 +1,5 @@
-/* broker.c, broker_auth.c, broker_sign.c, broker_open.c, broker_listen.c: one
- * process. */
+/* broker.c, broker_auth.c, broker_sign.c, broker_open.c, broker_listen.c,
+ * broker_tun.c: one process. */
 #ifndef ADIT_BROKER_PRIVATE_H
 #define ADIT_BROKER_PRIVATE_H
 
@@ -23,11 +23,13 @@ enum {
 	BROKER_TICK_MESSAGES = 1000, /* of the session a tick; then it waits */
 	BROKER_TICK_SIGNATURES = 30,
 	BROKER_TICK_LOGS = 5,
+	BROKER_TICK_REFUSALS = 20, /* lines on what policy refused */
 	BROKER_KEYHOLDER_WAIT_MS = 10000
 };
 
 struct open;     /* a direct-tcpip on its way, broker_open.c */
 struct listening; /* a tcpip-forward, broker_listen.c */
+struct tunnel;    /* a tun@openssh.com channel, broker_tun.c */
 
 struct broker {
 	const struct broker_env *env;
@@ -70,7 +72,7 @@ struct broker {
 
 	/* rates, a tick each */
 	struct loop_timer *tick;
-	unsigned tick_messages, tick_signatures, tick_logs;
+	unsigned tick_messages, tick_signatures, tick_logs, tick_refusals;
 	bool paused;
 
 	struct resolver *resolver;
@@ -78,6 +80,11 @@ struct broker {
 	unsigned nopens;
 	struct listening *listening;
 	unsigned nlistening;
+	struct ipc_peer *maker; /* the zygote, for devices; NULL: gone */
+	struct loop_io *maker_io;
+	struct tunnel *tunnels;
+	uint32_t maker_requests;
+	uint64_t tunnel_opens_ms; /* when the last one would have been due */
 	unsigned forwards; /* handed to the session and not closed, it says */
 	bool listeners_held;
 	bool accept_failed; /* out of descriptors or memory: wait a tick */
@@ -106,9 +113,15 @@ void broker_sign_next(struct broker *b);
 
 /* broker_open.c */
 void broker_on_open_tcp(struct broker *b, struct proto_msg *m);
-void broker_on_open_tun(struct broker *b, struct proto_msg *m);
 void broker_on_close(struct broker *b, struct proto_msg *m);
 void broker_open_free(struct broker *b);
+
+/* broker_tun.c; init takes the channel to the zygote. */
+int broker_tun_init(struct broker *b, int channel);
+void broker_on_open_tun(struct broker *b, struct proto_msg *m);
+/* Was the grant of that id a tunnel? If so, it is over, says the session. */
+bool broker_tun_closed(struct broker *b, uint32_t id);
+void broker_tun_free(struct broker *b);
 
 /* broker_listen.c */
 void broker_on_listen(struct broker *b, struct proto_msg *m);

@@ -10,11 +10,22 @@
 #include "server/hostkeys.h"
 #include "server/log.h"
 #include "server/role.h"
+#include "server/tunmaker.h"
 #include "server/zygote.h"
 
-static int child(void *arg, struct proto_msg *m)
+static int child(void *arg, struct proto_msg *m, int channel)
 {
-	return broker_run(arg, m);
+	return broker_run(arg, m, channel);
+}
+
+/* A broker has granted a tunnel. */
+static int help(void *arg, struct proto_msg *m, int channel)
+{
+	const struct broker_env *env = arg;
+
+	return tunmaker_run(env->sandbox_tunmaker,
+	                    env->config->privileged ? &env->own : NULL, m,
+	                    channel);
 }
 
 static int enter(void *arg)
@@ -25,7 +36,8 @@ static int enter(void *arg)
 
 int broker_zygote_run(struct config *c, int edge)
 {
-	static const struct zygote_ops ops = { .child = child, .leash = -1 };
+	static const struct zygote_ops ops = { .child = child, .leash = -1,
+		.requests = &edge_broker_to_maker, .help = help };
 	struct broker_env env = { .config = c };
 	struct ipc_peer *peer;
 	int rc = 1;
@@ -37,8 +49,12 @@ int broker_zygote_run(struct config *c, int edge)
 	env.sandbox = sandbox_prepare(SANDBOX_BROKER, SANDBOX_TRAP);
 	env.sandbox_account = sandbox_prepare(SANDBOX_ACCOUNT, SANDBOX_TRAP);
 	env.sandbox_resolver = sandbox_prepare(SANDBOX_RESOLVER, SANDBOX_TRAP);
+	env.sandbox_tunmaker = sandbox_prepare(SANDBOX_TUNMAKER, SANDBOX_TRAP);
+	if (c->privileged)
+		config_own_ids("_adit", &env.own.uid, &env.own.gid);
 	if (peer == NULL || env.sandbox == NULL ||
-	    env.sandbox_account == NULL || env.sandbox_resolver == NULL)
+	    env.sandbox_account == NULL || env.sandbox_resolver == NULL ||
+	    env.sandbox_tunmaker == NULL)
 		log_fatal("broker zygote: out of memory");
 	else if (hostkeys_receive(peer, &env.hostkeys) == 0)
 		rc = zygote_run(peer, &ops, &env, enter);
@@ -46,6 +62,7 @@ int broker_zygote_run(struct config *c, int edge)
 	sandbox_free(env.sandbox);
 	sandbox_free(env.sandbox_account);
 	sandbox_free(env.sandbox_resolver);
+	sandbox_free(env.sandbox_tunmaker);
 	config_free(c);
 	return rc;
 }

@@ -130,6 +130,8 @@ int connection_forwarded(struct connection *c, const char *host, unsigned port,
  * min(window, max packet, CONNECTION_PACKET). For a tun the largest SSH string
  * (address family included) that its client takes whole. */
 size_t connection_room(const struct connection *c, uint32_t chan);
+/* The most that connection_room() of chan can ever be. */
+size_t connection_packet_max(const struct connection *c, uint32_t chan);
 /* For a sender that builds the packet in place: write the
  * CONNECTION_DATA_HEADER bytes that precede len bytes of data, and account for
  * them. len must be at most connection_room(). One call is one datagram. */

@@ -229,22 +229,32 @@ int connection_forwarded(struct connection *c, const char *host, unsigned port,
 	return 0;
 }
 
+/* The client compares what it counts with its limits; what it counts less than
+ * we send is left unused, for a check before it subtracts. */
+static size_t within(const struct channel *ch, size_t room)
+{
+	if (room > ch->remote_packet)
+		room = ch->remote_packet;
+	if (ch->debit > 0)
+		room -= room < (size_t)ch->debit ? room : (size_t)ch->debit;
+	return room > CONNECTION_PACKET ? CONNECTION_PACKET : room;
+}
+
+size_t connection_packet_max(const struct connection *c, uint32_t chan)
+{
+	const struct channel *ch = connection_channel_find(c, chan);
+
+	return ch ? within(ch, SIZE_MAX) : 0;
+}
+
 size_t connection_room(const struct connection *c, uint32_t chan)
 {
 	const struct channel *ch = connection_channel_find(c, chan);
-	size_t room;
 
 	if (c->dead || !ch || ch->state != CHANNEL_OPEN || ch->eof_out ||
 	    ch->close_in || ch->close_out)
 		return 0;
-	room = ch->remote_window;
-	if (room > ch->remote_packet)
-		room = ch->remote_packet;
-	/* The client compares what it counts with its limits; what it counts
-	 * less than we send is left unused, for a check before it subtracts. */
-	if (ch->debit > 0)
-		room -= room < (size_t)ch->debit ? room : (size_t)ch->debit;
-	return room > CONNECTION_PACKET ? CONNECTION_PACKET : room;
+	return within(ch, ch->remote_window);
 }
 
 void connection_data(struct connection *c, uint32_t chan, size_t len,

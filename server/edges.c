@@ -61,6 +61,16 @@ static const struct proto_rule listener_to_broker[] = {
 TABLE(edge_broker_to_listener, "broker -> listener", broker_to_listener);
 TABLE(edge_listener_to_broker, "listener -> broker", listener_to_broker);
 
+static const struct proto_rule broker_to_maker[] = {
+	{ MAKER_MAKE, "MAKE", "wwswwbsss", 4096, 0, ANY, false },
+};
+static const struct proto_rule maker_to_broker[] = {
+	{ MAKER_MADE, "MADE", "www", 0, 1, ANY, false },
+	{ MAKER_FAILED, "FAILED", "ws", 256, 0, ANY, false },
+};
+TABLE(edge_broker_to_maker, "broker -> tun maker", broker_to_maker);
+TABLE(edge_maker_to_broker, "tun maker -> broker", maker_to_broker);
+
 static const struct proto_rule session_to_broker[] = {
 	{ SESSION_SIGN, "SIGN", "bss", 64, 0, ANY, false },
 	{ SESSION_QUERY, "QUERY", "sss", 8192, 0, LOGIN, false },
@@ -79,6 +89,7 @@ static const struct proto_rule broker_to_session[] = {
 	{ BROKER_AUTHENTICATED, "AUTHENTICATED", "ww", 0, 0, LOGIN, true },
 	{ BROKER_DENIED, "DENIED", "b", 0, 0, LOGIN, false },
 	{ BROKER_OPENED, "OPENED", "w", 0, 1, OPEN, false },
+	{ BROKER_TUNNEL, "TUNNEL", "wwws", 16, 1, OPEN, false },
 	{ BROKER_REFUSED, "REFUSED", "wws", 512, 0, OPEN, false },
 	{ BROKER_LISTENING, "LISTENING", "ww", 0, 0, OPEN, false },
 	{ BROKER_CANCELLED, "CANCELLED", "w", 0, 0, OPEN, false },

@@ -45,6 +45,16 @@ enum edge_listener_msg {
 extern const struct proto_table edge_broker_to_listener,
 	edge_listener_to_broker;
 
+/* broker -> its zygote, answered by a tun maker */
+enum edge_maker_msg {
+	MAKER_MAKE = 1, /* w request, w mode, s name, w mtu, w txqueuelen + 1, b up,
+	                   s bridge, s addresses, s routes (a line each) */
+	MAKER_MADE,     /* w request, w mtu, w interface index, + its fd */
+	MAKER_FAILED,   /* w request, s reason */
+	MAKER__MAX
+};
+extern const struct proto_table edge_broker_to_maker, edge_maker_to_broker;
+
 /* session -> broker: intents; each is answered */
 enum edge_session_msg {
 	SESSION_SIGN = 1, /* b host key, s algorithm, s hash: SIGNED, or the end */
@@ -53,7 +63,7 @@ enum edge_session_msg {
 	                     AUTHENTICATED or DENIED */
 	SESSION_OTHER_AUTH, /* s user, s method: DENIED */
 	SESSION_OPEN_TCP, /* w id, s host, w port, s originator, w its port */
-	SESSION_OPEN_TUN, /* w id, w mode, w unit */
+	SESSION_OPEN_TUN, /* w id, w mode, w unit: TUNNEL or REFUSED */
 	SESSION_LISTEN,   /* w id, s address, w port: LISTENING or REFUSED */
 	SESSION_CANCEL,   /* w id, s address, w port: CANCELLED or REFUSED */
 	SESSION_CLOSE,    /* w grant: the forward of that id is over */
@@ -64,6 +74,7 @@ enum edge_session_msg {
 	BROKER_AUTHENTICATED, /* w alive interval s, w alive count */
 	BROKER_DENIED,        /* b disconnect now */
 	BROKER_OPENED,        /* w id, + connected fd */
+	BROKER_TUNNEL,        /* w id, w mode, w mtu, s device, + its fd */
 	BROKER_REFUSED,       /* w id, w reason code, s text for the client */
 	BROKER_LISTENING,     /* w id, w port bound */
 	BROKER_CANCELLED,     /* w id */

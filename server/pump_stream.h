@@ -9,6 +9,7 @@
 #include "server/loop.h"
 
 struct stream;
+struct tunnel;
 
 /* What all streams of a session share. */
 struct pump {
@@ -17,6 +18,7 @@ struct pump {
 	struct connection *connection;
 	struct stream *waiting; /* for the engine to take data again */
 	struct stream *gone;    /* to be freed */
+	struct tunnel *gone_tunnels;
 	/* the output has grown by much: send it now */
 	void (*flush)(void *arg);
 	void *flush_arg;

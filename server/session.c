@@ -157,6 +157,7 @@ static void flush(void *arg)
 			return;
 		}
 		engine_out_gone(s->engine, (size_t)n);
+		s->unanswered = false;
 	}
 }
 
@@ -180,6 +181,7 @@ static void on_client(void *arg, uint32_t events)
 		return;
 	}
 	engine_in_added(s->engine, (size_t)n);
+	s->unanswered = true;
 	s->last_input_ms = loop_now_ms();
 	s->alive_missed = 0;
 }
@@ -241,7 +243,12 @@ static bool before_wait(void *arg)
 	run_deferred(s);
 	st = engine_process(s->engine);
 	flush(s);
-	pump_resume(&s->pump); /* there may be room in the output again */
+	if (s->unanswered) {
+		session_forward_answer(s);
+		flush(s);
+	}
+	s->unanswered = false;
+	session_forward_resume(s); /* there may be room in the output again */
 	watch_rekey(s);
 	if (st == ENGINE_DEAD || engine_dead(s->engine))
 		session_end(s, engine_error(s->engine));

@@ -1,6 +1,7 @@
 /*
  * Forwards: between the connection protocol, the broker and the streams.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -33,6 +34,24 @@ static int add_stream(struct session *s, uint32_t chan, int fd)
 	}
 	s->streams[chan] = stream_new(&s->pump, chan, fd);
 	return s->streams[chan] != NULL ? 0 : -1;
+}
+
+static struct tunnel *tunnel_of(struct session *s, uint32_t chan)
+{
+	for (size_t i = 0; i < s->ntunnels; i++)
+		if (tunnel_channel(s->tunnels[i]) == chan)
+			return s->tunnels[i];
+	return NULL;
+}
+
+static void remove_tunnel(struct session *s, struct tunnel *t)
+{
+	size_t i = 0;
+
+	while (s->tunnels[i] != t)
+		i++;
+	s->tunnels[i] = s->tunnels[--s->ntunnels];
+	tunnel_gone(t);
 }
 
 /* ---- what the connection protocol wants ---- */
@@ -87,12 +106,33 @@ static void on_opened(void *arg, uint32_t chan)
 		stream_start(st);
 }
 
+/* For a channel whose socket or device is gone. */
+static void lost_data(struct session *s, uint32_t chan, size_t len)
+{
+	connection_consumed(s->connection, chan, len);
+}
+
 static void on_data(void *arg, uint32_t chan, const uint8_t *data, size_t len)
 {
 	struct stream *st = stream_of(arg, chan);
 
+	struct tunnel *t;
+
 	if (st != NULL)
 		stream_data(st, data, len);
+	else if ((t = tunnel_of(arg, chan)) != NULL)
+		tunnel_data(t, data, len);
+	else
+		lost_data(arg, chan, len);
+}
+
+static void end_tunnel(struct session *s, uint32_t chan)
+{
+	struct tunnel *t = tunnel_of(s, chan);
+
+	if (t != NULL)
+		tunnel_close(t);
+	connection_close(s->connection, chan);
 }
 
 static void on_eof(void *arg, uint32_t chan)
@@ -101,6 +141,8 @@ static void on_eof(void *arg, uint32_t chan)
 
 	if (st != NULL)
 		stream_eof(st);
+	else /* a tunnel has but one end */
+		end_tunnel(arg, chan);
 }
 
 static void on_closed(void *arg, uint32_t chan)
@@ -109,30 +151,54 @@ static void on_closed(void *arg, uint32_t chan)
 
 	if (st != NULL)
 		stream_closed(st);
+	else
+		end_tunnel(arg, chan);
+}
+
+static void log_counts(struct session *s, const struct tunnel *t)
+{
+	struct tunnel_counts n = tunnel_counts(t);
+
+	session_log(s, POLICY_LOG_VERBOSE, "tunnel: %llu datagrams to the "
+	            "client, %llu from it; dropped: %llu too large, %llu "
+	            "malformed, %llu not taken by the device",
+	            (unsigned long long)n.to_client,
+	            (unsigned long long)n.to_device,
+	            (unsigned long long)n.too_large,
+	            (unsigned long long)n.refused, (unsigned long long)n.lost);
 }
 
 static void on_gone(void *arg, uint32_t chan, const char *why, size_t why_len)
 {
 	struct session *s = arg;
 	struct stream *st = stream_of(s, chan);
+	struct tunnel *t = tunnel_of(s, chan);
 
 	if (why != NULL && why_len > 0)
 		session_log(s, POLICY_LOG_VERBOSE,
 		            "the client refused a forwarded connection: %.*s",
 		            (int)(why_len < 200 ? why_len : 200), why);
-	if (st == NULL)
+	if (st != NULL) {
+		s->streams[chan] = NULL;
+		stream_gone(st);
+	} else if (t != NULL) {
+		log_counts(s, t);
+		remove_tunnel(s, t);
+	} else {
 		return;
-	s->streams[chan] = NULL;
-	stream_gone(st);
+	}
 	session_ask(s, SESSION_CLOSE, chan);
 }
 
 static void on_room(void *arg, uint32_t chan)
 {
 	struct stream *st = stream_of(arg, chan);
+	struct tunnel *t;
 
 	if (st != NULL)
 		stream_room(st);
+	else if ((t = tunnel_of(arg, chan)) != NULL)
+		tunnel_room(t);
 }
 
 static void on_note(void *arg, const char *text)
@@ -180,8 +246,29 @@ void session_on_payload(void *arg, uint8_t type, const uint8_t *body,
 		connection_input(s->connection, type, body, len);
 }
 
+void session_forward_resume(struct session *s)
+{
+	pump_resume(&s->pump);
+	for (size_t i = 0; i < s->ntunnels; i++)
+		tunnel_resume(s->tunnels[i]);
+	pump_tun_sweep(&s->pump);
+}
+
+void session_forward_answer(struct session *s)
+{
+	static const uint8_t ignore[] = { 2, 0, 0, 0, 0 }; /* SSH_MSG_IGNORE */
+
+	if (s->ntunnels > 0 && engine_can_send(s->engine))
+		engine_send(s->engine, ignore, sizeof(ignore));
+}
+
 void session_forward_free(struct session *s)
 {
+	for (size_t i = 0; i < s->ntunnels; i++) {
+		log_counts(s, s->tunnels[i]);
+		tunnel_gone(s->tunnels[i]);
+	}
+	pump_tun_sweep(&s->pump);
 	for (uint32_t i = 0; i < s->nstreams; i++)
 		stream_gone(s->streams[i]);
 	pump_resume(&s->pump);
@@ -208,6 +295,38 @@ static void opened(struct session *s, struct proto_msg *m)
 	stream_gone(s->streams[chan]); /* it went meanwhile */
 	s->streams[chan] = NULL;
 	session_ask(s, SESSION_CLOSE, chan);
+}
+
+static void tunnel(struct session *s, struct proto_msg *m)
+{
+	uint32_t chan = (uint32_t)m->f[0].n;
+	char text[64];
+	struct tunnel *t;
+	int fd = m->fds[0];
+
+	if (s->ntunnels == SESSION_TUNNELS_MAX) {
+		connection_refuse(s->connection, chan, CONNECTION_RESOURCE,
+		                  "too many tunnels");
+		session_ask(s, SESSION_CLOSE, chan);
+		return;
+	}
+	m->fds[0] = -1;
+	t = tunnel_new(&s->pump, chan, (unsigned)m->f[1].n,
+	               (unsigned)m->f[2].n, fd);
+	if (t == NULL) {
+		session_end(s, "out of memory");
+		return;
+	}
+	s->tunnels[s->ntunnels++] = t;
+	if (connection_accept(s->connection, chan) < 0) {
+		remove_tunnel(s, t);
+		session_ask(s, SESSION_CLOSE, chan);
+		return;
+	}
+	snprintf(text, sizeof(text), "tunnel device on the server: %.*s",
+	         (int)m->f[3].len, m->f[3].p);
+	connection_debug(s->connection, text);
+	tunnel_start(t);
 }
 
 static void refused(struct session *s, const struct proto_msg *m)
@@ -241,7 +360,7 @@ static void accepted(struct session *s, struct proto_msg *m)
 		session_log(s, POLICY_LOG_INFO, "too many channels: a "
 		            "connection to port %u is dropped",
 		            (unsigned)m->f[2].n);
-		session_ask(s, SESSION_CLOSE, 0u);
+		session_ask(s, SESSION_CLOSE, UINT32_MAX); /* no channel */
 		return;
 	}
 	m->fds[0] = -1;
@@ -256,6 +375,9 @@ void session_on_broker(struct session *s, struct proto_msg *m)
 	switch (m->type) {
 	case BROKER_OPENED:
 		opened(s, m);
+		break;
+	case BROKER_TUNNEL:
+		tunnel(s, m);
 		break;
 	case BROKER_REFUSED:
 		refused(s, m);

@@ -8,10 +8,12 @@
 #include "server/ipc.h"
 #include "server/loop.h"
 #include "server/pump_stream.h"
+#include "server/pump_tun.h"
 #include "server/session.h"
 
 enum {
 	SESSION_CHANNELS_MAX = 2048,
+	SESSION_TUNNELS_MAX = 64,
 	SESSION_GLOBALS_MAX = 256,
 	SESSION_MEMORY_MAX = 160 * 1024 * 1024, /* bytes of windows */
 	SESSION_QUEUE = 2048,
@@ -31,10 +33,13 @@ struct session {
 	struct ipc_peer *broker;
 	struct loop_io *broker_io, *client_io;
 	int client;
+	bool unanswered; /* input, and no output since */
 	bool over; /* nothing more is taken or sent but what is in the output */
 	struct pump pump;
 	struct stream **streams; /* by channel number */
 	uint32_t nstreams;
+	struct tunnel *tunnels[SESSION_TUNNELS_MAX];
+	size_t ntunnels;
 	struct deferred *deferred, **deferred_tail;
 	/* ClientAlive */
 	unsigned alive_interval_s, alive_max, alive_missed;
@@ -64,6 +69,13 @@ int session_forward_init(struct session *s);
 void session_on_payload(void *arg, uint8_t type, const uint8_t *body,
                         size_t len);
 void session_on_broker(struct session *s, struct proto_msg *m);
+/* Before every wait: what waited for the engine goes on. */
+void session_forward_resume(struct session *s);
+/* Input came and nothing went out: say something, for the tunnels' sake. A
+ * stock client whose session is refused (-f -w 0:0 HOST true) leaves Nagle's
+ * algorithm on: its next datagram waits for the acknowledgement of what it sent
+ * before, which our TCP delays by 40 ms if it has nothing to go with. */
+void session_forward_answer(struct session *s);
 void session_forward_free(struct session *s);
 
 #endif

@@ -20,10 +20,11 @@ struct env {
 	bool privileged;
 };
 
-static int child(void *arg, struct proto_msg *m)
+static int child(void *arg, struct proto_msg *m, int channel)
 {
 	struct env *env = arg;
 
+	(void)channel; /* there is none */
 	return session_run(env->sandbox, m);
 }
 

@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
@@ -18,6 +19,10 @@ struct child {
 	int leash; /* -1: none, or gone */
 	struct loop_io *leash_io;
 	struct loop_timer *kill_timer;
+	struct ipc_peer *channel; /* NULL: none, or closed */
+	struct loop_io *channel_io;
+	bool helper; /* forked for a child's request: nobody asked for its end */
+	bool killed; /* by us */
 };
 
 struct zygote {
@@ -36,6 +41,7 @@ static void kill_child(void *arg)
 	struct child *c = arg;
 
 	c->kill_timer = NULL;
+	c->killed = true;
 	kill(c->pid, SIGKILL); /* not reaped yet, so it is still that process */
 }
 
@@ -54,6 +60,14 @@ static void on_leash(void *arg, uint32_t events)
 		kill_child(c);
 }
 
+static void close_channel(struct child *c)
+{
+	loop_del(c->channel_io);
+	ipc_peer_free(c->channel);
+	c->channel_io = NULL;
+	c->channel = NULL;
+}
+
 static void forget(struct zygote *z, struct child *c)
 {
 	struct child **p = &z->children;
@@ -65,6 +79,7 @@ static void forget(struct zygote *z, struct child *c)
 	loop_del(c->leash_io);
 	if (c->leash >= 0)
 		close(c->leash);
+	close_channel(c);
 	free(c);
 }
 
@@ -84,6 +99,16 @@ static void drop_edge(struct zygote *z)
 	maybe_stop(z);
 }
 
+static void tell_killed(struct zygote *z, const struct child *c, int sig)
+{
+	if (c->helper && !c->killed)
+		log_error("security: a helper of connection %u was killed by "
+		          "signal %d", (unsigned)c->conn, sig);
+	else if (!c->helper && z->edge != NULL)
+		ipc_send(z->edge, NULL, 0, ROLE_KILLED, c->conn,
+		         (unsigned)sig);
+}
+
 static void on_signal(void *arg, uint32_t events)
 {
 	struct zygote *z = arg;
@@ -98,9 +123,8 @@ static void on_signal(void *arg, uint32_t events)
 		for (struct child *c = z->children; c != NULL; c = c->next) {
 			if (c->pid != pid)
 				continue;
-			if (WIFSIGNALED(status) && z->edge != NULL)
-				ipc_send(z->edge, NULL, 0, ROLE_KILLED, c->conn,
-				         (unsigned)WTERMSIG(status));
+			if (WIFSIGNALED(status))
+				tell_killed(z, c, WTERMSIG(status));
 			forget(z, c);
 			break;
 		}
@@ -108,27 +132,110 @@ static void on_signal(void *arg, uint32_t events)
 	maybe_stop(z);
 }
 
-/* Leave the zygote's things behind; in the child. */
-static int run_child(struct zygote *z, struct proto_msg *m)
+/* In a forked child: leave the zygote's things behind. */
+static void leave(struct zygote *z)
 {
-	const struct zygote_ops *ops = z->ops;
-	void *arg = z->arg;
 	sigset_t none;
 
-	for (struct child *c = z->children; c != NULL; c = c->next)
+	for (struct child *c = z->children; c != NULL; c = c->next) {
 		if (c->leash >= 0)
 			close(c->leash);
+		if (c->channel != NULL)
+			close(ipc_peer_fd(c->channel));
+	}
 	close(z->signal_fd);
-	close(ipc_peer_fd(z->edge));
+	if (z->edge != NULL)
+		close(ipc_peer_fd(z->edge));
 	loop_free(z->loop);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
-	return ops->child(arg, m);
+}
+
+static int run_child(struct zygote *z, struct proto_msg *m, int channel)
+{
+	const struct zygote_ops *ops = z->ops;
+	void *arg = z->arg;
+
+	leave(z);
+	return ops->child(arg, m, channel);
+}
+
+static void add(struct zygote *z, struct child *c)
+{
+	c->next = z->children;
+	z->children = c;
+}
+
+/* A child wants help: from a process of its own. */
+static void fork_helper(struct child *c, struct proto_msg *m)
+{
+	struct zygote *z = c->zygote;
+	struct child *h = calloc(1, sizeof(*h));
+	int channel;
+
+	if (h == NULL)
+		return; /* the child's request times out */
+	h->zygote = z;
+	h->conn = c->conn;
+	h->leash = -1;
+	h->helper = true;
+	h->pid = fork();
+	if (h->pid == 0) {
+		const struct zygote_ops *ops = z->ops;
+		void *arg = z->arg;
+
+		channel = fcntl(ipc_peer_fd(c->channel), F_DUPFD_CLOEXEC, 3);
+		leave(z);
+		_exit(channel < 0 ? 1 : ops->help(arg, m, channel));
+	}
+	if (h->pid < 0) {
+		log_error("fork: error %d: no help for connection %u", errno,
+		          (unsigned)c->conn);
+		free(h);
+		return;
+	}
+	add(z, h);
+	h->kill_timer = loop_after(z->loop, ZYGOTE_HELP_MS, kill_child, h);
+}
+
+static void on_channel(void *arg, uint32_t events)
+{
+	struct child *c = arg;
+	struct proto_msg m;
+	const char *why;
+	int rc;
+
+	(void)events;
+	while ((rc = ipc_recv(c->channel, &m, &why)) > 0) {
+		fork_helper(c, &m);
+		ipc_msg_close(&m);
+	}
+	if (rc < 0)
+		close_channel(c);
+}
+
+/* Returns the child's end, -1: no channel is wanted or none can be had. */
+static int open_channel(struct child *c)
+{
+	struct zygote *z = c->zygote;
+	int sv[2];
+
+	if (z->ops->requests == NULL || ipc_pair(sv) < 0)
+		return -1;
+	c->channel = ipc_peer_new(sv[0], z->ops->requests, z->ops->requests, 1);
+	if (c->channel != NULL)
+		c->channel_io = loop_add(z->loop, sv[0], EPOLLIN, on_channel, c);
+	if (c->channel_io != NULL)
+		return sv[1];
+	close_channel(c);
+	close(sv[1]);
+	return -1;
 }
 
 static void fork_one(struct zygote *z, struct proto_msg *m)
 {
 	struct child *c = calloc(1, sizeof(*c));
+	int channel;
 
 	if (c == NULL) {
 		log_error("out of memory: connection %u is dropped",
@@ -138,17 +245,23 @@ static void fork_one(struct zygote *z, struct proto_msg *m)
 	c->zygote = z;
 	c->conn = (uint32_t)m->f[0].n;
 	c->leash = -1;
+	channel = open_channel(c);
 	c->pid = fork();
-	if (c->pid == 0)
-		_exit(run_child(z, m));
+	if (c->pid == 0) {
+		if (c->channel != NULL)
+			close(ipc_peer_fd(c->channel));
+		_exit(run_child(z, m, channel));
+	}
+	if (channel >= 0)
+		close(channel);
 	if (c->pid < 0) {
 		log_error("fork: error %d: connection %u is dropped", errno,
 		          (unsigned)c->conn);
+		close_channel(c);
 		free(c);
 		return;
 	}
-	c->next = z->children;
-	z->children = c;
+	add(z, c);
 	if (z->ops->leash < 0)
 		return;
 	c->leash = m->fds[z->ops->leash];
@@ -161,8 +274,10 @@ static void fork_one(struct zygote *z, struct proto_msg *m)
 static void kill_one(struct zygote *z, uint32_t conn)
 {
 	for (struct child *c = z->children; c != NULL; c = c->next)
-		if (c->conn == conn)
-			kill(c->pid, SIGKILL);
+		if (c->conn == conn) {
+			loop_cancel(c->kill_timer);
+			kill_child(c);
+		}
 }
 
 /* The listener shuts its side down when it has a younger zygote, and still

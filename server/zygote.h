@@ -10,15 +10,20 @@
 
 struct zygote_ops {
 	/* In the forked child, with the message's descriptors: does the work and
-	 * returns the exit status. */
-	int (*child)(void *arg, struct proto_msg *fork_msg);
+	 * returns the exit status. channel: to the zygote, -1 without help. */
+	int (*child)(void *arg, struct proto_msg *fork_msg, int channel);
+	/* What a child may ask for on its channel, NULL: there is none. help runs
+	 * in a fork of the zygote for each request, answers on the channel (its
+	 * own copy), and returns the exit status. */
+	const struct proto_table *requests;
+	int (*help)(void *arg, struct proto_msg *request, int channel);
 	/* Which descriptor of the ROLE_FORK message is a leash, or -1: the read
 	 * end of a pipe that nobody writes to. When its other end is closed, the
 	 * child has LEASH_MS to end before it is killed. */
 	int leash;
 };
 
-enum { ZYGOTE_LEASH_MS = 1000 };
+enum { ZYGOTE_LEASH_MS = 1000, ZYGOTE_HELP_MS = 15000 };
 
 /* Serve ROLE_FORK messages from the edge (taken) until it ends and the last
  * child has ended. Call once everything is opened; enter is called when the

@@ -2,11 +2,13 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/if_tun.h>
+#include <net/if.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <pwd.h>
+#include <sched.h>
 #include <shadow.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -23,6 +25,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "server/tundev.h"
 #include "tests/sandbox/probe.h"
 
 enum { NOBODY = 65534 };
@@ -85,7 +88,44 @@ static void use_bytes(int ep, int sv[2])
 	use_memory();
 }
 
-static void as_session(int ep, int sv[2])
+/* Only root can have one, and only where the kernel has the driver. */
+static int make_tun(char *err, size_t cap, int fd)
+{
+	unsigned index;
+	struct tundev_config c = { .mode = TUNDEV_POINTOPOINT,
+		.name = "aditprobe0", .mtu = 1000, .txqueuelen = 50,
+		.up = true, .naddresses = 1, .nroutes = 1 };
+
+	MUST(100, tundev_parse("192.0.2.1", "192.0.2.2",
+	                       &c.addresses[0]) == 0);
+	MUST(101, tundev_parse("198.51.100.0/24", NULL, &c.routes[0]) == 0);
+	return tundev_create_on(fd, &c, &index, err, cap);
+}
+
+/* Ask the kernel at the device's other end for an echo. */
+static void use_tun(int ep, int fd)
+{
+	static unsigned char ping[28] = {
+		0x45, 0, 0, 28, 0, 0, 0, 0, 64, 1, 0xf6, 0xdd,
+		192, 0, 2, 2, 192, 0, 2, 1, 8, 0, 0xf7, 0xff };
+	unsigned char header[20], reply[64];
+	struct iovec in[2] = { { header, 20 }, { reply, sizeof reply } };
+	struct iovec out[2] = { { ping, 20 }, { ping + 20, 8 } };
+	struct epoll_event ev = { .events = EPOLLIN };
+
+	MUST(102, epoll_ctl(ep, EPOLL_CTL_ADD, fd, &ev) == 0);
+	MUST(103, write(fd, ping, sizeof ping) == sizeof ping);
+	MUST(104, epoll_wait(ep, &ev, 1, 1000) == 1);
+	MUST(105, readv(fd, in, 2) == 28 && header[9] == 1 && reply[0] == 0);
+	MUST(106, read(fd, reply, sizeof reply) < 0 && errno == EAGAIN);
+	MUST(107, writev(fd, out, 2) == sizeof ping);
+	MUST(108, epoll_wait(ep, &ev, 1, 1000) == 1);
+	MUST(109, read(fd, reply, sizeof reply) == 28 && reply[20] == 0);
+	MUST(110, epoll_ctl(ep, EPOLL_CTL_DEL, fd, NULL) == 0);
+	MUST(111, close(fd) == 0);
+}
+
+static void as_session(int ep, int sv[2], int tun)
 {
 	char buf[4];
 	struct iovec iov = { NULL, 1 };
@@ -100,13 +140,19 @@ static void as_session(int ep, int sv[2])
 	MUST(25, readv(sv[1], &iov, 1) == 1);
 	MUST(26, shutdown(sv[0], SHUT_WR) == 0 && close(sv[0]) == 0);
 	MUST(27, getpid() > 0);
+	MUST(28, close(sv[1]) == 0);
+	if (tun >= 0)
+		use_tun(ep, tun);
 	_exit(0);
 }
 
 static int session_zygote(void)
 {
-	int ep, sv[2], size = 65536;
+	int ep, sv[2], size = 65536, tun = -1;
+	char err[160];
 
+	if (geteuid() == 0 && (tun = tundev_open(err, sizeof err)) >= 0)
+		MUST(29, (tun = make_tun(err, sizeof err, tun)) >= 0);
 	probe_prepare(SANDBOX_SESSION);
 	probe_enter(SANDBOX_SESSION_ZYGOTE);
 	MUST(30, getuid() != 0);
@@ -129,7 +175,7 @@ static int session_zygote(void)
 	MUST(35, wait_for(pid) == 200 + SIGKILL);
 	pid = fork();
 	if (pid == 0)
-		as_session(ep, sv);
+		as_session(ep, sv, tun);
 	return wait_for(pid);
 }
 
@@ -197,6 +243,22 @@ static int read_as_nobody(void)
 	return 0;
 }
 
+/* Unless the driver is root's alone on this machine. */
+static void attach_tun(void)
+{
+	unsigned mtu;
+	char err[160];
+	int fd = tundev_attach(TUNDEV_ETHERNET, "aditprobe1", &mtu, err,
+	                       sizeof err);
+
+	MUST(92, fd >= 0 || strncmp(err, "/dev/net/tun", 12) == 0);
+	MUST(93, tundev_attach(TUNDEV_ETHERNET, "aditprobe2", &mtu, err,
+	                       sizeof err) < 0);
+	MUST(94, fd < 0 || strcmp(err, "device aditprobe2 belongs to another "
+	                               "account") == 0);
+	MUST(95, fd < 0 || close(fd) == 0);
+}
+
 static void as_broker(bool root)
 {
 	gid_t groups[64];
@@ -214,12 +276,77 @@ static void as_broker(bool root)
 	probe_enter(SANDBOX_ACCOUNT);
 	MUST(87, getuid() == NOBODY && geteuid() == NOBODY);
 	use_tcp(0);
-	if (root)
+	if (root) {
 		use_tcp(997);
+		attach_tun();
+	}
 	pid_t pid = fork();
 	if (pid == 0)
 		as_resolver();
 	_exit(wait_for(pid));
+}
+
+static void pass(int sock, int fd)
+{
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(sizeof fd)];
+	} control = { 0 };
+	struct iovec iov = { "x", 1 };
+	struct msghdr mh = { .msg_iov = &iov, .msg_iovlen = 1,
+		.msg_control = control.bytes,
+		.msg_controllen = sizeof control.bytes };
+	struct cmsghdr *cm = CMSG_FIRSTHDR(&mh);
+
+	cm->cmsg_level = SOL_SOCKET;
+	cm->cmsg_type = SCM_RIGHTS;
+	cm->cmsg_len = CMSG_LEN(sizeof fd);
+	memcpy(CMSG_DATA(cm), &fd, sizeof fd);
+	MUST(120, sendmsg(sock, &mh, MSG_NOSIGNAL) == 1);
+}
+
+static void as_tunmaker(bool root, int sock)
+{
+	char err[160];
+	int fd = tundev_open(err, sizeof err);
+
+	if (fd < 0)
+		_exit(0);
+	probe_enter(SANDBOX_TUNMAKER);
+	fd = make_tun(err, sizeof err, fd);
+	if (!root) {
+		MUST(122, fd < 0 && strcmp(err, "device aditprobe0: Operation "
+		                           "not permitted") == 0);
+		_exit(0);
+	}
+	MUST(123, fd >= 0);
+	pass(sock, fd);
+	MUST(125, close(fd) == 0);
+	_exit(0);
+}
+
+/* The maker is gone when its device is taken over; then it goes as well. */
+static void use_tunmaker(bool root)
+{
+	char err[8], control[64];
+	struct iovec iov = { err, sizeof err };
+	struct msghdr mh = { .msg_iov = &iov, .msg_iovlen = 1,
+		.msg_control = control, .msg_controllen = sizeof control };
+	int sv[2], fd;
+
+	MUST(130, socketpair(AF_UNIX, SOCK_SEQPACKET, 0, sv) == 0);
+	pid_t pid = fork();
+	if (pid == 0)
+		as_tunmaker(root, sv[1]);
+	MUST(131, pid > 0 && wait_for(pid) == 0);
+	close(sv[1]);
+	if (recvmsg(sv[0], &mh, 0) == 1) {
+		MUST(132, CMSG_FIRSTHDR(&mh) != NULL);
+		memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&mh)), sizeof fd);
+		MUST(133, tundev_exists("aditprobe0"));
+		MUST(134, close(fd) == 0 && !tundev_exists("aditprobe0"));
+	}
+	close(sv[0]);
 }
 
 static int broker_zygote(void)
@@ -229,8 +356,10 @@ static int broker_zygote(void)
 	probe_prepare(SANDBOX_BROKER);
 	probe_prepare(SANDBOX_ACCOUNT);
 	probe_prepare(SANDBOX_RESOLVER);
+	probe_prepare(SANDBOX_TUNMAKER);
 	probe_enter(SANDBOX_BROKER_ZYGOTE);
 	MUST(90, access("/etc/passwd", R_OK) == 0);
+	use_tunmaker(root);
 	pid_t pid = fork();
 	if (pid == 0)
 		as_broker(root);
@@ -261,6 +390,36 @@ static void as_listener(int self, const char *role)
 	_exit(wait_for(pid));
 }
 
+static void own_tap(const char *name, uid_t owner)
+{
+	struct ifreq ifr = { .ifr_flags = IFF_TAP | IFF_NO_PI };
+	int fd = open("/dev/net/tun", O_RDWR);
+
+	if (fd < 0)
+		return;
+	strcpy(ifr.ifr_name, name);
+	MUST(150, ioctl(fd, TUNSETIFF, &ifr) == 0);
+	MUST(151, ioctl(fd, TUNSETOWNER, owner) == 0);
+	MUST(152, ioctl(fd, TUNSETPERSIST, 1) == 0);
+	close(fd);
+}
+
+/* Devices are made where nobody else sees them. */
+static void own_network(void)
+{
+	struct ifreq ifr = { .ifr_name = "lo", .ifr_flags = IFF_UP };
+	int s;
+
+	if (geteuid() != 0)
+		return;
+	MUST(140, unshare(CLONE_NEWNET) == 0);
+	MUST(141, (s = socket(AF_INET, SOCK_DGRAM, 0)) >= 0);
+	MUST(142, ioctl(s, SIOCSIFFLAGS, &ifr) == 0);
+	close(s);
+	own_tap("aditprobe1", NOBODY);
+	own_tap("aditprobe2", NOBODY - 1);
+}
+
 void allowed_all(int self)
 {
 	static const char *const roles[] = { "keyholder", "broker-zygote",
@@ -268,8 +427,10 @@ void allowed_all(int self)
 
 	for (size_t i = 0; i < sizeof roles / sizeof roles[0]; i++) {
 		pid_t pid = fork();
-		if (pid == 0)
+		if (pid == 0) {
+			own_network();
 			as_listener(self, roles[i]);
+		}
 		int code = wait_for(pid);
 		probe_ok(code == 0, "%s: started by a listener, it and its "
 		         "children do their work (%d)", roles[i], code);

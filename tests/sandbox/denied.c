@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
 #include <linux/if_tun.h>
 #include <linux/netlink.h>
 #include <netinet/in.h>
@@ -16,7 +17,7 @@
 
 #define ROLE(name) (UINT32_C(1) << SANDBOX_##name)
 #define EVERYBODY ((UINT32_C(1) << SANDBOX__MAX) - 1)
-#define STRICT (ROLE(SESSION) | ROLE(KEYHOLDER))
+#define STRICT (ROLE(SESSION) | ROLE(KEYHOLDER) | ROLE(TUNMAKER))
 #define STRICT_OR_ZYGOTE (STRICT | ROLE(SESSION_ZYGOTE))
 #define LEAVES (STRICT | ROLE(RESOLVER))
 
@@ -72,6 +73,13 @@ TRY(chroot, SYS_chroot, "/")
 TRY(push_key, SYS_ioctl, 0, TIOCSTI, "x")
 TRY(peek_size, SYS_ioctl, 0, FIONREAD, page)
 TRY(set_tun, SYS_ioctl, 0, TUNSETIFF, page)
+TRY(ask_tun, SYS_ioctl, 0, TUNGETIFF, page)
+TRY(offload_tun, SYS_ioctl, 0, TUNSETOFFLOAD, TUN_F_CSUM)
+TRY(clear_tun, SYS_ioctl, 0, TUNSETOFFLOAD, 0)
+TRY(own_tun, SYS_ioctl, 0, TUNSETOWNER, 65534)
+TRY(link_tun, SYS_ioctl, 0, TUNSETLINK, 1)
+TRY(filter_tun, SYS_ioctl, 0, TUNATTACHFILTER, page)
+TRY(set_flags, SYS_ioctl, 0, SIOCSIFFLAGS, page)
 TRY(persist_tun, SYS_ioctl, 0, TUNSETPERSIST, 1)
 TRY(filter_socket, SYS_setsockopt, 0, SOL_SOCKET, SO_ATTACH_FILTER, page, 16)
 TRY(reuse_port, SYS_setsockopt, 0, SOL_SOCKET, SO_REUSEPORT, &one, 4)
@@ -146,8 +154,16 @@ const struct denied denied_table[] = {
 	{ "chroot", EVERYBODY, false, try_chroot },
 	{ "ioctl TIOCSTI", EVERYBODY, true, try_push_key },
 	{ "ioctl FIONREAD", STRICT_OR_ZYGOTE, true, try_peek_size },
-	{ "ioctl TUNSETIFF", STRICT_OR_ZYGOTE | ROLE(RESOLVER), true,
-	  try_set_tun },
+	{ "ioctl TUNSETIFF", (STRICT_OR_ZYGOTE | ROLE(RESOLVER)) &
+	                     ~ROLE(TUNMAKER), true, try_set_tun },
+	{ "ioctl TUNSETOFFLOAD 0", STRICT_OR_ZYGOTE | ROLE(RESOLVER), true,
+	  try_clear_tun },
+	{ "ioctl TUNSETOFFLOAD", EVERYBODY, true, try_offload_tun },
+	{ "ioctl TUNGETIFF", EVERYBODY, true, try_ask_tun },
+	{ "ioctl TUNSETOWNER", EVERYBODY, true, try_own_tun },
+	{ "ioctl TUNSETLINK", EVERYBODY, true, try_link_tun },
+	{ "ioctl TUNATTACHFILTER", EVERYBODY, true, try_filter_tun },
+	{ "ioctl SIOCSIFFLAGS", EVERYBODY, true, try_set_flags },
 	{ "ioctl TUNSETPERSIST", EVERYBODY, true, try_persist_tun },
 	{ "setsockopt SO_ATTACH_FILTER", STRICT_OR_ZYGOTE, false,
 	  try_filter_socket },

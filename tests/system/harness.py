@@ -9,12 +9,14 @@ nobody else's and are gone with it, whatever happens. Output is TAP.
     ./10-forward.py WORD...   only the cases whose name contains a WORD
 """
 import contextlib
+import ctypes
 import os
 import pwd
 import re
 import shutil
 import signal
 import socket
+import stat
 import struct
 import subprocess
 import sys
@@ -57,6 +59,23 @@ def sh(*argv, **kw):
     kw.setdefault('check', True)
     return subprocess.run(argv, stdin=subprocess.DEVNULL, text=True,
                           capture_output=True, **kw)
+
+
+def run(*argv, **kw):
+    """sh() with a Failure that says what the program said; its stdout."""
+    done = sh(*map(str, argv), check=False, **kw)
+    if done.returncode != 0:
+        raise Failure(f'{" ".join(map(str, argv))}: {done.returncode}\n'
+                      f'{done.stdout[-2000:]}{done.stderr[-2000:]}')
+    return done.stdout
+
+
+def need(name):
+    """The path of a program that not every machine has."""
+    path = shutil.which(name, path=os.environ['PATH'] + ':/usr/sbin:/sbin')
+    if not path:
+        raise Skip(f'no {name}')
+    return path
 
 
 def enter_namespaces():
@@ -209,6 +228,11 @@ def endpoint(text, family):
 def listening(port):
     """The addresses that somebody listens on, at port."""
     return {s[0] for s in sockets() if s[1] == port and s[4] == '0A'}
+
+
+def devices():
+    """The names of our network's devices."""
+    return {name for _, name in socket.if_nameindex()}
 
 
 # Peers of a forward.
@@ -402,6 +426,60 @@ class Client:
                 raise Failure('the client does not end on SIGTERM')
 
 
+class Background:
+    """What `ssh -f` left behind: no child of ours, known by its pid."""
+
+    def __init__(self, argv, err_path, prefix=()):
+        self.err_path = err_path
+        before = {p.pid for p in processes('ssh')}
+        with open(err_path, 'w') as err:
+            self.status = subprocess.run(
+                [*prefix, *argv], stdin=subprocess.DEVNULL, stderr=err,
+                stdout=subprocess.DEVNULL, timeout=30 * SLOW).returncode
+        left = {p.pid for p in processes('ssh')} - before
+        self.pid = left.pop() if left else None
+
+    def err(self):
+        with open(self.err_path, errors='replace') as f:
+            return f.read()
+
+    def alive(self):
+        return self.pid in {p.pid for p in processes('ssh')}
+
+    def _ended(self):
+        if self.alive():
+            os.kill(self.pid, signal.SIGTERM)
+        return not self.alive()
+
+    def stop(self):
+        """SIGTERM, again and again, as Client.stop()."""
+        wait_for(self._ended, 10, 'the client does not end on SIGTERM', 0.1)
+
+
+class Service:
+    """A real server of the network, in the foreground."""
+    kind = 'service'
+
+    def __init__(self, argv, err_path, prefix=()):
+        self.err_path = err_path
+        with open(err_path, 'w') as err:
+            self.process = subprocess.Popen(
+                [*prefix, *argv], stdin=subprocess.DEVNULL, stdout=err,
+                stderr=err)
+
+    def err(self):
+        with open(self.err_path, errors='replace') as f:
+            return f.read()
+
+    def stop(self):
+        """With its children: dnsmasq has one for each TCP connection."""
+        family = [p.pid for p in processes() if p.ppid == self.process.pid]
+        for pid in (self.process.pid, *family):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+
+
 class Case:
     """What one case made, and how it is undone."""
     counter = 0
@@ -486,12 +564,50 @@ class Case:
         self.match(r'open failed|refused', err, 'unexpected answer')
         return True
 
-    def far_host(self):
-        """Another network namespace, joined to ours by a veth: an object with
-        our address, its address and run(argv...)."""
-        far = FarHost()
+    def far_host(self, n=0):
+        """The nth other network namespace, joined to ours by a veth: an object
+        with our address, its address and run(argv...)."""
+        far = FarHost(n)
         self.undo.callback(far.close)
         return far
+
+    def background(self, srv, *args, command=('true',), prefix=(), **kw):
+        """ssh -f to its return, and what then stays."""
+        argv = self.argv(srv, '-f', *map(str, args), **kw)
+        ssh = Background([*argv, *command],
+                         f'{self.folder}/client{len(self.talkers)}', prefix)
+        self.talkers.append(ssh)
+        if ssh.pid:
+            self.undo.callback(ssh.stop)
+        return ssh
+
+    def service(self, name, *args, ready, prefix=()):
+        """A real server, found in PATH, as soon as ready() is true."""
+        service = Service([need(name), *map(str, args)],
+                          f'{self.folder}/service{len(self.talkers)}', prefix)
+        self.talkers.append(service)
+        self.undo.callback(service.stop)
+        wait_for(lambda: service.process.poll() is not None or ready(service),
+                 10, f'{name} is not ready')
+        self.equal(service.process.returncode, None, f'{name} ended')
+        return service
+
+    def tun_node(self):
+        """/dev/net/tun is everybody's, as udev makes it, for this case."""
+        node = f'{self.folder}/tun'
+        os.mknod(node, 0o666 | stat.S_IFCHR, os.makedev(10, 200))
+        os.chmod(node, 0o666)
+        sh('mount', '--bind', node, '/dev/net/tun')
+        # A session that still ends may hold it.
+        self.undo.callback(sh, 'umount', '-l', '/dev/net/tun')
+
+    def device(self, *words):
+        """`ip WORDS... add`, undone: ('link', 'br0', 'type', 'bridge') or
+        ('tuntap', 'tap0', 'mode', 'tap')."""
+        kind, name, *rest = words
+        run('ip', kind, 'add', name, *rest)
+        self.undo.callback(sh, 'ip', 'link', 'del', name, check=False)
+        run('ip', 'link', 'set', name, 'up')
 
     def equal(self, got, want, what=''):
         if got != want:
@@ -515,26 +631,53 @@ class Case:
                 print(f'#   {name}: {line}')
 
 
+def set_network(fd):
+    """setns(2) of this thread to a network namespace."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.setns(fd, 0x40000000) < 0:
+        raise OSError(ctypes.get_errno(), 'setns')
+
+
 class FarHost:
     ours, theirs = '192.0.2.1', '192.0.2.2'
     ours6, theirs6 = '2001:db8::1', '2001:db8::2'
+    near = 'near'
 
-    def __init__(self):
+    def __init__(self, n=0):
+        if n:
+            self.ours, self.theirs = f'198.51.{n}.1', f'198.51.{n}.2'
+            self.ours6, self.theirs6 = f'2001:db8:{n}::1', f'2001:db8:{n}::2'
+            self.near = f'near{n}'
         self.holder = subprocess.Popen(['unshare', '--net', 'sleep', '600'],
                                        stdin=subprocess.DEVNULL)
         ns = os.readlink('/proc/self/ns/net')
         wait_for(lambda: os.readlink(f'/proc/{self.holder.pid}/ns/net') != ns,
                  5, 'no network namespace')
         self.prefix = ['nsenter', '-t', str(self.holder.pid), '-n', '--']
-        sh('ip', 'link', 'add', 'near', 'type', 'veth', 'peer', 'name', 'far',
-           'netns', str(self.holder.pid))
-        for prefix, dev, v4, v6 in (([], 'near', self.ours, self.ours6),
+        sh('ip', 'link', 'add', self.near, 'type', 'veth', 'peer', 'name',
+           'far', 'netns', str(self.holder.pid))
+        for prefix, dev, v4, v6 in (([], self.near, self.ours, self.ours6),
                                     (self.prefix, 'far', self.theirs,
                                      self.theirs6)):
             sh(*prefix, 'ip', 'addr', 'add', f'{v4}/24', 'dev', dev)
             sh(*prefix, 'ip', 'addr', 'add', f'{v6}/64', 'dev', dev, 'nodad')
             sh(*prefix, 'ip', 'link', 'set', dev, 'up')
             sh(*prefix, 'ip', 'link', 'set', 'lo', 'up')
+
+    def run(self, *argv, **kw):
+        return run(*self.prefix, *argv, **kw)
+
+    def __enter__(self):
+        """Within the with, this thread is there: what it starts, and its new
+        sockets for as long as they live."""
+        self.home = os.open('/proc/thread-self/ns/net', os.O_RDONLY)
+        with open(f'/proc/{self.holder.pid}/ns/net') as there:
+            set_network(there.fileno())
+        return self
+
+    def __exit__(self, *_):
+        set_network(self.home)
+        os.close(self.home)
 
     def reaches(self, host, port):
         """Does a connection from there to host:port echo?"""
@@ -550,12 +693,13 @@ class FarHost:
         self.holder.kill()
         self.holder.wait()
         with contextlib.suppress(subprocess.CalledProcessError):
-            sh('ip', 'link', 'del', 'near')
+            sh('ip', 'link', 'del', self.near)
 
 
 # The runner.
 
 CASES = []
+DEVICES = devices()  # every network namespace has them
 
 
 def case(name, only=None, timeout=60):
@@ -584,9 +728,9 @@ def reap():
 
 
 def leftovers():
-    """What outlives its case: processes, TCP listeners."""
+    """What outlives its case: processes, devices, TCP listeners."""
     reap()
-    left = [repr(p) for p in processes()]
+    left = [repr(p) for p in processes()] + sorted(devices() - DEVICES)
     left += [f'{s[0]}:{s[1]}' for s in sockets() if s[4] == '0A']
     return left
 
@@ -617,6 +761,8 @@ def run_case(fn):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(p.pid, signal.SIGKILL)
         reap()
+        for name in devices() - DEVICES:
+            sh('ip', 'link', 'del', name, check=False)
 
 
 def main():

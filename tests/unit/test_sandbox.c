@@ -1,10 +1,13 @@
 /* The profiles as data. What the kernel makes of them is tests/sandbox. */
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <linux/if_tun.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <fcntl.h>
+#include <sys/ioctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -98,6 +101,7 @@ Test(sandbox, who_starts_a_role_has_its_rights)
 		{ SANDBOX_LISTENER, SANDBOX_BROKER_ZYGOTE },
 		{ SANDBOX_LISTENER, SANDBOX_SESSION_ZYGOTE },
 		{ SANDBOX_BROKER_ZYGOTE, SANDBOX_BROKER },
+		{ SANDBOX_BROKER_ZYGOTE, SANDBOX_TUNMAKER },
 		{ SANDBOX_BROKER, SANDBOX_ACCOUNT },
 		{ SANDBOX_ACCOUNT, SANDBOX_RESOLVER },
 		{ SANDBOX_SESSION_ZYGOTE, SANDBOX_SESSION },
@@ -117,6 +121,17 @@ Test(sandbox, who_starts_a_role_has_its_rights)
 				          l->value <= m->value, "%s %s",
 				          in->name, l->name);
 	}
+}
+
+static void check_lacks(enum sandbox_role role, const char *const *calls,
+                        size_t n)
+{
+	struct profile_calls *c = profile_calls_new(role, false);
+
+	for (size_t i = 0; i < n; i++)
+		cr_expect_null(find(c, calls[i]), "%s %s",
+		               sandbox_role_name(role), calls[i]);
+	free(c);
 }
 
 /* Said once more, apart from the data: what an untrusted process never has. */
@@ -140,15 +155,58 @@ Test(sandbox, nobody_has_the_dangerous_calls)
 		"socketpair", "memfd_create", "capset", "setresuid",
 	};
 
+	static const char *const tunmaker_never[] = {
+		"connect", "bind", "listen", "accept", "accept4", "open",
+		"openat2", "clone", "clone3", "execve", "execveat",
+		"setsockopt", "kill", "fcntl", "prctl", "seccomp", "sendmmsg",
+		"unshare", "socketpair", "capset", "setresuid", "setresgid",
+	};
+
+	for (enum sandbox_role r = 0; r < SANDBOX__MAX; r++)
+		check_lacks(r, never, sizeof never / sizeof never[0]);
+	check_lacks(SANDBOX_SESSION, session_never,
+	            sizeof session_never / sizeof session_never[0]);
+	check_lacks(SANDBOX_TUNMAKER, tunmaker_never,
+	            sizeof tunmaker_never / sizeof tunmaker_never[0]);
+}
+
+/* Who may do what to a device: the argument is what a filter sees. */
+/* The device's settings below /proc/sys, and nothing that only reads. */
+Test(sandbox, a_tun_maker_opens_in_one_way)
+{
+	struct profile_calls *c = profile_calls_new(SANDBOX_TUNMAKER, false);
+	const struct profile_call *call = find(c, "openat");
+
+	cr_assert(call != NULL && call->nalts == 1);
+	cr_expect_eq(call->alts[0]->nconds, 1);
+	cr_expect_eq(call->alts[0]->conds[0].arg, 2);
+	cr_expect_eq(call->alts[0]->conds[0].value, O_RDWR | O_CLOEXEC);
+	free(c);
+}
+
+Test(sandbox, tunnel_ioctls_are_few)
+{
 	for (enum sandbox_role r = 0; r < SANDBOX__MAX; r++) {
 		struct profile_calls *c = profile_calls_new(r, false);
-		for (size_t i = 0; i < sizeof never / sizeof never[0]; i++)
-			cr_expect_null(find(c, never[i]), "%s %s",
-			               sandbox_role_name(r), never[i]);
-		for (size_t i = 0; r == SANDBOX_SESSION &&
-		     i < sizeof session_never / sizeof session_never[0]; i++)
-			cr_expect_null(find(c, session_never[i]), "%s",
-			               session_never[i]);
+		const struct profile_call *call = find(c, "ioctl");
+		bool sets_if = false;
+
+		for (size_t i = 0; call != NULL && i < call->nalts; i++) {
+			const struct profile_rule *a = call->alts[i];
+			uint64_t request = a->conds[0].value;
+			cr_expect(request == TUNSETIFF ||
+			          request == FIONREAD || request == TCGETS ||
+			          request == SIOCGIFINDEX ||
+			          request == SIOCGIFNAME ||
+			          (request == TUNSETOFFLOAD && a->nconds == 2),
+			          "%s", sandbox_role_name(r));
+			sets_if = sets_if || request == TUNSETIFF;
+		}
+		cr_expect(call == NULL || call->nalts > 0);
+		cr_expect_eq(sets_if, r <= SANDBOX_TUNMAKER &&
+		             r != SANDBOX_KEYHOLDER && r != SANDBOX_RESOLVER,
+		             "%s", sandbox_role_name(r));
+		cr_expect(r != SANDBOX_TUNMAKER || call->nalts == 1);
 		free(c);
 	}
 }

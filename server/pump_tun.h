@@ -1,0 +1,41 @@
+/*
+ * pump_tun: datagrams between a tun@openssh.com channel and a device. Each
+ * goes whole or is dropped and counted; the queue is the device's own.
+ */
+#ifndef ADIT_PUMP_TUN_H
+#define ADIT_PUMP_TUN_H
+
+#include "server/pump_stream.h"
+
+struct tunnel;
+
+struct tunnel_counts {
+	uint64_t to_client, to_device; /* datagrams */
+	uint64_t too_large; /* from the device, more than the client takes */
+	uint64_t refused;   /* from the client: malformed */
+	uint64_t lost;      /* from the client: the device did not take it */
+};
+
+/* A tunnel for chan; takes fd (non-blocking, IFF_NO_PI). mode: TUNFRAME_*.
+ * mtu: the device's, bytes. It rests until tunnel_start(). NULL: no memory (fd
+ * closed). */
+struct tunnel *tunnel_new(struct pump *p, uint32_t chan, unsigned mode,
+                          unsigned mtu, int fd);
+/* The channel is gone: closes the device, frees t in the next
+ * pump_tun_sweep(). */
+void tunnel_gone(struct tunnel *t);
+void pump_tun_sweep(struct pump *p);
+
+void tunnel_start(struct tunnel *t);
+/* The client's end is closed: the device goes at once. */
+void tunnel_close(struct tunnel *t);
+/* As connection_ops's data and room. */
+void tunnel_data(struct tunnel *t, const uint8_t *data, size_t len);
+void tunnel_room(struct tunnel *t);
+/* Call before every wait: goes on if the engine takes data again. */
+void tunnel_resume(struct tunnel *t);
+
+uint32_t tunnel_channel(const struct tunnel *t);
+struct tunnel_counts tunnel_counts(const struct tunnel *t);
+
+#endif
