@@ -174,8 +174,8 @@ static const struct profile_group server = {
 	"server", "accept accept4 listen", NULL, 0
 };
 
-/* Attach to a device that was made for the account, and switch off what its
- * last user switched on. */
+/* Attach to a device that was made for the account, on a descriptor that the
+ * zygote's helper opened, and switch off what its last user switched on. */
 static const struct profile_rule tun_rules[] = {
 	{ "ioctl", 1, { { 1, INT, TUNSETIFF } } },
 	{ "ioctl", 2, { { 1, INT, TUNSETOFFLOAD }, { 2, ALL, 0 } } },
@@ -315,7 +315,7 @@ static const struct profile profiles[SANDBOX__MAX] = {
 		.bounding = BROKER_CAPS,
 		.covers = ROLE(ACCOUNT) | ROLE(RESOLVER),
 		.limits = { NO_CORE, NOFILE(16384) },
-		.groups = { &base, &code, &bytes, &fds, &self, &files, &client,
+		.groups = { &base, &code, &bytes, &fds, &self, &read_files, &client,
 		            &children, &confine, &ids },
 		.soft = no_clone3,
 	},
@@ -325,7 +325,7 @@ static const struct profile profiles[SANDBOX__MAX] = {
 		.caps_asked = CAP(NET_BIND_SERVICE),
 		.covers = ROLE(RESOLVER),
 		.limits = { NO_CORE, NOFILE(16384) },
-		.groups = { &base, &code, &bytes, &fds, &self, &files, &client,
+		.groups = { &base, &code, &bytes, &fds, &self, &read_files, &client,
 		            &server, &tun, &children, &confine },
 		.soft = no_clone3,
 	},

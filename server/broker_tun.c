@@ -29,7 +29,8 @@ struct tunnel {
 	int at, end;    /* units to try, in turn */
 	bool any;       /* the client and policy leave the unit open */
 	char name[TUNDEV_NAME_MAX];
-	enum { MAKING, MADE, ATTACHED } state;
+	/* OPENING: waits for a descriptor to attach with */
+	enum { MAKING, OPENING, MADE, ATTACHED } state;
 	bool closed;    /* says the session */
 	struct loop_timer *timer;
 };
@@ -85,6 +86,8 @@ static void grant(struct tunnel *t, int fd, unsigned mtu)
 
 /* ---- the tun maker ---- */
 
+static void try_units(struct tunnel *t);
+
 static void join(const struct policy_words *w, char *buf, size_t cap)
 {
 	size_t n = 0;
@@ -102,6 +105,17 @@ static void on_maker_late(void *arg)
 	refuse(t, "the device could not be made in time");
 }
 
+/* A number for a request to the zygote, and a time limit. -1: none is there. */
+static int new_request(struct tunnel *t)
+{
+	struct broker *b = t->broker;
+
+	t->request = ++b->maker_requests;
+	if (t->timer == NULL)
+		t->timer = loop_after(b->loop, MAKER_WAIT_MS, on_maker_late, t);
+	return b->maker != NULL && t->timer != NULL ? 0 : -1;
+}
+
 static void ask_maker(struct tunnel *t)
 {
 	struct broker *b = t->broker;
@@ -113,10 +127,7 @@ static void ask_maker(struct tunnel *t)
 	join(&s->tunnel_addresses, addresses, sizeof(addresses));
 	join(&s->tunnel_routes, routes, sizeof(routes));
 	t->state = MAKING;
-	t->request = ++b->maker_requests;
-	if (t->timer == NULL)
-		t->timer = loop_after(b->loop, MAKER_WAIT_MS, on_maker_late, t);
-	if (b->maker == NULL || t->timer == NULL ||
+	if (new_request(t) < 0 ||
 	    ipc_send(b->maker, NULL, 0, MAKER_MAKE, t->request, t->mode, t->name,
 	             strlen(t->name), s->tunnel_mtu,
 	             (unsigned)(s->tunnel_tx_queue_len + 1),
@@ -124,8 +135,6 @@ static void ask_maker(struct tunnel *t)
 	             strlen(addresses), routes, strlen(routes)) < 0)
 		refuse(t, "no device can be made now");
 }
-
-static void try_units(struct tunnel *t);
 
 /* The tunnel that the session knows by that id. */
 static struct tunnel *find(struct broker *b, uint32_t id)
@@ -141,9 +150,39 @@ static struct tunnel *find_request(struct broker *b, uint32_t request)
 {
 	struct tunnel *t = b->tunnels;
 
-	while (t != NULL && (t->request != request || t->state != MAKING))
+	while (t != NULL && (t->request != request ||
+	                     (t->state != MAKING && t->state != OPENING)))
 		t = t->next;
 	return t;
+}
+
+/* /dev/net/tun is opened by who may; the account asks the kernel for the
+ * device. */
+static void ask_opener(struct tunnel *t)
+{
+	t->state = OPENING;
+	if (new_request(t) < 0 ||
+	    ipc_send(t->broker->maker, NULL, 0, MAKER_OPEN, t->request) < 0)
+		refuse(t, "no device can be had now");
+}
+
+/* Takes fd. */
+static void attach(struct tunnel *t, int fd)
+{
+	unsigned mtu = 0;
+	char why[256];
+
+	fd = tundev_attach_on(fd, t->mode, t->name, &mtu, why, sizeof(why));
+	if (fd >= 0) {
+		t->state = ATTACHED;
+		grant(t, fd, mtu);
+		close(fd);
+	} else if (t->at < t->end) {
+		t->at++;
+		try_units(t);
+	} else {
+		refuse(t, why);
+	}
 }
 
 static void on_made(struct broker *b, struct proto_msg *m)
@@ -153,6 +192,11 @@ static void on_made(struct broker *b, struct proto_msg *m)
 
 	if (t == NULL)
 		return; /* too late: the device goes with the message's fd */
+	if (m->type == MAKER_MADE && t->state == OPENING) {
+		attach(t, m->fds[0]);
+		m->fds[0] = -1;
+		return;
+	}
 	if (m->type == MAKER_MADE) {
 		t->state = MADE;
 		t->index = (unsigned)m->f[2].n;
@@ -160,7 +204,7 @@ static void on_made(struct broker *b, struct proto_msg *m)
 		return;
 	}
 	/* somebody else was faster with that name */
-	if (t->at < t->end && tundev_exists(t->name)) {
+	if (t->state == MAKING && t->at < t->end && tundev_exists(t->name)) {
 		t->at++;
 		try_units(t);
 		return;
@@ -226,8 +270,6 @@ static void try_units(struct tunnel *t)
 	struct broker *b = t->broker;
 	int first = t->at;
 	char why[256] = "no unit is free", last[TUNDEV_NAME_MAX] = "";
-	unsigned mtu = 0;
-	int fd;
 
 	for (; t->at <= t->end; t->at++) {
 		if (rested(t, t->at - first))
@@ -252,11 +294,8 @@ static void try_units(struct tunnel *t)
 		/* one that the client did not name is not ours to take */
 		if (t->any)
 			continue;
-		fd = tundev_attach(t->mode, t->name, &mtu, why, sizeof(why));
-		if (fd >= 0) {
-			t->state = ATTACHED;
-			grant(t, fd, mtu);
-			close(fd);
+		if (tundev_check(t->mode, t->name, why, sizeof(why)) == 0) {
+			ask_opener(t);
 			return;
 		}
 	}
@@ -368,7 +407,7 @@ bool broker_tun_closed(struct broker *b, uint32_t id)
 {
 	struct tunnel *t = find(b, id);
 
-	if (t == NULL || t->state == MAKING)
+	if (t == NULL || t->state == MAKING || t->state == OPENING)
 		return false;
 	t->closed = true;
 	log_info("tunnel %s of %s from %s port %u closed", t->name,

@@ -49,6 +49,7 @@ extern const struct proto_table edge_broker_to_listener,
 enum edge_maker_msg {
 	MAKER_MAKE = 1, /* w request, w mode, s name, w mtu, w txqueuelen + 1, b up,
 	                   s bridge, s addresses, s routes (a line each) */
+	MAKER_OPEN,     /* w request: /dev/net/tun, bound to no device yet */
 	MAKER_MADE,     /* w request, w mtu, w interface index, + its fd */
 	MAKER_FAILED,   /* w request, s reason */
 	MAKER__MAX

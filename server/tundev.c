@@ -376,30 +376,54 @@ static int attach(const struct job *j, const struct rtnl_link *before, int fd,
 	return 0;
 }
 
-int tundev_attach(unsigned mode, const char *name, unsigned *mtu, char *err,
-                  size_t cap)
+static int look(struct job *j, unsigned mode, const char *name,
+                struct rtnl_link *link)
+{
+	if (check(j, mode, name) < 0)
+		return -1;
+	j->rtnl = rtnl_open();
+	if (j->rtnl == NULL)
+		return fail(j, errno, "netlink");
+	if (rtnl_find(j->rtnl, name, link) < 0)
+		return refused(j, name, errno);
+	return may_attach(j, mode, name, link);
+}
+
+int tundev_check(unsigned mode, const char *name, char *err, size_t cap)
+{
+	struct job j = { .err = err, .cap = cap };
+	struct rtnl_link link;
+	int rc = look(&j, mode, name, &link);
+
+	rtnl_free(j.rtnl);
+	return rc;
+}
+
+int tundev_attach_on(int fd, unsigned mode, const char *name, unsigned *mtu,
+                     char *err, size_t cap)
 {
 	struct job j = { .err = err, .cap = cap };
 	struct rtnl_link before;
-	int fd = -1, rc = -1;
+	int rc = look(&j, mode, name, &before);
 
-	if (check(&j, mode, name) < 0)
-		return -1;
-	j.rtnl = rtnl_open();
-	if (j.rtnl == NULL)
-		return fail(&j, errno, "netlink");
-	if (rtnl_find(j.rtnl, name, &before) < 0)
-		refused(&j, name, errno);
-	else if (may_attach(&j, mode, name, &before) == 0)
-		fd = open_driver(&j);
-	if (fd >= 0)
+	if (rc == 0)
 		rc = attach(&j, &before, fd, mode, name, mtu);
 	rtnl_free(j.rtnl);
 	if (rc == 0)
 		return fd;
-	if (fd >= 0)
-		close(fd);
+	close(fd);
 	return -1;
+}
+
+int tundev_attach(unsigned mode, const char *name, unsigned *mtu, char *err,
+                  size_t cap)
+{
+	int fd;
+
+	if (tundev_check(mode, name, err, cap) < 0)
+		return -1;
+	fd = tundev_open(err, cap);
+	return fd >= 0 ? tundev_attach_on(fd, mode, name, mtu, err, cap) : -1;
 }
 
 unsigned tundev_index(const char *name)

@@ -62,6 +62,13 @@ int tundev_create_on(int fd, const struct tundev_config *c, unsigned *index,
  * which only root gets). The descriptor is as tundev_create()'s. */
 int tundev_attach(unsigned mode, const char *name, unsigned *mtu, char *err,
                   size_t cap);
+/* The same on a descriptor that tundev_open() gave, here or in a process that
+ * may open it: taken, returned, closed on failure. */
+int tundev_attach_on(int fd, unsigned mode, const char *name, unsigned *mtu,
+                     char *err, size_t cap);
+/* Would an attempt be refused already by what the kernel says of the device?
+ * -1 with a reason. */
+int tundev_check(unsigned mode, const char *name, char *err, size_t cap);
 
 /* The index of the interface of that name; 0: there is none, UINT_MAX: that
  * cannot be found out. */

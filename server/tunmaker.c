@@ -52,32 +52,42 @@ static int parse(const struct proto_msg *m, struct tundev_config *c)
 	return 0;
 }
 
+/* The device's descriptor, or -1 with the reason in err. */
+static int make(const struct sandbox *sandbox, const struct sandbox_ids *ids,
+                const struct proto_msg *m, unsigned *mtu, unsigned *index,
+                char *err, size_t cap)
+{
+	struct tundev_config c = { .mtu = 0 };
+	int fd = -1;
+
+	snprintf(err, cap, "bad tunnel configuration");
+	if (m->type == MAKER_OPEN || parse(m, &c) == 0)
+		fd = tundev_open(err, cap);
+	if (fd < 0 || m->type == MAKER_OPEN)
+		return fd;
+	if (sandbox_enter(sandbox, ids, NULL, err, cap) < 0) {
+		close(fd);
+		return -1;
+	}
+	*mtu = c.mtu;
+	return tundev_create_on(fd, &c, index, err, cap);
+}
+
 int tunmaker_run(const struct sandbox *sandbox, const struct sandbox_ids *ids,
                  struct proto_msg *m, int channel)
 {
 	struct ipc_peer *broker = ipc_peer_new(channel, &edge_broker_to_maker,
 	                                       &edge_maker_to_broker, 1);
-	struct tundev_config c;
-	char err[256] = "bad tunnel configuration";
-	uint32_t request = (uint32_t)m->f[0].n;
-	unsigned index = 0;
-	int fd = -1, rc;
+	unsigned request = (unsigned)m->f[0].n, index = 0, mtu = 0;
+	char err[256];
+	int fd, rc;
 
 	role_title("adit-tunmaker", "tun maker");
 	if (broker == NULL)
 		return 1;
-	if (parse(m, &c) == 0)
-		fd = tundev_open(err, sizeof(err));
-	if (fd >= 0 &&
-	    sandbox_enter(sandbox, ids, NULL, err, sizeof(err)) < 0) {
-		close(fd);
-		fd = -1;
-	}
+	fd = make(sandbox, ids, m, &mtu, &index, err, sizeof(err));
 	if (fd >= 0)
-		fd = tundev_create_on(fd, &c, &index, err, sizeof(err));
-	if (fd >= 0)
-		rc = ipc_send(broker, &fd, 1, MAKER_MADE, request, c.mtu,
-		              index);
+		rc = ipc_send(broker, &fd, 1, MAKER_MADE, request, mtu, index);
 	else
 		rc = ipc_send(broker, NULL, 0, MAKER_FAILED, request, err,
 		              strlen(err));

@@ -53,6 +53,7 @@ TRY(socket_netfilter, SYS_socket, AF_NETLINK, SOCK_RAW, NETLINK_NETFILTER)
 TRY(open_file, SYS_openat, AT_FDCWD, "/etc/passwd", O_RDONLY)
 TRY(create_file, SYS_openat, AT_FDCWD, "/nowhere/x", O_WRONLY | O_CREAT, 0600)
 TRY(cut_file, SYS_openat, AT_FDCWD, "/nowhere/x", O_RDWR | O_TRUNC)
+TRY(write_file, SYS_openat, AT_FDCWD, "/dev/null", O_RDWR)
 TRY(open_how, SYS_openat2, AT_FDCWD, "/etc/passwd", &no_message, 24)
 TRY(execute, SYS_execve, "/bin/true", no_args, no_args)
 TRY(trace, SYS_ptrace, 0, 0, 0, 0)
@@ -135,6 +136,10 @@ const struct denied denied_table[] = {
 	{ "openat O_TRUNC", EVERYBODY & ~(ROLE(LISTENER) |
 	                                  ROLE(SESSION_ZYGOTE)), false,
 	  try_cut_file },
+	{ "openat O_RDWR", EVERYBODY & ~(ROLE(LISTENER) |
+	                                 ROLE(BROKER_ZYGOTE) |
+	                                 ROLE(SESSION_ZYGOTE)), true,
+	  try_write_file },
 	{ "openat2", EVERYBODY, false, try_open_how },
 	{ "execve", EVERYBODY & ~ROLE(LISTENER), false, try_execute },
 	{ "ptrace", EVERYBODY, false, try_trace },

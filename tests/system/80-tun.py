@@ -449,8 +449,7 @@ def _(t):
     t.true(got and 'tun6' in devices(), 'not the first free one')
 
 
-@case('without access to /dev/net/tun devices are made, not attached',
-      'aditd')
+@case('/dev/net/tun may be root\'s alone', 'aditd')
 def _(t):
     if os.stat('/dev/net/tun').st_mode & 0o006:
         run('mount', '-t', 'tmpfs', 'tmpfs', '/dev/net')
@@ -458,7 +457,10 @@ def _(t):
         run('mknod', '-m', '600', '/dev/net/tun', 'c', '10', '200')
     far, srv = hosts(t)
     prepare(t, 'tun1', 'tun', 'user', USER)
-    refused(t, srv, far, '-w', '1:1', why='/dev/net/tun: Permission denied')
+    prepare(t, 'tun2', 'tun', 'user', 'neighbour')
+    refused(t, srv, far, '-w', '2:2', why='belongs to another account')
+    tunnel(t, srv, far, unit=1)
+    srv.wait_log('tunnel tun1 .*attached')
     tunnel(t, srv, far)
 
 
