@@ -200,8 +200,10 @@ static int load_keys(struct keyholder *h, const struct config *c)
 		h->keys[h->nkeys] = keyholder_load(path, &why);
 		if (h->keys[h->nkeys] != NULL)
 			h->nkeys++;
-		else
-			log_error("host key %s: %s", path, why);
+		else /* not every machine has each of the default ones */
+			log_at(w->v[i].where.file != NULL ? POLICY_LOG_ERROR
+			                                  : POLICY_LOG_VERBOSE,
+			       "host key %s: %s", path, why);
 	}
 	if (h->nkeys == 0)
 		log_fatal("no host key could be loaded");

@@ -138,6 +138,14 @@ static int bind_all(struct listener *l)
 	return -1;
 }
 
+static void make_run_folder(void)
+{
+	static const char folder[] = RUNSTATEDIR "/adit";
+
+	if (mkdir(folder, 0755) == 0 && chmod(folder, 0755) < 0)
+		log_error("%s: %s", folder, strerror(errno));
+}
+
 static void write_pid(struct listener *l)
 {
 	const char *path = l->config->global.pid_file;
@@ -146,7 +154,7 @@ static void write_pid(struct listener *l)
 	if (path == NULL)
 		return;
 	if (strcmp(path, RUNSTATEDIR "/adit/aditd.pid") == 0)
-		mkdir(RUNSTATEDIR "/adit", 0755);
+		make_run_folder();
 	f = fopen(path, "we");
 	if (f == NULL || fchmod(fileno(f), 0644) < 0) {
 		log_error("Couldn't create pid file \"%s\": %s", path,

@@ -89,7 +89,7 @@ static int test(const struct config *c)
 
 		if (k != NULL)
 			good++;
-		else
+		else if (w->v[i].where.file != NULL || c->options->verbose)
 			fprintf(stderr, "aditd: host key %s: %s\n",
 			        w->v[i].text, why);
 		pki_private_free(k);
