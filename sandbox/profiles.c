@@ -128,6 +128,10 @@ static const struct profile_rule confine_rules[] = {
 static const struct profile_group confine =
 	GROUP("confine", "capget capset getrlimit setrlimit", confine_rules);
 
+#define FILE_CALLS \
+	"access faccessat faccessat2 fcntl fstat fstatfs getcwd getdents64 " \
+	"lseek lstat newfstatat pread64 readlink readlinkat stat statfs statx"
+
 /* Read files; O_RDWR is for /dev/net/tun. Nothing is created or cut. */
 #define NOT_MADE (O_WRONLY | O_CREAT | O_TRUNC | 020000000 /* TMPFILE */)
 static const struct profile_rule files_rules[] = {
@@ -135,10 +139,7 @@ static const struct profile_rule files_rules[] = {
 	{ "openat", 1, { { 2, NOT_MADE, 0 } } },
 };
 static const struct profile_group files =
-	GROUP("files",
-	      "access faccessat faccessat2 fcntl fstat fstatfs getcwd "
-	      "getdents64 lseek lstat newfstatat pread64 readlink readlinkat "
-	      "stat statfs statx", files_rules);
+	GROUP("files", FILE_CALLS, files_rules);
 
 /* The same, only to read: for code that names from the network pass through. */
 #define READ_ONLY (O_ACCMODE | O_CREAT | O_TRUNC | 020000000)
@@ -147,10 +148,7 @@ static const struct profile_rule read_files_rules[] = {
 	{ "openat", 1, { { 2, READ_ONLY, 0 } } },
 };
 static const struct profile_group read_files =
-	GROUP("read files",
-	      "access faccessat faccessat2 fcntl fstat fstatfs getcwd "
-	      "getdents64 lseek lstat newfstatat pread64 readlink readlinkat "
-	      "stat statfs statx", read_files_rules);
+	GROUP("read files", FILE_CALLS, read_files_rules);
 
 /* Speak to name services and destinations. NSS modules bring sockets of
  * their own kinds; FIONREAD is libc's resolver, TCGETS its stdio. */

@@ -12,10 +12,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <libssh/libssh.h>
-
 #include "server/engine.h"
-#include "server/pki.h"
+#include "test_keys.h"
 
 enum { DEADLINE_MS = 20000, REKEY_BYTES = 200000 };
 
@@ -84,19 +82,11 @@ static void on_newkeys(void *arg)
 
 static void warm(void)
 {
-	ssh_key key = NULL;
-	char *text = NULL;
 	const char *why;
 	const uint8_t *blob;
 	size_t len;
 
-	cr_assert_eq(ssh_pki_generate(SSH_KEYTYPE_ED25519, 0, &key), SSH_OK);
-	cr_assert_eq(ssh_pki_export_privkey_base64(key, NULL, NULL, NULL, &text),
-	             SSH_OK);
-	host_key = pki_private_import(text, &why);
-	cr_assert_not_null(host_key, "%s", why);
-	ssh_string_free_char(text);
-	ssh_key_free(key);
+	host_key = fresh_key(SSH_KEYTYPE_ED25519, 0);
 	blob = pki_private_blob(host_key, &len);
 	cr_assert_eq(engine_warm(&blob, &len, 1, &why), 0, "%s", why);
 }

@@ -3,28 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <libssh/libssh.h>
-
 #include "server/hashes.h"
-#include "server/pki.h"
 #include "server/wire.h"
-
-static struct pki_private *make(enum ssh_keytypes_e type, int bits)
-{
-	ssh_key key = NULL;
-	char *text = NULL;
-	const char *why;
-	struct pki_private *k;
-
-	cr_assert_eq(ssh_pki_generate(type, bits, &key), SSH_OK);
-	cr_assert_eq(ssh_pki_export_privkey_base64(key, NULL, NULL, NULL, &text),
-	             SSH_OK);
-	k = pki_private_import(text, &why);
-	cr_assert_not_null(k, "%s", why);
-	ssh_string_free_char(text);
-	ssh_key_free(key);
-	return k;
-}
+#include "test_keys.h"
 
 static const uint8_t text[] = "what is signed";
 
@@ -41,7 +22,8 @@ static const char *verify(const struct pki_private *k, const char *algorithm,
 static void round_trip(enum ssh_keytypes_e type, int bits,
                        const char *algorithm)
 {
-	struct pki_private *k = make(type, bits), *other = make(type, bits);
+	struct pki_private *k = fresh_key(type, bits),
+		*other = fresh_key(type, bits);
 	uint8_t sig[4096];
 	int n = pki_sign(k, algorithm, text, sizeof(text), sig, sizeof(sig));
 
@@ -80,7 +62,7 @@ Test(pki, rsa)
 
 Test(pki, rsa_signature_of_the_other_digest)
 {
-	struct pki_private *k = make(SSH_KEYTYPE_RSA, 2048);
+	struct pki_private *k = fresh_key(SSH_KEYTYPE_RSA, 2048);
 	uint8_t sig[4096];
 	int n = pki_sign(k, "rsa-sha2-256", text, sizeof(text), sig,
 	                 sizeof(sig));
@@ -95,7 +77,7 @@ Test(pki, rsa_signature_of_the_other_digest)
 
 Test(pki, small_rsa_is_refused)
 {
-	struct pki_private *k = make(SSH_KEYTYPE_RSA, 1024);
+	struct pki_private *k = fresh_key(SSH_KEYTYPE_RSA, 1024);
 	uint8_t sig[4096];
 	int n = pki_sign(k, "rsa-sha2-256", text, sizeof(text), sig,
 	                 sizeof(sig));
@@ -107,7 +89,7 @@ Test(pki, small_rsa_is_refused)
 
 Test(pki, algorithm_and_key_type_agree)
 {
-	struct pki_private *k = make(SSH_KEYTYPE_ED25519, 0);
+	struct pki_private *k = fresh_key(SSH_KEYTYPE_ED25519, 0);
 	size_t len;
 	const uint8_t *blob = pki_private_blob(k, &len);
 
@@ -160,7 +142,7 @@ Test(pki, a_touch_is_needed)
 
 Test(pki, verification_wanted_of_a_plain_key)
 {
-	struct pki_private *k = make(SSH_KEYTYPE_ED25519, 0);
+	struct pki_private *k = fresh_key(SSH_KEYTYPE_ED25519, 0);
 	size_t len;
 	const uint8_t *blob = pki_private_blob(k, &len);
 	uint8_t sig[4096];
