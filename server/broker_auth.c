@@ -14,6 +14,15 @@
 enum { SSH_MSG_USERAUTH_REQUEST = 50, SIGNED_MAX = 32 * 1024,
        AUTH_MESSAGES_MAX = 1024 };
 
+static void log_not_allowed(struct broker *b, const struct policy_verdict *v)
+{
+	char where[320];
+
+	log_info("User %s from %s not allowed: %s: %s", b->user_shown,
+	         b->address, policy_where_str(&v->where, where, sizeof(where)),
+	         v->rule);
+}
+
 /* A name that the client may use for this connection, once and for all. */
 static int set_user(struct broker *b, const struct proto_field *f)
 {
@@ -44,12 +53,7 @@ static int set_user(struct broker *b, const struct proto_field *f)
 		log_info("Invalid user %s from %s port %u", b->user_shown,
 		         b->address, b->port);
 	} else if (!v.allowed) {
-		char where[320];
-
-		log_info("User %s from %s not allowed: %s: %s", b->user_shown,
-		         b->address,
-		         policy_where_str(&v.where, where, sizeof(where)),
-		         v.rule);
+		log_not_allowed(b, &v);
 	}
 	return 0;
 }
@@ -304,7 +308,6 @@ static bool account_open(struct broker *b)
 		.ngroups = b->account.ngroups, .local_address = b->local,
 		.local_port = b->local_port };
 	struct policy_verdict v;
-	char where[320];
 	const char *why = account_refused(&b->account,
 	                                  b->env->config->privileged);
 
@@ -314,10 +317,7 @@ static bool account_open(struct broker *b)
 	}
 	policy_may_login(&b->settings, &who, b->account.uid, &b->key.opts, &v);
 	if (!v.allowed)
-		log_info("User %s from %s not allowed: %s: %s", b->user_shown,
-		         b->address,
-		         policy_where_str(&v.where, where, sizeof(where)),
-		         v.rule);
+		log_not_allowed(b, &v);
 	return v.allowed;
 }
 

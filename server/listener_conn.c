@@ -259,7 +259,6 @@ void listener_conn_killed(struct role *r, uint32_t id, int sig)
 {
 	struct listener *l = r->listener;
 	struct past was = { .id = 0 };
-	const struct past *p = &was;
 
 	for (struct conn *c = l->conns; c != NULL && was.id == 0; c = c->next)
 		if (c->id == id)
@@ -272,14 +271,14 @@ void listener_conn_killed(struct role *r, uint32_t id, int sig)
 	log_error("security: %s of connection %u from %s port %u was killed "
 	          "by signal %d%s",
 	          r->kind == SESSIONS ? "session" : "broker", (unsigned)id,
-	          p->address, p->port, sig,
+	          was.address, was.port, sig,
 	          sig == SIGSYS ? " (a system call outside its sandbox)" : "");
 	/* A logged-in broker is its account's process: the account can send it
 	 * any signal, and shall not penalise an address or renew a zygote. */
-	if (!is_fault(sig) || (r->kind == BROKERS && p->logged_in))
+	if (r->kind == BROKERS && was.logged_in)
 		return;
-	if (p->id != 0)
-		penalise(l, p->address);
+	if (is_fault(sig) && was.id != 0)
+		penalise(l, was.address);
 	/* No second guess at the layout of an address space. */
 	if (!r->retired && l->serving[r->kind] == r) {
 		l->serving[r->kind] = NULL;

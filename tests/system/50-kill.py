@@ -51,11 +51,18 @@ def register(comm):
         bystander, local, remote = forwards(t, srv)
         before = names()
         fds = len(next(p for p in processes() if p.pid == srv.pid).fds())
+        zygote = {p.pid for p in processes(COMMS['sessionzyg'])}
         victim, _, gone = forwards(t, srv)
         kill(comm, -1)
         t.true(victim.wait(3) != 0, 'exit status of the client')
         wait_for(lambda: names() == before, 5,
                  lambda: f'left: {names()}, not {before}')
+        # A session's death by any signal renews its zygote; the old one stays
+        # for the bystander. A broker that is logged in is its account's.
+        fresh = lambda: {p.pid for p in processes(COMMS['sessionzyg'])} - zygote
+        if comm == COMMS['session']:
+            wait_for(fresh, 5, 'the zygote is not renewed')
+            fds += 1
         t.equal(listening(gone), set(), 'its listener')
         wait_for(lambda: len(next(p for p in processes()
                                   if p.pid == srv.pid).fds()) <= fds, 5,
