@@ -13,28 +13,12 @@ import time
 
 from harness import (COMMS, SHARED, SLOW, TOP, USER, Failure, Process, case,
                      connect, listening, main, processes, reaches, sh,
-                     skip_all, talk, wait_for)
-
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)),
-                                '../hostile'))
-try:
-    import ssh_minimal as ssh
-except ImportError as e:
-    skip_all(f'{e} (python3-cryptography)')
+                     talk, wait_for)
+from minimal import raw, ssh
 
 # A sanitizer makes an exit of SIGSEGV.
 FAULT = signal.SIGSEGV if SLOW == 1 else signal.SIGABRT
 LINK_LOCAL = 'fe80::99%lo'
-
-
-@contextlib.contextmanager
-def raw(srv, login=True, **kw):
-    c = ssh.Client('127.0.0.1', srv.port, USER, f'{TOP}/id', **kw)
-    with c:
-        c.connect()
-        if login and not c.auth():
-            raise Failure('not let in')
-        yield c
 
 
 def one(role, known=()):

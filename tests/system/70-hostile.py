@@ -4,33 +4,16 @@ import contextlib
 import os
 import random
 import struct
-import sys
 import time
 import types
 
 from harness import (COMMS, PEER, SLOW, TOP, USER, Failure, Skip, case,
-                     connect, listening, main, processes, skip_all, wait_for)
-
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)),
-                                '../hostile'))
-try:
-    import hostile
-    import ssh_minimal as ssh
-except ImportError as e:
-    skip_all(f'{e} (python3-cryptography)')
+                     connect, listening, main, processes, wait_for)
+from minimal import raw, ssh
+import hostile  # found by way of minimal
 
 MEMORY_KIB = 48 * 1024 if SLOW == 1 else 1 << 30
 ENDED = (ssh.Disconnected, TimeoutError, OSError)
-
-
-@contextlib.contextmanager
-def raw(srv, login=True, **kw):
-    c = ssh.Client('127.0.0.1', srv.port, USER, f'{TOP}/id', **kw)
-    with c:
-        c.connect()
-        if login and not c.auth():
-            raise Failure('not let in')
-        yield c
 
 
 def alive(t, srv):
