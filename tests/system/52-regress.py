@@ -8,7 +8,6 @@ import socket
 import stat
 import struct
 import subprocess
-import sys
 import time
 
 from harness import (COMMS, SHARED, SLOW, TOP, USER, Failure, Process, case,
