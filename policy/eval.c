@@ -35,6 +35,7 @@ static const struct policy_settings defaults = {
 	.tunnel_unit_max = -1,
 	.tunnel_tx_queue_len = -1,
 	.tunnel_up = true,
+	.sandbox_required = true,
 };
 
 /* The settings that hold, by keyword: from Match blocks if any of them says
@@ -189,6 +190,9 @@ static void copy_numbers(const struct chosen *c, struct policy_settings *out)
 		switch (k) {
 		case POLICY_LOG_LEVEL: out->log_level = v[0]; break;
 		case POLICY_STRICT_MODES: out->strict_modes = v[0]; break;
+		case POLICY_SANDBOX_REQUIRED:
+			out->sandbox_required = v[0];
+			break;
 		case POLICY_ALLOW_TCP_FORWARDING:
 			out->allow_tcp_forwarding = v[0];
 			break;

@@ -100,6 +100,7 @@ static const struct policy_keyword_row rows[] = {
 	USED("TunnelTxQueueLen", M, POLICY_TUNNEL_TX_QUEUE_LEN, queue),
 	USED("TunnelBridge", M, POLICY_TUNNEL_BRIDGE, bridge),
 	CHOICE("TunnelUp", M, POLICY_TUNNEL_UP, policy_yes_no),
+	CHOICE("SandboxRequired", G, POLICY_SANDBOX_REQUIRED, policy_yes_no),
 	/* sshd's second names */
 	USED("HostDSAKey", G, POLICY_HOST_KEY, path),
 	CHOICE("DSAAuthentication", G, POLICY_PUBKEY_AUTHENTICATION,

@@ -100,6 +100,7 @@ enum policy_keyword {
 	POLICY_TUNNEL_TX_QUEUE_LEN,
 	POLICY_TUNNEL_BRIDGE,
 	POLICY_TUNNEL_UP,
+	POLICY_SANDBOX_REQUIRED,
 	POLICY_KEYWORD__MAX
 };
 
@@ -190,6 +191,7 @@ struct policy_settings {
 	int tunnel_tx_queue_len;     /* packets; -1: the kernel's choice */
 	char *tunnel_bridge;         /* NULL: none */
 	bool tunnel_up;
+	bool sandbox_required;
 };
 
 /* Resolve p for conn into *out (initialised by this call; free with

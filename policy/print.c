@@ -193,6 +193,7 @@ void policy_print(const struct policy_settings *s, FILE *f)
 	put_choice(f, "loglevel", policy_log_levels, s->log_level);
 	fprintf(f, "maxstartups %u:%u:%u\n", s->startups_begin,
 	        s->startups_rate_percent, s->startups_max);
+	put_choice(f, "sandboxrequired", policy_yes_no, s->sandbox_required);
 	put_login(f, s);
 	put_number(f, "clientaliveinterval", s->client_alive_interval_s);
 	put_number(f, "clientalivecountmax", s->client_alive_count_max);

@@ -31,14 +31,22 @@ int caps_enter(const struct profile *pf, const struct sandbox_ids *ids,
 /* Short name, as "net_admin". Static. */
 const char *caps_name(unsigned cap);
 
+/* A Landlock ruleset (landlock(7)) for paths, of what this kernel knows.
+ * Returns its descriptor, close-on-exec and the caller's, or -1 with errno
+ * (ENOSYS, EOPNOTSUPP: there is none here). */
+int landlock_prepare(enum profile_paths paths);
+/* Be restricted by it, with all children, for good. 0, or -1 with errno. */
+int landlock_enter(int ruleset);
+
 int limits_enter(const struct profile *pf, const struct parts_why *why);
 
 /* Compile a role's calls to BPF. Returns 0 with prog->filter allocated; -1
  * with errno. */
 int seccomp_program_compile(const struct profile_calls *calls, bool trap,
                             struct sock_fprog *prog);
-/* Install it; trap: with the handler that says what was refused. */
+/* Install it; trap: with the handler that says what was refused. 0, or -1 with
+ * errno. */
 int seccomp_program_install(const struct sock_fprog *prog, const char *role,
-                            bool trap, const struct parts_why *why);
+                            bool trap);
 
 #endif

@@ -66,6 +66,13 @@ static void print_more(FILE *f, const struct profile_calls *less,
 
 void sandbox_print(enum sandbox_role role, FILE *f)
 {
+	static const char *const paths[] = {
+		[PROFILE_PATHS_KEEP] = "keep",
+		[PROFILE_PATHS_READ] = "read",
+		[PROFILE_PATHS_TUN] = "read, write /dev/net and /proc/sys/net",
+		[PROFILE_PATHS_SETTINGS] = "read and write /proc/sys/net",
+		[PROFILE_PATHS_NONE] = "nothing, no TCP, no signals to others",
+	};
 	const struct profile *pf = profile_of(role);
 	struct profile_calls *less = profile_calls_new(role, false);
 	struct profile_calls *more = profile_calls_new(role, true);
@@ -75,6 +82,7 @@ void sandbox_print(enum sandbox_role role, FILE *f)
 	fprintf(f, "namespaces %s\n",
 	        pf->namespaces ? "mount network ipc uts cgroup" : "keep");
 	fprintf(f, "root %s\n", pf->namespaces ? "empty" : "keep");
+	fprintf(f, "landlock %s\n", paths[pf->paths]);
 	print_caps(f, "capabilities", pf->caps);
 	print_caps(f, "capabilities-if-asked", pf->caps_asked);
 	print_caps(f, "bounding", pf->bounding);

@@ -126,7 +126,9 @@ static const struct profile_rule confine_rules[] = {
 	{ "seccomp", 1, { { 0, INT, SECCOMP_SET_MODE_FILTER } } },
 };
 static const struct profile_group confine =
-	GROUP("confine", "capget capset getrlimit setrlimit", confine_rules);
+	GROUP("confine",
+	      "capget capset getrlimit landlock_restrict_self setrlimit",
+	      confine_rules);
 
 #define FILE_CALLS \
 	"access faccessat faccessat2 fcntl fstat fstatfs getcwd getdents64 " \
@@ -233,7 +235,8 @@ static const struct profile_rule prepare_rules[] = {
 };
 static const struct profile_group prepare =
 	GROUP("prepare",
-	      "chdir memfd_create mlock mlock2 mlockall mount munlock "
+	      "chdir landlock_add_rule landlock_create_ruleset memfd_create "
+	      "mlock mlock2 mlockall mount munlock "
 	      "munlockall open openat pivot_root umount2 unshare",
 	      prepare_rules);
 
@@ -293,6 +296,7 @@ static const struct profile profiles[SANDBOX__MAX] = {
 	[SANDBOX_KEYHOLDER] = {
 		.name = "keyholder",
 		.becomes = true,
+		.paths = PROFILE_PATHS_NONE,
 		.limits = { NO_CORE, NO_FORK, NOFILE(65536) },
 		.groups = { &base, &data, &bytes, &messages },
 	},
@@ -302,6 +306,7 @@ static const struct profile profiles[SANDBOX__MAX] = {
 		.bounding = ZYGOTE_CAPS,
 		.covers = ROLE(BROKER) | ROLE(ACCOUNT) | ROLE(RESOLVER) |
 		          ROLE(TUNMAKER),
+		.paths = PROFILE_PATHS_TUN,
 		.limits = { NO_CORE, NOFILE(16384) },
 		.groups = { &base, &code, &bytes, &fds, &self, &files, &client,
 		            &children, &confine },
@@ -312,6 +317,7 @@ static const struct profile profiles[SANDBOX__MAX] = {
 		.caps = BROKER_CAPS,
 		.bounding = BROKER_CAPS,
 		.covers = ROLE(ACCOUNT) | ROLE(RESOLVER),
+		.paths = PROFILE_PATHS_READ,
 		.limits = { NO_CORE, NOFILE(16384) },
 		.groups = { &base, &code, &bytes, &fds, &self, &read_files, &client,
 		            &children, &confine, &ids },
@@ -337,6 +343,7 @@ static const struct profile profiles[SANDBOX__MAX] = {
 		.name = "tunmaker",
 		.becomes = true,
 		.caps = CAP(NET_ADMIN),
+		.paths = PROFILE_PATHS_SETTINGS,
 		.limits = { NO_CORE, NO_FORK, NOFILE(256) },
 		.groups = { &base, &data, &bytes, &connected, &make_tun },
 	},
@@ -345,6 +352,7 @@ static const struct profile profiles[SANDBOX__MAX] = {
 		.becomes = true,
 		.namespaces = true,
 		.covers = ROLE(SESSION),
+		.paths = PROFILE_PATHS_NONE,
 		.limits = { NO_CORE, NOFILE(16384) },
 		.groups = { &base, &data, &bytes, &connected, &fds, &self,
 		            &tuning, &children, &confine },

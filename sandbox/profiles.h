@@ -56,11 +56,21 @@ struct profile_limit {
 	bool sanitizer; /* holds in a sanitizer build too */
 };
 
+/* What Landlock leaves of the file system, below all other checks. */
+enum profile_paths {
+	PROFILE_PATHS_KEEP,     /* all of it */
+	PROFILE_PATHS_READ,     /* reading; nothing is executed */
+	PROFILE_PATHS_TUN,      /* the same, and what makes tunnels */
+	PROFILE_PATHS_SETTINGS, /* /proc/sys/net alone, also to write */
+	PROFILE_PATHS_NONE      /* nothing, nor TCP, nor signals to others */
+};
+
 struct profile {
 	const char *name;
 	bool becomes;    /* takes struct sandbox_ids */
 	bool namespaces; /* own ones, and an empty root */
 	bool execs;      /* uid 0 keeps its capabilities through execve(2) */
+	enum profile_paths paths;
 	uint64_t caps;   /* permitted and effective, bit a capability */
 	uint64_t caps_asked; /* the same, if sandbox_ids asks */
 	uint64_t bounding;

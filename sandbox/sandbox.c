@@ -5,14 +5,23 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <unistd.h>
 
 #include "sandbox/parts.h"
 
 struct sandbox {
 	enum sandbox_role role;
 	bool trap;
+	int ruleset, ruleset_error; /* -1: none is wanted, or it is why not */
 	struct sock_fprog prog;
 };
+
+static bool optional;
+
+void sandbox_required(bool yes)
+{
+	optional = !yes;
+}
 
 struct sandbox *sandbox_prepare(enum sandbox_role role, bool trap)
 {
@@ -24,6 +33,11 @@ struct sandbox *sandbox_prepare(enum sandbox_role role, bool trap)
 		goto fail;
 	sb->role = role;
 	sb->trap = trap;
+	sb->ruleset = -1;
+	if (profile_of(role)->paths != PROFILE_PATHS_KEEP) {
+		sb->ruleset = landlock_prepare(profile_of(role)->paths);
+		sb->ruleset_error = sb->ruleset < 0 ? errno : 0;
+	}
 	if (seccomp_program_compile(calls, trap, &sb->prog) < 0)
 		goto fail;
 	free(calls);
@@ -38,6 +52,8 @@ void sandbox_free(struct sandbox *sb)
 {
 	if (sb == NULL)
 		return;
+	if (sb->ruleset >= 0)
+		close(sb->ruleset);
 	free(sb->prog.filter);
 	free(sb);
 }
@@ -70,6 +86,28 @@ int __lsan_is_turned_off(void)
 }
 #endif
 
+/* Without what we insist on there is no going on. */
+static int lacks(const struct parts_why *why, const char *what)
+{
+	if (!optional) {
+		snprintf(why->err, why->errlen,
+		         "%s: %s (SandboxRequired no would go on without it)",
+		         what, strerror(errno));
+		return -1;
+	}
+	parts_missing(why, "%s: %s", what, strerror(errno));
+	return 0;
+}
+
+static void restrict_paths(const struct sandbox *sb,
+                           const struct parts_why *why)
+{
+	errno = sb->ruleset_error;
+	if (errno == 0 && (sb->ruleset < 0 || landlock_enter(sb->ruleset) == 0))
+		return;
+	parts_missing(why, "Landlock: %s", strerror(errno));
+}
+
 int sandbox_enter(const struct sandbox *sb, const struct sandbox_ids *ids,
                   FILE *missing, char *err, size_t errlen)
 {
@@ -85,7 +123,11 @@ int sandbox_enter(const struct sandbox *sb, const struct sandbox_ids *ids,
 		return -1;
 	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
 		return parts_fail(&why, "dumpable");
-	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
-		return parts_fail(&why, "no_new_privs");
-	return seccomp_program_install(&sb->prog, pf->name, sb->trap, &why);
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 &&
+	    lacks(&why, "no-new-privileges") < 0)
+		return -1;
+	restrict_paths(sb, &why);
+	if (seccomp_program_install(&sb->prog, pf->name, sb->trap) < 0)
+		return lacks(&why, "seccomp");
+	return 0;
 }

@@ -4,7 +4,7 @@
  * A role's profile (profiles.c) names its namespaces, capabilities, resource
  * limits and system calls. sandbox_enter() applies them in a fixed order:
  * namespaces and root, ids, capabilities, limits, not dumpable,
- * no-new-privileges, seccomp.
+ * no-new-privileges, Landlock, seccomp.
  */
 #ifndef ADIT_SANDBOX_H
 #define ADIT_SANDBOX_H
@@ -37,9 +37,14 @@ enum sandbox_role {
 #define SANDBOX_TRAP false
 #endif
 
+/* Whether this process and those that it forks may only run with
+ * no-new-privileges and seccomp; so they may, unless told otherwise. What else
+ * the machine lacks is never more than reported. */
+void sandbox_required(bool yes);
+
 struct sandbox; /* a role's profile, its seccomp program compiled */
 
-/* Compile the role's seccomp program. trap: a refused system call raises
+/* Compile the role's seccomp program and Landlock ruleset. trap: a refused system call raises
  * SIGSYS (a handler prints role and number to stderr, then the process dies)
  * instead of killing silently. Returns NULL with errno set. Costs about a
  * millisecond: zygotes prepare for their children. */

@@ -132,7 +132,7 @@ static void refused_call(int sig, siginfo_t *si, void *context)
 }
 
 int seccomp_program_install(const struct sock_fprog *prog, const char *role,
-                            bool trap, const struct parts_why *why)
+                            bool trap)
 {
 	struct sigaction sa = { .sa_sigaction = refused_call,
 	                        .sa_flags = SA_SIGINFO };
@@ -141,9 +141,7 @@ int seccomp_program_install(const struct sock_fprog *prog, const char *role,
 		trapped_role = role;
 		sigfillset(&sa.sa_mask);
 		if (sigaction(SIGSYS, &sa, NULL) < 0)
-			return parts_fail(why, "sigaction");
+			return -1;
 	}
-	if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, prog) < 0)
-		return parts_fail(why, "seccomp");
-	return 0;
+	return (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, prog);
 }

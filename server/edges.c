@@ -15,7 +15,7 @@ static const struct proto_rule from_keyholder[] = {
 };
 static const struct proto_rule to_broker_zygote[] = {
 	{ ROLE_HOSTKEY, "HOSTKEY", "s", 8192, 0, LOGIN, false },
-	{ ROLE_START, "START", "", 0, 0, LOGIN, true },
+	{ ROLE_START, "START", "b", 0, 0, LOGIN, true },
 	/* connection, client address and port, local address and port;
 	 * fds: session, leash, listener, keyholder */
 	{ ROLE_FORK, "FORK", "wswsw", 64, 4, ANY, false },
@@ -23,7 +23,7 @@ static const struct proto_rule to_broker_zygote[] = {
 };
 static const struct proto_rule to_session_zygote[] = {
 	{ ROLE_HOSTKEY, "HOSTKEY", "s", 8192, 0, LOGIN, false },
-	{ ROLE_START, "START", "", 0, 0, LOGIN, true },
+	{ ROLE_START, "START", "b", 0, 0, LOGIN, true },
 	/* connection; fds: client, broker, leash */
 	{ ROLE_FORK, "FORK", "w", 0, 3, ANY, false },
 	{ ROLE_KILL, "KILL", "w", 0, 0, ANY, false },

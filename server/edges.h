@@ -13,7 +13,7 @@ enum { PHASE_LOGIN = 1, PHASE_OPEN = 2, PHASE_ANY = 3 };
 /* listener <-> keyholder, broker zygote, session zygote */
 enum edge_role_msg {
 	ROLE_HOSTKEY = 1, /* -> zygote, keyholder ->: s public blob */
-	ROLE_START,       /* -> zygote: no more host keys follow */
+	ROLE_START,       /* -> zygote: no more host keys; b SandboxRequired */
 	ROLE_READY,       /* role ->: initialised */
 	ROLE_FORK,        /* -> zygote: a connection; see the tables */
 	ROLE_CLIENT,      /* -> keyholder: + fd, its end of a broker's socket */

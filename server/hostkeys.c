@@ -3,6 +3,7 @@
 
 #include "server/edges.h"
 #include "server/hostkeys.h"
+#include "sandbox/sandbox.h"
 
 enum { START_WAIT_MS = 10000 };
 
@@ -34,8 +35,10 @@ int hostkeys_receive(struct ipc_peer *edge, struct hostkeys *h)
 	const char *why;
 
 	while (ipc_recv_wait(edge, START_WAIT_MS, &m, &why) > 0) {
-		if (m.type == ROLE_START)
+		if (m.type == ROLE_START) {
+			sandbox_required(m.f[0].n != 0);
 			return 0;
+		}
 		if (m.type != ROLE_HOSTKEY ||
 		    hostkeys_add(h, m.f[0].p, m.f[0].len) < 0) {
 			ipc_msg_close(&m);

@@ -248,6 +248,7 @@ int keyholder_run(struct config *c, int edge)
 	if (h.edge == NULL || h.loop == NULL || load_keys(&h, c) < 0)
 		goto out;
 	h.edge_io = loop_add(h.loop, ipc_peer_fd(h.edge), EPOLLIN, on_edge, &h);
+	sandbox_required(c->global.sandbox_required);
 	config_free(c);
 	if (h.edge_io == NULL || lock_up(h.privileged) < 0)
 		goto out;

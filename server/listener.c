@@ -278,6 +278,7 @@ int listener_run(struct config *c, int ready_fd)
 	int rc = 1;
 
 	log_may_reconnect(true);
+	sandbox_required(c->global.sandbox_required);
 	if (open_all(&l) < 0 ||
 	    confine(SANDBOX_LISTENER, NULL, confine_log, NULL) < 0)
 		goto out;

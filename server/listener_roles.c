@@ -194,7 +194,8 @@ static int greet(struct role *r)
 		if (ipc_send(r->edge, NULL, 0, ROLE_HOSTKEY,
 		             l->hostkeys.blob[i], l->hostkeys.len[i]) < 0)
 			return -1;
-	return ipc_send(r->edge, NULL, 0, ROLE_START);
+	return ipc_send(r->edge, NULL, 0, ROLE_START,
+	                l->config->global.sandbox_required ? 1u : 0u);
 }
 
 static void start(struct listener *l, enum kind kind)

@@ -58,7 +58,8 @@ static int run_role(struct options *o)
 	int edge = role_enter();
 
 	if (edge < 0) {
-		fprintf(stderr, "aditd: -x is for aditd itself\n");
+		fprintf(stderr, "aditd: -x is for aditd itself, and with no "
+		        "descriptor but its own\n");
 		return 1;
 	}
 	signal(SIGPIPE, SIG_IGN);

@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "server/fds.h"
 #include "server/role.h"
 
 enum { TITLE_ROOM = 128, ARGS_MAX = 256, ROLE_FD_FREE = 10 };
@@ -110,8 +111,11 @@ int role_spawn(const char *role, int policy_fd, pid_t *pid)
 
 int role_enter(void)
 {
+	static const int born_with[] = { 0, 1, 2, ROLE_FD_EDGE,
+	                                 ROLE_FD_POLICY };
+	const struct fds none = { { 0 } };
+	socklen_t len = sizeof(int);
 	int type = 0;
-	socklen_t len = sizeof(type);
 
 	if (getsockopt(ROLE_FD_EDGE, SOL_SOCKET, SO_TYPE, &type, &len) < 0 ||
 	    type != SOCK_SEQPACKET)
@@ -119,6 +123,9 @@ int role_enter(void)
 	if (fcntl(ROLE_FD_EDGE, F_SETFD, FD_CLOEXEC) < 0)
 		return -1;
 	fcntl(ROLE_FD_POLICY, F_SETFD, FD_CLOEXEC); /* may be closed */
+	if (fds_stray(&none, born_with, sizeof(born_with) /
+	              sizeof(born_with[0])) >= 0)
+		return -1;
 	return ROLE_FD_EDGE;
 }
 

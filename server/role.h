@@ -23,7 +23,8 @@ int role_init(int argc, char **argv, bool spawns);
 int role_spawn(const char *role, int policy_fd, pid_t *pid);
 
 /* In the new process: check and take the two descriptors. Returns the edge, or
- * -1 if this is not a process that role_spawn() made. */
+ * -1 if this is not a process that role_spawn() made, or another descriptor is
+ * open. */
 int role_enter(void);
 
 /* Name this process for ps(1) and /proc/PID/comm. */

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "server/edges.h"
+#include "server/fds.h"
 #include "server/log.h"
 #include "server/zygote.h"
 
@@ -34,6 +35,7 @@ struct zygote {
 	const struct zygote_ops *ops;
 	void *arg;
 	struct child *children;
+	struct fds known; /* what there was before the first child */
 };
 
 static void kill_child(void *arg)
@@ -151,12 +153,26 @@ static void leave(struct zygote *z)
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
+/* A child has nothing of another one: that would be a bug of ours, and is
+ * treated as an attack. */
+static void check_fds(const struct zygote *z, const struct proto_msg *m,
+                      int channel)
+{
+	int own[PROTO_FDS_MAX + 2] = { channel, log_fd() };
+
+	for (unsigned i = 0; i < PROTO_FDS_MAX; i++)
+		own[i + 2] = i < m->nfds ? m->fds[i] : -1;
+	if (fds_stray(&z->known, own, PROTO_FDS_MAX + 2) >= 0)
+		abort();
+}
+
 static int run_child(struct zygote *z, struct proto_msg *m, int channel)
 {
 	const struct zygote_ops *ops = z->ops;
 	void *arg = z->arg;
 
 	leave(z);
+	check_fds(z, m, channel);
 	return ops->child(arg, m, channel);
 }
 
@@ -186,6 +202,7 @@ static void fork_helper(struct child *c, struct proto_msg *m)
 
 		channel = fcntl(ipc_peer_fd(c->channel), F_DUPFD_CLOEXEC, 3);
 		leave(z);
+		check_fds(z, m, channel);
 		_exit(channel < 0 ? 1 : ops->help(arg, m, channel));
 	}
 	if (h->pid < 0) {
@@ -337,6 +354,7 @@ int zygote_run(struct ipc_peer *edge, const struct zygote_ops *ops, void *arg,
 	if (ipc_send(edge, NULL, 0, ROLE_READY) < 0)
 		goto out;
 	loop_before_wait(z.loop, before_wait, &z);
+	fds_look(&z.known);
 	rc = loop_run(z.loop);
 out:
 	loop_free(z.loop);

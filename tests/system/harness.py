@@ -305,18 +305,19 @@ def reaches(port, host='127.0.0.1'):
 class Server:
     """aditd or sshd in the foreground, its log in a file."""
 
-    def __init__(self, folder, policy, args, user, port, kind, address):
+    def __init__(self, folder, policy, args, user, port, kind, address,
+                 within=()):
         self.kind, self.port, self.log_path = kind, port, f'{folder}/log'
         self.policy = f'{folder}/policy'
         hostkey = f'{TOP}/hostkey'
-        prefix = []
+        prefix = list(within)
         if user:
             who = pwd.getpwnam(user)
             hostkey = shutil.copy(hostkey, f'{folder}/hostkey')
             os.chown(hostkey, who.pw_uid, who.pw_gid)
             os.chown(folder, who.pw_uid, who.pw_gid)
-            prefix = ['setpriv', f'--reuid={who.pw_uid}',
-                      f'--regid={who.pw_gid}', '--init-groups', '--']
+            prefix += ['setpriv', f'--reuid={who.pw_uid}',
+                       f'--regid={who.pw_gid}', '--init-groups', '--']
         text = policy and policy.rstrip('\n') + '\n'
         own = [f'-oHostKey={hostkey}', '-oPidFile=none']
         in_text = re.search(r'(?m)^Port (\d+)', policy)
@@ -500,11 +501,12 @@ class Case:
         return Case.next_port
 
     def server(self, policy='', args=(), user=None, kind=None, wait=True,
-               address=('127.0.0.1', '::1')):
+               address=('127.0.0.1', '::1'), within=()):
+        """within: the words of a command that runs the server."""
         folder = f'{self.folder}/server{len(self.talkers)}'
         os.mkdir(folder, 0o755)
         srv = Server(folder, policy, args, user, self.port(), kind or PEER,
-                     address)
+                     address, within)
         self.talkers.append(srv)
         self.undo.callback(srv.stop)
         if wait:
