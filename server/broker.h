@@ -19,6 +19,7 @@ struct broker_env {
 	struct sandbox *sandbox, *sandbox_account, *sandbox_resolver,
 		*sandbox_tunmaker;
 	struct sandbox_ids own; /* the daemon's own user, for tun makers */
+	uint8_t timing_secret[16]; /* broker_deny.c */
 };
 
 /* Serve the connection of a ROLE_FORK message, whose descriptors are taken.

@@ -23,6 +23,18 @@ static void log_not_allowed(struct broker *b, const struct policy_verdict *v)
 	         v->rule);
 }
 
+/* Expired, or everybody is kept out. Asked before any key is: the owner of the
+ * right one is told no more than others. */
+static bool account_open(struct broker *b)
+{
+	const char *why = account_refused(&b->account,
+	                                  b->env->config->privileged);
+
+	if (why != NULL)
+		log_info("User %s not allowed because %s", b->user_shown, why);
+	return why == NULL;
+}
+
 /* A name that the client may use for this connection, once and for all. */
 static int set_user(struct broker *b, const struct proto_field *f)
 {
@@ -49,12 +61,13 @@ static int set_user(struct broker *b, const struct proto_field *f)
 		return -1;
 	policy_may_login(&b->settings, &who, b->account.uid, NULL, &v);
 	b->may_login = v.allowed;
-	if (!b->account.exists) {
+	if (!b->account.exists)
 		log_info("Invalid user %s from %s port %u", b->user_shown,
 		         b->address, b->port);
-	} else if (!v.allowed) {
+	else if (!v.allowed)
 		log_not_allowed(b, &v);
-	}
+	else
+		b->may_login = account_open(b);
 	return 0;
 }
 
@@ -75,7 +88,7 @@ static void deny(struct broker *b, const char *method, const char *key)
 		          b->account.exists ? "" : "invalid user ",
 		          b->user_shown, b->address, b->port);
 	b->auth_over = b->failures >= max;
-	broker_tell(b, -1, BROKER_DENIED, b->auth_over ? 1u : 0u);
+	broker_deny(b);
 }
 
 static void refuse_change(struct broker *b)
@@ -83,14 +96,17 @@ static void refuse_change(struct broker *b)
 	log_info("Change of username or malformed name from %s port %u "
 	         "[preauth]", b->address, b->port);
 	b->auth_over = true;
-	broker_tell(b, -1, BROKER_DENIED, 1u);
+	broker_deny(b);
 }
 
 /* The tries that policy allows are over, or there were far too many questions,
- * each of which costs us reading files: the session should have ended. */
+ * each of which costs us reading files: the session should have ended. It asks
+ * one at a time, too: otherwise it could tell how long a refusal takes us. */
 static bool too_many(struct broker *b)
 {
-	if (!b->auth_over && ++b->auth_messages <= AUTH_MESSAGES_MAX)
+	broker_deny_start(b);
+	if (!b->auth_over && b->deny.timer == NULL &&
+	    ++b->auth_messages <= AUTH_MESSAGES_MAX)
 		return false;
 	log_error("security: session of %s port %u goes on asking",
 	          b->address, b->port);
@@ -233,7 +249,7 @@ void broker_on_other_auth(struct broker *b, struct proto_msg *m)
 	/* Clients ask with "none" for the list of methods: free, once. */
 	if (m->f[1].len == 4 && memcmp(m->f[1].p, "none", 4) == 0 &&
 	    b->none_attempts++ == 0) {
-		broker_tell(b, -1, BROKER_DENIED, 0u);
+		broker_deny(b);
 		return;
 	}
 	log_escape(method, sizeof(method), m->f[1].p, m->f[1].len);
@@ -299,8 +315,8 @@ static const char *check_signature(struct broker *b, const char *method,
 	                  b->key.opts.verify_required);
 }
 
-/* What only the account and the hour decide. */
-static bool account_open(struct broker *b)
+/* May this account log in with this key, now that it is known? */
+static bool may_log_in(struct broker *b)
 {
 	struct policy_conn who = { .user = b->account.name,
 		.address = b->address,
@@ -308,13 +324,7 @@ static bool account_open(struct broker *b)
 		.ngroups = b->account.ngroups, .local_address = b->local,
 		.local_port = b->local_port };
 	struct policy_verdict v;
-	const char *why = account_refused(&b->account,
-	                                  b->env->config->privileged);
 
-	if (why != NULL) {
-		log_info("User %s not allowed because %s", b->user_shown, why);
-		return false;
-	}
 	policy_may_login(&b->settings, &who, b->account.uid, &b->key.opts, &v);
 	if (!v.allowed)
 		log_not_allowed(b, &v);
@@ -385,7 +395,7 @@ void broker_on_auth(struct broker *b, struct proto_msg *m)
 		why = check_key(b, algorithm, &m->f[3]);
 	if (why == NULL)
 		why = check_signature(b, method, algorithm, m);
-	if (why == NULL && account_open(b)) {
+	if (why == NULL && may_log_in(b)) {
 		log_in(b, desc);
 		return;
 	}

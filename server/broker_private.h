@@ -1,5 +1,5 @@
-/* broker.c, broker_auth.c, broker_sign.c, broker_open.c, broker_listen.c,
- * broker_tun.c: one process. */
+/* broker.c, broker_auth.c, broker_deny.c, broker_sign.c, broker_open.c,
+ * broker_listen.c, broker_tun.c: one process. */
 #ifndef ADIT_BROKER_PRIVATE_H
 #define ADIT_BROKER_PRIVATE_H
 
@@ -52,7 +52,11 @@ struct broker {
 	bool logged_in;
 	struct policy_key key;   /* the one that logged in */
 	unsigned failures, none_attempts, auth_messages;
-	bool auth_over; /* the session was told to end */
+	bool auth_over; /* the session is told to end */
+	struct {
+		uint64_t asked_ns, due_ns; /* CLOCK_MONOTONIC */
+		struct loop_timer *timer;  /* NULL: nothing to answer */
+	} deny;
 
 	/* signatures of the host key */
 	struct hashes hashes;
@@ -105,6 +109,11 @@ void broker_log_refusal(struct broker *b, const char *what,
 void broker_on_query(struct broker *b, struct proto_msg *m);
 void broker_on_auth(struct broker *b, struct proto_msg *m);
 void broker_on_other_auth(struct broker *b, struct proto_msg *m);
+
+/* broker_deny.c: a request of the login phase arrives; refuse it, later. One
+ * at a time: deny.timer is there until the answer is out. */
+void broker_deny_start(struct broker *b);
+void broker_deny(struct broker *b);
 
 /* broker_sign.c */
 void broker_on_sign(struct broker *b, struct proto_msg *m);

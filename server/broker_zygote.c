@@ -3,6 +3,7 @@
  */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 
 #include "server/broker.h"
 #include "server/confine.h"
@@ -56,6 +57,9 @@ int broker_zygote_run(struct config *c, int edge)
 	    env.sandbox_account == NULL || env.sandbox_resolver == NULL ||
 	    env.sandbox_tunmaker == NULL)
 		log_fatal("broker zygote: out of memory");
+	else if (getrandom(env.timing_secret, sizeof(env.timing_secret), 0) !=
+	         (ssize_t)sizeof(env.timing_secret))
+		log_fatal("broker zygote: no random bytes");
 	else if (hostkeys_receive(peer, &env.hostkeys) == 0)
 		rc = zygote_run(peer, &ops, &env, enter);
 	hostkeys_free(&env.hostkeys);
