@@ -4,10 +4,12 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -24,7 +26,7 @@
 #include "server/pki.h"
 #include "server/role.h"
 
-enum { KEY_FILE_MAX = 64 * 1024, QUEUE_MAX = 64 };
+enum { KEY_FILE_MAX = 64 * 1024, QUEUE_MAX = 64, RESERVE = 1024 * 1024 };
 
 /* A broker. */
 struct client {
@@ -214,22 +216,40 @@ static int load_keys(struct keyholder *h, const struct config *c)
 	return -1;
 }
 
+/* Before a key is read: neither a core nor, if we may lock, a disk gets it. The
+ * heap has room from the start, which is locked with the rest, for what is
+ * allocated when nothing more may be locked. */
+static void guard_memory(bool privileged)
+{
+	void *volatile room;
+
+	mallopt(M_MMAP_THRESHOLD, 2 * RESERVE);
+	mallopt(M_TRIM_THRESHOLD, 2 * RESERVE);
+	room = malloc(RESERVE);
+	free(room);
+	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
+		log_error("keyholder: dumpable: %s", strerror(errno));
+	if (privileged) /* lock_up() tells if it fails */
+		mlockall(MCL_CURRENT | MCL_FUTURE);
+}
+
 static int lock_up(bool privileged)
 {
 	struct sandbox_ids ids = { .ngroups = 0 };
-	struct rlimit all = { RLIM_INFINITY, RLIM_INFINITY };
+	struct rlimit memlock = { 0, 0 };
 	int what = MCL_CURRENT;
 
-	/* With MCL_FUTURE a low RLIMIT_MEMLOCK would make allocations fail, later,
-	 * without CAP_IPC_LOCK; for an ordinary user it may be too low for what
-	 * there is now. */
-	if (privileged && setrlimit(RLIMIT_MEMLOCK, &all) == 0)
+	if (privileged)
+		config_own_ids("_adit", &ids.uid, &ids.gid);
+	/* With MCL_FUTURE allocations would fail at a limit, later, without
+	 * CAP_IPC_LOCK; for an ordinary user it may be too low for what there is
+	 * now. */
+	getrlimit(RLIMIT_MEMLOCK, &memlock);
+	if (memlock.rlim_cur == RLIM_INFINITY)
 		what |= MCL_FUTURE;
 	if (mlockall(what) < 0)
 		log_info("keyholder: the host keys are not locked in memory: %s",
 		         strerror(errno));
-	if (privileged)
-		config_own_ids("_adit", &ids.uid, &ids.gid);
 	return confine(SANDBOX_KEYHOLDER, privileged ? &ids : NULL, confine_log,
 	               NULL);
 }
@@ -242,6 +262,7 @@ int keyholder_run(struct config *c, int edge)
 	int rc = 1;
 
 	role_title("adit-keyholder", "keyholder");
+	guard_memory(h.privileged);
 	h.edge = ipc_peer_new(edge, &edge_to_keyholder, &edge_from_keyholder,
 	                      QUEUE_MAX);
 	h.loop = loop_new();

@@ -124,7 +124,7 @@ void pki_private_free(struct pki_private *k)
 {
 	if (k == NULL)
 		return;
-	ssh_key_free(k->key); /* libssh and OpenSSL wipe */
+	ssh_key_free(k->key); /* libssh and OpenSSL wipe it */
 	free(k->blob);
 	free(k);
 }

@@ -14,9 +14,11 @@ enum { PKI_BLOB_MAX = 8192, PKI_ALGORITHM_MAX = 64, PKI_FINGERPRINT_MAX = 64,
 struct pki_private;
 
 /* Import an unencrypted private key from its file's text (NUL-terminated; the
- * caller wipes it). NULL: *why is a static reason. */
+ * caller wipes it). NULL: *why is a static reason. libssh frees what it decoded
+ * without wiping: a process that has imported a key is to be taken to hold it
+ * until it ends. */
 struct pki_private *pki_private_import(const char *text, const char **why);
-void pki_private_free(struct pki_private *k); /* wipes; accepts NULL */
+void pki_private_free(struct pki_private *k); /* wipes k; accepts NULL */
 /* Its public blob (RFC 4253, 6.6), owned by k. */
 const uint8_t *pki_private_blob(const struct pki_private *k, size_t *len);
 /* An algorithm that it signs with. */

@@ -1,13 +1,9 @@
 #!/usr/bin/python3
 """Every process is confined as its profile states (tests/golden/profile-*)."""
-import base64
-import contextlib
-import hashlib
 import os
 import re
 
-from harness import (COMMS, SLOW, TOP, case, connect, main, processes,
-                     wait_for)
+from harness import COMMS, SLOW, case, connect, main, processes, wait_for
 
 GOLDEN = os.path.join(os.path.dirname(os.path.abspath(__file__)), '../golden')
 CAPABILITIES = {'dac_read_search': 2, 'kill': 5, 'setgid': 6, 'setuid': 7,
@@ -146,47 +142,6 @@ def _(t):
         t.client(srv)
     for role in ('session', 'broker'):
         t.equal(len(processes(COMMS[role])), 3, role)
-
-
-def host_secret():
-    """The secret half of the ed25519 host key."""
-    with open(f'{TOP}/hostkey') as f:
-        blob = base64.b64decode(''.join(
-            line for line in f if not line.startswith('-')))
-    with open(f'{TOP}/hostkey.pub') as f:
-        public = base64.b64decode(f.read().split()[1])[-32:]
-    return blob[blob.rindex(public) - 32:blob.rindex(public)]
-
-
-def memory_holds(pid, secrets):
-    with open(f'/proc/{pid}/maps') as maps, \
-            open(f'/proc/{pid}/mem', 'rb', 0) as mem:
-        for line in maps:
-            m = re.match(r'(\w+)-(\w+) rw', line)
-            start, end = (int(m[1], 16), int(m[2], 16)) if m else (0, 0)
-            if end - start > 1 << 28:
-                continue  # a sanitizer's shadow
-            with contextlib.suppress(OSError, OverflowError):
-                mem.seek(start)
-                memory = mem.read(end - start)
-                if any(secret in memory for secret in secrets):
-                    return True
-    return False
-
-
-@case("the private host key is in nobody's memory but the keyholder's",
-      'aditd')
-def _(t):
-    srv = t.server()
-    t.client(srv)
-    secret = host_secret()
-    # What ed25519 signs with is a digest of it.
-    secrets = secret, hashlib.sha512(secret).digest()[:32]
-    with connect(srv.port) as s:  # and a connection before its login
-        s.recv(100)
-        holders = {p.comm for p in processes()
-                   if p.comm != 'ssh' and memory_holds(p.pid, secrets)}
-    t.equal(holders, {'adit-keyholder'}, 'who holds it')
 
 
 if __name__ == '__main__':
