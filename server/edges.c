@@ -12,6 +12,7 @@ static const struct proto_rule to_keyholder[] = {
 static const struct proto_rule from_keyholder[] = {
 	{ ROLE_HOSTKEY, "HOSTKEY", "s", 8192, 0, LOGIN, false },
 	{ ROLE_READY, "READY", "", 0, 0, LOGIN, true },
+	{ ROLE_NOTE, "NOTE", "s", 256, 0, ANY, false },
 };
 static const struct proto_rule to_broker_zygote[] = {
 	{ ROLE_HOSTKEY, "HOSTKEY", "s", 8192, 0, LOGIN, false },

@@ -259,14 +259,16 @@ static int recv_raw(struct ipc_peer *p, size_t *len,
 	*len = (size_t)n;
 	*nfds = take_fds(&mh, fds);
 	if ((mh.msg_flags & MSG_CTRUNC) != 0)
-		*why = "too many descriptors";
+		*why = *nfds < PROTO_FDS_MAX ? "no descriptor is left"
+		                             : "too many descriptors";
 	else if ((mh.msg_flags & MSG_TRUNC) != 0)
 		*why = "too long";
-	if (n == 0 || *why != NULL) {
-		close_fds(fds, *nfds);
-		return -1;
-	}
-	return 1;
+	if (n > 0 && *why == NULL)
+		return 1;
+	close_fds(fds, *nfds);
+	errno = (mh.msg_flags & MSG_CTRUNC) != 0 && *nfds < PROTO_FDS_MAX
+	        ? EMFILE : EPROTO;
+	return -1;
 }
 
 int ipc_recv(struct ipc_peer *p, struct proto_msg *msg, const char **why)
@@ -284,6 +286,7 @@ int ipc_recv(struct ipc_peer *p, struct proto_msg *msg, const char **why)
 	                 why) < 0) {
 		close_fds(fds, nfds);
 		msg->nfds = 0;
+		errno = EPROTO;
 		return -1;
 	}
 	memcpy(msg->fds, fds, nfds * sizeof fds[0]);

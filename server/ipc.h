@@ -37,7 +37,8 @@ int ipc_flush(struct ipc_peer *p);
  * until the next receive on p; descriptors are close-on-exec and now the
  * caller's), 0 when there is none, -1 when the peer is gone (*why NULL) or
  * sent what the table refuses (*why a static text; its fds are closed): the
- * caller must drop the peer. */
+ * caller must drop the peer. But with errno EMFILE (and *why) it is us who had
+ * no room for its descriptors: that message is lost, others may follow. */
 int ipc_recv(struct ipc_peer *p, struct proto_msg *msg, const char **why);
 /* The same, waiting up to timeout_ms (-1: for ever) for a message; 0 is
  * returned on time-out. Flushes queued messages meanwhile. */

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <malloc.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -132,12 +133,23 @@ static void on_client(void *arg, uint32_t events)
 		drop_client(c);
 }
 
+/* Closing its socket tells the broker; the listener writes it to the log. */
+static void note_dropped(struct keyholder *h, const char *why)
+{
+	char text[128];
+
+	snprintf(text, sizeof(text), "%s: a connection gets no signatures", why);
+	ipc_send(h->edge, NULL, 0, ROLE_NOTE, text, strlen(text));
+}
+
 static void add_client(struct keyholder *h, struct proto_msg *m)
 {
 	struct client *c = calloc(1, sizeof(*c));
 
-	if (c == NULL)
+	if (c == NULL) {
+		note_dropped(h, "out of memory");
 		return;
+	}
 	c->peer = ipc_peer_new(m->fds[0], &edge_broker_to_key,
 	                       &edge_key_to_broker, QUEUE_MAX);
 	m->fds[0] = -1;
@@ -148,6 +160,7 @@ static void add_client(struct keyholder *h, struct proto_msg *m)
 	if (c->io == NULL) {
 		ipc_peer_free(c->peer);
 		free(c);
+		note_dropped(h, "out of memory");
 		return;
 	}
 	c->next = h->clients;
@@ -162,8 +175,12 @@ static void on_edge(void *arg, uint32_t events)
 	int rc;
 
 	(void)events;
-	while ((rc = ipc_recv(h->edge, &m, &why)) > 0) {
-		add_client(h, &m);
+	while ((rc = ipc_recv(h->edge, &m, &why)) > 0 ||
+	       (rc < 0 && errno == EMFILE)) {
+		if (rc > 0)
+			add_client(h, &m);
+		else
+			note_dropped(h, "out of descriptors");
 		ipc_msg_close(&m);
 	}
 	if (rc == 0)

@@ -1,7 +1,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
@@ -37,6 +40,22 @@ struct zygote {
 	struct child *children;
 	struct fds known; /* what there was before the first child */
 };
+
+/* The listener writes it to the log: not every zygote has one. */
+static void note(struct zygote *z, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
+
+static void note(struct zygote *z, const char *fmt, ...)
+{
+	char text[256];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	if (z->edge != NULL)
+		ipc_send(z->edge, NULL, 0, ROLE_NOTE, text, strlen(text));
+}
 
 static void kill_child(void *arg)
 {
@@ -255,8 +274,8 @@ static void fork_one(struct zygote *z, struct proto_msg *m)
 	int channel;
 
 	if (c == NULL) {
-		log_error("out of memory: connection %u is dropped",
-		          (unsigned)m->f[0].n);
+		note(z, "out of memory: connection %u is dropped",
+		     (unsigned)m->f[0].n);
 		return; /* closing its sockets ends the connection */
 	}
 	c->zygote = z;
@@ -272,8 +291,8 @@ static void fork_one(struct zygote *z, struct proto_msg *m)
 	if (channel >= 0)
 		close(channel);
 	if (c->pid < 0) {
-		log_error("fork: error %d: connection %u is dropped", errno,
-		          (unsigned)c->conn);
+		note(z, "fork: error %d: connection %u is dropped", errno,
+		     (unsigned)c->conn);
 		close_channel(c);
 		free(c);
 		return;
@@ -310,17 +329,25 @@ static void on_edge(void *arg, uint32_t events)
 		drop_edge(z);
 		return;
 	}
-	while (!z->retired && (rc = ipc_recv(z->edge, &m, &why)) > 0) {
-		if (m.type == ROLE_FORK)
+	while (!z->retired && (rc = ipc_recv(z->edge, &m, &why)) != 0) {
+		if (rc < 0 && errno != EMFILE)
+			break;
+		if (rc < 0)
+			note(z, "out of descriptors: a connection is dropped");
+		else if (m.type == ROLE_FORK)
 			fork_one(z, &m);
 		else if (m.type == ROLE_KILL)
 			kill_one(z, (uint32_t)m.f[0].n);
 		ipc_msg_close(&m);
 	}
-	if (rc < 0) {
-		z->retired = true;
-		maybe_stop(z);
+	if (rc >= 0)
+		return;
+	if (why != NULL) { /* the listener shall see that we hear no more */
+		drop_edge(z);
+		return;
 	}
+	z->retired = true;
+	maybe_stop(z);
 }
 
 static bool before_wait(void *arg)

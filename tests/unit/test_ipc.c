@@ -1,7 +1,9 @@
 #include <criterion/criterion.h>
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -150,6 +152,29 @@ Test(ipc, surplus_descriptors_are_closed)
 	send_raw(six, sizeof six, 7);
 	cr_assert_eq(ipc_recv(b, &msg, &why), -1);
 	cr_assert_str_eq(why, "too many descriptors");
+	cr_assert_eq(open_fds(), before);
+}
+
+Test(ipc, no_room_for_descriptors)
+{
+	struct rlimit all, none;
+	int before = open_fds(), null = open("/dev/null", O_RDONLY);
+
+	getrlimit(RLIMIT_NOFILE, &all);
+	none = all;
+	none.rlim_cur = (rlim_t)null + 1;
+	cr_assert_eq(ipc_send(a, &null, 1, T_FD, 1u), 0);
+	cr_assert_eq(ipc_send(a, &null, 1, T_FD, 2u), 0);
+	setrlimit(RLIMIT_NOFILE, &none);
+	cr_assert_eq(ipc_recv(b, &msg, &why), -1);
+	cr_assert_eq(errno, EMFILE);
+	cr_assert_not_null(why);
+	cr_assert_eq(msg.nfds, 0);
+	setrlimit(RLIMIT_NOFILE, &all);
+	cr_assert_eq(ipc_recv(b, &msg, &why), 1);
+	cr_assert_eq(msg.f[0].n, 2);
+	ipc_msg_close(&msg);
+	close(null);
 	cr_assert_eq(open_fds(), before);
 }
 
