@@ -306,7 +306,7 @@ class Server:
     """aditd or sshd in the foreground, its log in a file."""
 
     def __init__(self, folder, policy, args, user, port, kind, address,
-                 within=()):
+                 within=(), log_to=('-e',)):
         self.kind, self.port, self.log_path = kind, port, f'{folder}/log'
         self.policy = f'{folder}/policy'
         hostkey = f'{TOP}/hostkey'
@@ -336,7 +336,8 @@ class Server:
         binary = SSHD if kind == 'sshd' else f'{TOP}/aditd'
         with open(self.log_path, 'w') as log:
             self.process = subprocess.Popen(
-                [*prefix, binary, '-D', '-e', '-f', self.policy, *own, *args],
+                [*prefix, binary, '-D', *log_to, '-f', self.policy, *own,
+                 *args],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         self.pid = self.process.pid
 
