@@ -58,12 +58,22 @@ void broker_refuse(struct broker *b, uint32_t id, unsigned reason,
 	broker_tell(b, -1, BROKER_REFUSED, id, reason, text, strlen(text));
 }
 
+bool broker_may_log(struct broker *b)
+{
+	return ++b->tick_refusals <= BROKER_TICK_REFUSALS;
+}
+
+void broker_line_costs(struct broker *b)
+{
+	b->tick_messages += BROKER_LINE_MESSAGES;
+}
+
 void broker_log_refusal(struct broker *b, const char *what,
                         const struct policy_verdict *v)
 {
 	char where[320];
 
-	if (++b->tick_refusals > BROKER_TICK_REFUSALS)
+	if (!broker_may_log(b))
 		return;
 	log_info("refused %s for %s from %s port %u: %s: %s", what,
 	         b->user_shown, b->address, b->port,

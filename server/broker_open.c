@@ -53,6 +53,7 @@ static void failed(struct open *o, const char *why)
 
 	log_info("%s for %s from %s port %u failed: %s", o->what,
 	         b->user_shown, b->address, b->port, why);
+	broker_line_costs(b);
 	broker_refuse(b, o->id, 2, why); /* SSH_OPEN_CONNECT_FAILED */
 	open_free(o);
 }
@@ -145,6 +146,10 @@ void broker_on_open_tcp(struct broker *b, struct proto_msg *m)
 
 	if (proto_cstr(&m->f[1], host, sizeof(host)) < 0 || host[0] == '\0' ||
 	    port == 0 || port > 65535) {
+		if (broker_may_log(b))
+			log_info("refused direct-tcpip for %s from %s port %u: "
+			         "bad destination", b->user_shown, b->address,
+			         b->port);
 		broker_refuse(b, id, 1, "bad destination");
 		return;
 	}
@@ -160,8 +165,10 @@ void broker_on_open_tcp(struct broker *b, struct proto_msg *m)
 	o = b->nopens < BROKER_PENDING_MAX &&
 	    b->forwards < BROKER_FORWARDS_MAX ? calloc(1, sizeof(*o)) : NULL;
 	if (o == NULL) {
-		log_info("refused %s for %s from %s port %u: too many forwards",
-		         what, b->user_shown, b->address, b->port);
+		if (broker_may_log(b))
+			log_info("refused %s for %s from %s port %u: too many "
+			         "forwards", what, b->user_shown, b->address,
+			         b->port);
 		broker_refuse(b, id, 4, "too many forwards");
 		return;
 	}

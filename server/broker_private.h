@@ -23,7 +23,8 @@ enum {
 	BROKER_TICK_MESSAGES = 1000, /* of the session a tick; then it waits */
 	BROKER_TICK_SIGNATURES = 30,
 	BROKER_TICK_LOGS = 5,
-	BROKER_TICK_REFUSALS = 20, /* lines on what policy refused */
+	BROKER_TICK_REFUSALS = 20, /* lines on what was refused */
+	BROKER_LINE_MESSAGES = 50, /* what any other line counts as */
 	BROKER_KEYHOLDER_WAIT_MS = 10000
 };
 
@@ -101,6 +102,11 @@ void broker_tell(struct broker *b, int fd, unsigned type, ...);
 /* Refuse an intent: reason code of RFC 4254, 5.1, and what the client reads. */
 void broker_refuse(struct broker *b, uint32_t id, unsigned reason,
                    const char *text);
+/* May one more line on what was refused be written, this tick? */
+bool broker_may_log(struct broker *b);
+/* A line was written that is never left out: the session, which can have as many
+ * as it asks for, waits the sooner for it. */
+void broker_line_costs(struct broker *b);
 /* Log that policy refused what ("direct-tcpip to host port 22"). */
 void broker_log_refusal(struct broker *b, const char *what,
                         const struct policy_verdict *v);
