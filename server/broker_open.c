@@ -163,7 +163,8 @@ void broker_on_open_tcp(struct broker *b, struct proto_msg *m)
 		return;
 	}
 	o = b->nopens < BROKER_PENDING_MAX &&
-	    b->forwards < BROKER_FORWARDS_MAX ? calloc(1, sizeof(*o)) : NULL;
+	    b->forwards + b->nopens < BROKER_FORWARDS_MAX
+		? calloc(1, sizeof(*o)) : NULL;
 	if (o == NULL) {
 		if (broker_may_log(b))
 			log_info("refused %s for %s from %s port %u: too many "
