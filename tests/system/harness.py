@@ -751,7 +751,8 @@ def run_case(fn):
             t.undo.close()
         for one in t.talkers:
             bad = isinstance(one, Server) and re.search(
-                '.*(AddressSanitizer|runtime error:|SIGSYS).*', one.log())
+                '(?m)^.*(AddressSanitizer|runtime error:|SIGSYS).*',
+                one.log())
             if bad:
                 t.report()
                 raise Failure(f'in the log: {bad[0]}')
