@@ -1,6 +1,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netdb.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,7 +35,7 @@ struct resolver {
 	unsigned running;
 };
 
-/* What a child writes. */
+/* What a child writes: one that the network took over may write anything. */
 struct answer {
 	int gai_error;
 	struct addresses a;
@@ -152,21 +153,52 @@ static void finish(struct resolve *job, const struct addresses *a,
 	run_next(r);
 }
 
+/* An Internet address, of its family's length, and the port that was asked
+ * for. */
+static bool is_address(const struct sockaddr_storage *ss, socklen_t len,
+                       unsigned port)
+{
+	const struct sockaddr_in *in4 = (const void *)ss;
+	const struct sockaddr_in6 *in6 = (const void *)ss;
+
+	if (ss->ss_family == AF_INET)
+		return len == sizeof(*in4) && ntohs(in4->sin_port) == port;
+	return ss->ss_family == AF_INET6 && len == sizeof(*in6) &&
+	       ntohs(in6->sin6_port) == port;
+}
+
+const char *resolver_answer(const void *answer, size_t len, unsigned port,
+                            struct addresses *a)
+{
+	struct answer ans;
+
+	if (len != sizeof(ans))
+		return "name resolution failed";
+	memcpy(&ans, answer, sizeof(ans));
+	if (ans.gai_error != 0)
+		return gai_strerror(ans.gai_error);
+	if (ans.a.n == 0 || ans.a.n > RESOLVER_ADDRS_MAX)
+		return "name resolution failed";
+	for (size_t i = 0; i < ans.a.n; i++)
+		if (!is_address(&ans.a.v[i].ss, ans.a.v[i].len, port))
+			return "name resolution failed";
+	*a = ans.a;
+	return NULL;
+}
+
 static void on_answer(void *arg, uint32_t events)
 {
 	struct resolve *job = arg;
+	struct addresses a;
 	struct answer ans;
+	const char *why;
 	ssize_t n = read(job->fd, &ans, sizeof(ans));
 
 	(void)events;
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
-	if (n != (ssize_t)sizeof(ans) || ans.a.n > RESOLVER_ADDRS_MAX)
-		finish(job, NULL, "name resolution failed");
-	else if (ans.gai_error != 0)
-		finish(job, NULL, gai_strerror(ans.gai_error));
-	else
-		finish(job, &ans.a, NULL);
+	why = resolver_answer(&ans, n > 0 ? (size_t)n : 0, job->port, &a);
+	finish(job, why == NULL ? &a : NULL, why);
 }
 
 static void on_timeout(void *arg)

@@ -40,4 +40,9 @@ struct resolve *resolver_start(struct resolver *r, const char *host,
                                void *arg);
 void resolver_cancel(struct resolve *job); /* accepts NULL */
 
+/* What a child wrote, which is not trusted: NULL and *a, only Internet
+ * addresses with that port; else a static reason. */
+const char *resolver_answer(const void *answer, size_t len, unsigned port,
+                            struct addresses *a);
+
 #endif
