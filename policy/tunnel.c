@@ -179,10 +179,11 @@ int policy_take_address(const struct policy_stmt *st,
                         struct policy_setting *out)
 {
 	char text[2 * POLICY_ADDR_CAP], peer[POLICY_ADDR_CAP];
-	const struct policy_lex_word *w = &st->args.v[0];
+	const struct policy_lex_word *w;
 	const char *why;
 
-	if (st->args.n <= 1 && (w = policy_only_arg(st)) == NULL)
+	w = st->args.n > 1 ? &st->args.v[0] : policy_only_arg(st);
+	if (w == NULL)
 		return -1;
 	if (strcasecmp(w->text, "none") == 0)
 		return policy_only_arg(st) == NULL ? -1 : 0;
