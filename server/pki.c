@@ -19,20 +19,25 @@ struct pki_private {
 
 /* Algorithms by key type. SHA-1 (ssh-rsa as a signature) and DSA are absent
  * on purpose; certificates are not understood. */
-static const struct {
+static const struct algorithm {
 	const char *algorithm, *key_type, *name;
+	unsigned fields; /* strings in a key's blob, its type's name included */
+	bool pair;       /* a signature is two numbers (RFC 5656, 3.1.2) */
 	bool sk;
 } algorithms[] = {
-	{ "ssh-ed25519", "ssh-ed25519", "ED25519", false },
-	{ "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp256", "ECDSA", false },
-	{ "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp384", "ECDSA", false },
-	{ "ecdsa-sha2-nistp521", "ecdsa-sha2-nistp521", "ECDSA", false },
-	{ "rsa-sha2-512", "ssh-rsa", "RSA", false },
-	{ "rsa-sha2-256", "ssh-rsa", "RSA", false },
+	{ "ssh-ed25519", "ssh-ed25519", "ED25519", 2, false, false },
+	{ "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp256", "ECDSA", 3, true,
+	  false },
+	{ "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp384", "ECDSA", 3, true,
+	  false },
+	{ "ecdsa-sha2-nistp521", "ecdsa-sha2-nistp521", "ECDSA", 3, true,
+	  false },
+	{ "rsa-sha2-512", "ssh-rsa", "RSA", 3, false, false },
+	{ "rsa-sha2-256", "ssh-rsa", "RSA", 3, false, false },
 	{ "sk-ssh-ed25519@openssh.com", "sk-ssh-ed25519@openssh.com",
-	  "ED25519-SK", true },
+	  "ED25519-SK", 3, false, true },
 	{ "sk-ecdsa-sha2-nistp256@openssh.com",
-	  "sk-ecdsa-sha2-nistp256@openssh.com", "ECDSA-SK", true },
+	  "sk-ecdsa-sha2-nistp256@openssh.com", "ECDSA-SK", 4, true, true },
 };
 enum { NALGORITHMS = sizeof(algorithms) / sizeof(algorithms[0]) };
 
@@ -58,6 +63,22 @@ static bool is_string(const uint8_t *p, size_t len, const char *s)
 	const uint8_t *q = string_at(p, len, &n);
 
 	return q != NULL && n == strlen(s) && memcmp(q, s, n) == 0;
+}
+
+/* As many SSH strings, and then as many bytes, to the end. libssh stops where
+ * it has what it wants. */
+static bool is_strings(const uint8_t *p, size_t len, unsigned strings,
+                       size_t bytes)
+{
+	size_t n;
+
+	for (; strings > 0; strings--) {
+		if (string_at(p, len, &n) == NULL)
+			return false;
+		p += 4 + n;
+		len -= 4 + n;
+	}
+	return len == bytes;
 }
 
 static ssh_string string_of(const uint8_t *p, size_t len)
@@ -144,15 +165,17 @@ const char *pki_private_algorithm(const struct pki_private *k)
 }
 
 static const char *fits(const char *algorithm, const uint8_t *blob,
-                        size_t len, bool *sk)
+                        size_t len, const struct algorithm **found)
 {
 	for (size_t i = 0; i < NALGORITHMS; i++) {
 		if (strcmp(algorithms[i].algorithm, algorithm) != 0)
 			continue;
-		*sk = algorithms[i].sk;
-		if (is_string(blob, len, algorithms[i].key_type))
-			return NULL;
-		return "signature algorithm does not fit the key type";
+		*found = &algorithms[i];
+		if (!is_string(blob, len, algorithms[i].key_type))
+			return "signature algorithm does not fit the key type";
+		if (!is_strings(blob, len, algorithms[i].fields, 0))
+			return "malformed key";
+		return NULL;
 	}
 	return "signature algorithm is not accepted";
 }
@@ -160,9 +183,9 @@ static const char *fits(const char *algorithm, const uint8_t *blob,
 const char *pki_algorithm_refused(const char *algorithm, const uint8_t *blob,
                                   size_t len)
 {
-	bool sk;
+	const struct algorithm *a;
 
-	return fits(algorithm, blob, len, &sk);
+	return fits(algorithm, blob, len, &a);
 }
 
 int pki_sign(const struct pki_private *k, const char *algorithm,
@@ -170,10 +193,10 @@ int pki_sign(const struct pki_private *k, const char *algorithm,
 {
 	ssh_signature s = NULL;
 	ssh_string blob = NULL;
-	bool sk;
+	const struct algorithm *a;
 	int n = -1;
 
-	if (fits(algorithm, k->blob, k->blob_len, &sk) != NULL || sk)
+	if (fits(algorithm, k->blob, k->blob_len, &a) != NULL || a->sk)
 		return -1;
 	s = __real_pki_sign_data(k->key, ssh_key_hash_from_name(algorithm),
 	                         data, len);
@@ -191,24 +214,29 @@ out:
 	return n;
 }
 
-/* FIDO signatures end in u8 flags, u32 counter (PROTOCOL.u2f). libssh verifies
- * them whatever the flags say. */
+/* Two strings, the second of which may be two numbers. FIDO signatures end in
+ * u8 flags, u32 counter (PROTOCOL.u2f). */
+static bool well_formed(const struct algorithm *a, const uint8_t *sig,
+                        size_t len)
+{
+	const uint8_t *inner;
+	size_t n, name = 4 + strlen(a->algorithm);
+
+	if (!is_strings(sig, len, 2, a->sk ? 5 : 0))
+		return false;
+	inner = string_at(sig + name, len - name, &n);
+	return !a->pair || (inner != NULL && is_strings(inner, n, 2, 0));
+}
+
+/* libssh verifies FIDO signatures whatever their flags say. */
 static const char *check_presence(const uint8_t *sig, size_t len, bool touch,
                                   bool verified)
 {
-	size_t n, off;
+	uint8_t flags = sig[len - 5];
 
-	if (string_at(sig, len, &n) == NULL)
-		return "malformed signature";
-	off = 4 + n;
-	if (string_at(sig + off, len - off, &n) == NULL)
-		return "malformed signature";
-	off += 4 + n;
-	if (len - off != 5)
-		return "malformed signature";
-	if (touch && (sig[off] & 0x01) == 0)
+	if (touch && (flags & 0x01) == 0)
 		return "the user's presence was not confirmed (no touch)";
-	if (verified && (sig[off] & 0x04) == 0)
+	if (verified && (flags & 0x04) == 0)
 		return "the user was not verified (PIN or biometric)";
 	return NULL;
 }
@@ -224,15 +252,17 @@ const char *pki_verify(const uint8_t *blob, size_t blob_len,
 	ssh_string str = NULL;
 	ssh_key key = NULL;
 	int rsa_min = PKI_RSA_MIN_BITS;
-	bool sk = false;
+	const struct algorithm *a = NULL;
 
-	why = fits(algorithm, blob, blob_len, &sk);
+	why = fits(algorithm, blob, blob_len, &a);
 	if (why == NULL && !is_string(sig, sig_len, algorithm))
 		why = "signature is of another algorithm than announced";
-	if (why == NULL && sk)
+	if (why == NULL && !well_formed(a, sig, sig_len))
+		why = "malformed signature";
+	if (why == NULL && a->sk)
 		why = check_presence(sig, sig_len, touch_required,
 		                     verify_required);
-	if (why == NULL && verify_required && !sk)
+	if (why == NULL && verify_required && !a->sk)
 		why = "the key cannot verify its user";
 	if (why != NULL)
 		return why;

@@ -30,13 +30,15 @@ int pki_sign(const struct pki_private *k, const char *algorithm,
 
 /* Does the signature algorithm (RFC 4252, 7 "algorithm name") belong to a key
  * of that blob, and is it one that we accept? SHA-1 and certificates are not.
- * Returns NULL if so, else a static reason. */
+ * The blob must be whole, with nothing after it, but need not be a key that can
+ * be used. Returns NULL if so, else a static reason. */
 const char *pki_algorithm_refused(const char *algorithm, const uint8_t *blob,
                                   size_t len);
 /* The list for server-sig-algs (RFC 8308, 3.1) and for PubkeyAccepted. */
 const char *pki_accepted_algorithms(void);
 
-/* Verify a signature blob over data; its inner type must be algorithm.
+/* Verify a signature blob over data; its inner type must be algorithm, and
+ * nothing may follow in it.
  * touch_required: a FIDO signature must say that the user was present;
  * verify_required: that the user was verified. Returns NULL when it is valid,
  * else a static reason. */

@@ -19,6 +19,49 @@ static const char *verify(const struct pki_private *k, const char *algorithm,
 	                  sizeof(text), true, false);
 }
 
+/* Of their own size, so that a sanitizer sees a read past the end. */
+static uint8_t *copy(const uint8_t *p, size_t len)
+{
+	uint8_t *q = calloc(1, len > 0 ? len : 1);
+
+	cr_assert_not_null(q);
+	memcpy(q, p, len);
+	return q;
+}
+
+/* Key and signature, cut at every byte and a byte too long, are refused. */
+static void lengths(const struct pki_private *k, const char *algorithm,
+                    const uint8_t *sig, size_t sig_len)
+{
+	char desc[PKI_FINGERPRINT_MAX + 16];
+	uint8_t blob[PKI_BLOB_MAX] = { 0 }, longer[4097] = { 0 };
+	size_t len;
+	const uint8_t *whole = pki_private_blob(k, &len);
+
+	memcpy(blob, whole, len);
+	memcpy(longer, sig, sig_len);
+	for (size_t i = 0; i <= len + 1; i++) {
+		uint8_t *b = copy(blob, i);
+
+		pki_describe(b, i, desc, sizeof(desc));
+		cr_expect_eq(pki_algorithm_refused(algorithm, b, i) == NULL,
+		             i == len, "%s: key of %zu", algorithm, i);
+		cr_expect_eq(pki_verify(b, i, algorithm, sig, sig_len, text,
+		                        sizeof(text), true, false) == NULL,
+		             i == len, "%s: key of %zu", algorithm, i);
+		free(b);
+	}
+	for (size_t i = 0; i <= sig_len + 1; i++) {
+		uint8_t *b = copy(longer, i);
+
+		cr_expect_eq(pki_verify(blob, len, algorithm, b, i, text,
+		                        sizeof(text), true, false) == NULL,
+		             i == sig_len, "%s: signature of %zu", algorithm,
+		             i);
+		free(b);
+	}
+}
+
 static void round_trip(enum ssh_keytypes_e type, int bits,
                        const char *algorithm)
 {
@@ -29,6 +72,7 @@ static void round_trip(enum ssh_keytypes_e type, int bits,
 
 	cr_assert_gt(n, 0);
 	cr_expect_null(verify(k, algorithm, sig, n, text));
+	lengths(k, algorithm, sig, (size_t)n);
 	cr_expect_not_null(verify(other, algorithm, sig, n, text));
 	cr_expect_not_null(verify(k, algorithm, sig, n, "What is signed"));
 	cr_expect_not_null(verify(k, algorithm, sig, n - 1, text));
