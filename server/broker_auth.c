@@ -9,10 +9,10 @@
 #include <unistd.h>
 
 #include "server/broker_private.h"
+#include "server/claim.h"
 #include "server/role.h"
 
-enum { SSH_MSG_USERAUTH_REQUEST = 50, SIGNED_MAX = 32 * 1024,
-       AUTH_MESSAGES_MAX = 1024 };
+enum { AUTH_MESSAGES_MAX = 1024 };
 
 static void log_not_allowed(struct broker *b, const struct policy_verdict *v)
 {
@@ -258,61 +258,28 @@ void broker_on_other_auth(struct broker *b, struct proto_msg *m)
 
 /* ---- the signature ---- */
 
-struct out {
-	uint8_t *p;
-	size_t len, cap;
-};
-
-static void put(struct out *o, const void *data, size_t len)
-{
-	if (o->len + len <= o->cap)
-		memcpy(o->p + o->len, data, len);
-	o->len += len;
-}
-
-static void put_string(struct out *o, const void *data, size_t len)
-{
-	uint8_t n[4] = { (uint8_t)(len >> 24), (uint8_t)(len >> 16),
-		(uint8_t)(len >> 8), (uint8_t)len };
-
-	put(o, n, 4);
-	put(o, data, len);
-}
-
 /*
- * What the client must have signed (RFC 4252, 7), composed from what this
- * broker knows itself: the session id is the first hash that it had signed,
- * the host key that of the first exchange.
+ * What the client must have signed is composed from what this broker knows
+ * itself: the session id is the first hash that it had signed, the host key
+ * that of the first exchange.
  */
 static const char *check_signature(struct broker *b, const char *method,
                                    const char *algorithm,
                                    const struct proto_msg *m)
 {
-	static uint8_t buf[SIGNED_MAX];
 	const struct hostkeys *keys = &b->env->hostkeys;
-	const struct proto_field *blob = &m->f[3], *sig = &m->f[4];
-	struct out o = { buf, 0, sizeof(buf) };
-	uint8_t request = SSH_MSG_USERAUTH_REQUEST, yes = 1;
+	const struct claim c = {
+		.session_id = b->session_id, .session_id_len = b->session_id_len,
+		.user = b->user, .method = method, .algorithm = algorithm,
+		.key = m->f[3].p, .key_len = m->f[3].len,
+		.hostkey = keys->blob[b->hostkey],
+		.hostkey_len = keys->len[b->hostkey] };
 
 	if (b->session_id_len == 0)
 		return "no key was exchanged";
-	put_string(&o, b->session_id, b->session_id_len);
-	put(&o, &request, 1);
-	put_string(&o, b->user, strlen(b->user));
-	put_string(&o, "ssh-connection", 14);
-	put_string(&o, method, strlen(method));
-	put(&o, &yes, 1);
-	put_string(&o, algorithm, strlen(algorithm));
-	put_string(&o, blob->p, blob->len);
-	if (strcmp(method, "publickey-hostbound-v00@openssh.com") == 0)
-		put_string(&o, keys->blob[b->hostkey], keys->len[b->hostkey]);
-	else if (strcmp(method, "publickey") != 0)
-		return "unknown method";
-	if (o.len > o.cap)
-		return "request too large";
-	return pki_verify(blob->p, blob->len, algorithm, sig->p, sig->len, buf,
-	                  o.len, !b->key.opts.no_touch_required,
-	                  b->key.opts.verify_required);
+	return claim_check(&c, m->f[4].p, m->f[4].len,
+	                   !b->key.opts.no_touch_required,
+	                   b->key.opts.verify_required);
 }
 
 /* May this account log in with this key, now that it is known? */
