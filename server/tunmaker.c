@@ -1,3 +1,4 @@
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -37,6 +38,8 @@ static int parse(const struct proto_msg *m, struct tundev_config *c)
 	int naddresses, nroutes;
 
 	memset(c, 0, sizeof(*c));
+	if (m->f[4].n > INT_MAX)
+		return -1;
 	c->mode = (unsigned)m->f[1].n;
 	c->mtu = (unsigned)m->f[3].n;
 	c->txqueuelen = (int)m->f[4].n - 1;
