@@ -1,4 +1,4 @@
-"""What the torture is done to (54-faults.py): a server with sessions of
+"""What the torture is done to (57-faults.py): a server with sessions of
 several accounts, each with a stream of bytes that is checked, and what must
 hold of all of them after a fault."""
 import contextlib
