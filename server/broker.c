@@ -119,7 +119,9 @@ static void on_session(void *arg, uint32_t events)
 	(void)events;
 	if (ipc_flush(b->session) < 0)
 		rc = -1;
-	while (rc == 0 && !b->ending && !b->paused) {
+	/* nothing is begun for a session that is behind with the answers */
+	while (rc == 0 && !b->ending && !b->paused &&
+	       ipc_pending(b->session) == 0) {
 		rc = ipc_recv(b->session, &m, &why);
 		if (rc <= 0)
 			break;
@@ -196,10 +198,9 @@ static void on_grace(void *arg)
 static bool before_wait(void *arg)
 {
 	struct broker *b = arg;
-	bool full = ipc_pending(b->session);
+	bool full = ipc_pending(b->session) > 0;
 
-	loop_set(b->session_io, (b->paused ? 0 : EPOLLIN) |
-	                        (full ? (uint32_t)EPOLLOUT : 0));
+	loop_set(b->session_io, full ? EPOLLOUT : b->paused ? 0 : EPOLLIN);
 	broker_listen_update(b);
 	/* the tick runs only while there is something to count */
 	if (b->tick == NULL && (b->tick_messages > 0 || b->tick_logs > 0 ||

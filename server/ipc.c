@@ -196,9 +196,9 @@ int ipc_vsend(struct ipc_peer *p, const int *fds, unsigned nfds, unsigned type,
 	return queue_push(p, data, (size_t)len, fds, nfds);
 }
 
-bool ipc_pending(const struct ipc_peer *p)
+unsigned ipc_pending(const struct ipc_peer *p)
 {
-	return p->head != NULL;
+	return p->nqueued;
 }
 
 int ipc_flush(struct ipc_peer *p)

@@ -29,8 +29,9 @@ int ipc_send(struct ipc_peer *p, const int *fds, unsigned nfds, unsigned type,
              ...);
 int ipc_vsend(struct ipc_peer *p, const int *fds, unsigned nfds, unsigned type,
               va_list ap);
-/* Messages still queued; ipc_flush() sends what it can, -1: peer is gone. */
-bool ipc_pending(const struct ipc_peer *p);
+/* How many messages are queued; ipc_flush() sends what it can, -1: peer is
+ * gone. */
+unsigned ipc_pending(const struct ipc_peer *p);
 int ipc_flush(struct ipc_peer *p);
 
 /* Receive one message without waiting. Returns 1 with *msg filled (valid

@@ -30,9 +30,11 @@ void session_log(struct session *s, int level, const char *fmt, ...)
 		return;
 	if ((size_t)n >= sizeof(text))
 		n = sizeof(text) - 1;
-	/* a lost log line is no reason to end */
-	ipc_send(s->broker, NULL, 0, SESSION_LOG, (unsigned)level, text,
-	         (size_t)n);
+	/* a lost log line is no reason to end, nor may a flood of them take the
+	 * room of other messages */
+	if (ipc_pending(s->broker) < SESSION_LOG_QUEUE)
+		ipc_send(s->broker, NULL, 0, SESSION_LOG, (unsigned)level, text,
+		         (size_t)n);
 }
 
 void session_end(struct session *s, const char *why)

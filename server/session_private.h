@@ -16,7 +16,11 @@ enum {
 	SESSION_TUNNELS_MAX = 64,
 	SESSION_GLOBALS_MAX = 256,
 	SESSION_MEMORY_MAX = 160 * 1024 * 1024, /* bytes of windows */
-	SESSION_QUEUE = 2048,
+	SESSION_LOG_QUEUE = 1024, /* with more that waits, nothing is logged */
+	/* To the broker, which may pause: an open and the close before it of
+	 * each channel, what it accepted in vain, global requests, log. */
+	SESSION_QUEUE = 3 * SESSION_CHANNELS_MAX + SESSION_GLOBALS_MAX +
+	                SESSION_LOG_QUEUE,
 	SESSION_BROKER_WAIT_MS = 20 * 1000,
 	SESSION_REKEY_MS = 30 * 1000
 };
