@@ -569,7 +569,7 @@ def rekeys():
 
 @case
 def no_strict_kex():
-    with login(strict=False, mac='hmac-sha2-256') as c:
+    with login(strict=False, mode='ctr') as c:
         still_there(c)
         return 'served without'
 

@@ -1,8 +1,8 @@
 """A minimal SSH client that says whatever a test wants it to say.
 
-One transport (curve25519-sha256, ssh-ed25519, aes128-ctr, hmac-sha2-256 or
-its -etm), one user key (ed25519, unencrypted), no rules about what may be
-sent when. Needs python3-cryptography and nothing else.
+One key exchange (curve25519-sha256, ssh-ed25519), the ciphers of ciphers.py,
+one user key (ed25519, unencrypted), no rules about what may be sent when.
+Needs python3-cryptography and nothing else.
 
     c = Client('127.0.0.1', 2222, 'user', 'id_ed25519')
     c.connect()
@@ -11,7 +11,6 @@ sent when. Needs python3-cryptography and nothing else.
     c.recv(5)
 """
 import hashlib
-import hmac
 import os
 import select
 import socket
@@ -20,9 +19,10 @@ import time
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ed25519, x25519
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.serialization import (
     Encoding, PublicFormat, load_ssh_private_key)
+
+from ciphers import MODES, Clear
 
 (DISCONNECT, IGNORE, UNIMPLEMENTED, DEBUG, SERVICE_REQUEST, SERVICE_ACCEPT,
  EXT_INFO) = range(1, 8)
@@ -114,19 +114,11 @@ class Key:
 
 
 class Direction:
-    """Cipher, MAC and sequence number of one way."""
+    """Cipher and sequence number of one way."""
 
     def __init__(self):
         self.seq, self.packets, self.bytes = 0, 0, 0
-        self.cipher = self.mac_key = None
-        self.etm = False
-
-    def block(self):
-        return 16 if self.cipher else 8
-
-    def mac(self, data):
-        return hmac.new(self.mac_key, u32(self.seq) + data,
-                        hashlib.sha256).digest()
+        self.cipher = Clear()
 
     def count(self, n):
         self.seq = (self.seq + 1) & 0xffffffff
@@ -143,15 +135,19 @@ class Channel:
 
 
 class Client:
-    """strict: offer strict-kex. rekey: answer the server's. mac: the only one
-    offered. Payloads that recv() takes for itself are counted in seen."""
+    """strict: offer strict-kex. rekey: answer the server's. mode: of MODES,
+    the only one offered. lists: name-lists of KEXINIT, by index, instead of
+    ours. Payloads that recv() takes for itself are counted in seen."""
 
     def __init__(self, addr, port, user='root', keyfile=None, strict=True,
-                 rekey=True, mac='hmac-sha2-256-etm@openssh.com',
+                 rekey=True, mode='ctr-etm', lists=None,
                  version=b'SSH-2.0-hostile_1', rcvbuf=None):
         self.addr, self.port, self.user = addr, port, user
         self.key = Key(keyfile) if keyfile else None
-        self.strict, self.answer_rekey, self.mac = strict, rekey, mac
+        self.strict, self.answer_rekey = strict, rekey
+        self.mode, self.lists = MODES[mode], lists or {}
+        self.guess = False   # first_kex_packet_follows of our KEXINIT
+        self.held = None     # what hold() keeps back
         self.version, self.rcvbuf = version, rcvbuf
         self.sock = None
         self.buf = b''
@@ -192,6 +188,9 @@ class Client:
 
     def write(self, data, timeout=30):
         """Raw bytes. TimeoutError: the server does not take them."""
+        if self.held is not None:
+            self.held += data
+            return
         self.sock.settimeout(timeout)
         try:
             self.sock.sendall(data)
@@ -199,6 +198,14 @@ class Client:
             raise TimeoutError('the server does not read') from None
         except OSError as e:
             raise self.why_gone(e) from None
+
+    def hold(self):
+        """Keep what is written until release(): then it is one write."""
+        self.held = b''
+
+    def release(self):
+        data, self.held = self.held, None
+        self.write(data)
 
     def why_gone(self, error):
         """What the server said before it closed, if it can still be read."""
@@ -212,8 +219,8 @@ class Client:
 
     def fill(self, n, deadline):
         while len(self.buf) < n:
-            wait = deadline - time.monotonic()
-            if wait <= 0 or not select.select([self.sock], [], [], wait)[0]:
+            wait = max(0, deadline - time.monotonic())
+            if not select.select([self.sock], [], [], wait)[0]:
                 raise TimeoutError('nothing from the server')
             try:
                 data = self.sock.recv(1 << 18)
@@ -225,21 +232,14 @@ class Client:
 
     # Packets.
 
-    def pack(self, payload):
-        """One packet, encrypted; the caller must send it, in this order."""
+    def pack(self, payload, pad=None):
+        """One packet, encrypted; the caller must send it, in this order. pad:
+        the length of the padding that it says, whatever it has."""
         d = self.out
-        aad = 4 if d.etm else 0
-        pad = -(5 + len(payload) - aad) % d.block()
-        pad += d.block() if pad < 4 else 0
-        body = byte(pad) + payload + os.urandom(pad)
-        packet = u32(len(body)) + body
-        if d.cipher is None:
-            sealed = packet
-        elif d.etm:
-            sealed = packet[:4] + d.cipher.update(packet[4:])
-            sealed += d.mac(sealed)
-        else:
-            sealed = d.cipher.update(packet) + d.mac(packet)
+        n = -(5 + len(payload) - d.cipher.skip) % d.cipher.block
+        n += d.cipher.block if n < 4 else 0
+        body = byte(n if pad is None else pad) + payload + os.urandom(n)
+        sealed = d.cipher.seal(d.seq, u32(len(body)) + body)
         d.count(len(sealed))
         return sealed
 
@@ -247,39 +247,21 @@ class Client:
         self.write(b''.join(self.pack(p) for p in payloads), timeout)
 
     def unpack(self, deadline):
-        d = self.inp
-        if d.cipher is None or d.etm:
-            self.fill(4, deadline)
-            head = self.buf[:4]
-        else:
-            # A second look must not decrypt the first block twice.
-            if getattr(d, 'first', None) is None:
-                self.fill(16, deadline)
-                d.first = d.cipher.update(self.buf[:16])
-            head = d.first[:4]
-        length = struct.unpack('>I', head)[0]
+        d, c = self.inp, self.inp.cipher
+        self.fill(c.first, deadline)
+        length = c.length(d.seq, self.buf[:c.first])
         if not 2 <= length <= 1 << 20:
             raise ProtocolError(f'packet length {length}')
-        mac_len = 32 if d.cipher else 0
-        self.fill(4 + length + mac_len, deadline)
-        raw, mac = self.buf[:4 + length], \
-            self.buf[4 + length:4 + length + mac_len]
-        if d.cipher is None:
-            plain = raw
-        elif d.etm:
-            if not hmac.compare_digest(d.mac(raw), mac):
-                raise ProtocolError('bad MAC')
-            plain = head + d.cipher.update(raw[4:])
-        else:
-            plain = d.first + d.cipher.update(raw[16:])
-            d.first = None
-            if not hmac.compare_digest(d.mac(plain), mac):
-                raise ProtocolError('bad MAC')
-        self.buf = self.buf[4 + length + mac_len:]
-        d.count(4 + length + mac_len)
+        end = 4 + length
+        self.fill(end + c.tag, deadline)
+        plain = c.open(d.seq, self.buf[:end], self.buf[end:end + c.tag])
+        if plain is None:
+            raise ProtocolError('bad MAC')
+        self.buf = self.buf[end + c.tag:]
+        d.count(end + c.tag)
         if plain[4] + 1 > length:
             raise ProtocolError('padding longer than the packet')
-        return plain[5:4 + length - plain[4]]
+        return plain[5:end - plain[4]]
 
     def recv_raw(self, timeout=10):
         """The next payload, whatever it is; DISCONNECT is raised."""
@@ -333,10 +315,14 @@ class Client:
                'ext-info-c']
         if self.strict:
             kex.append('kex-strict-c-v00@openssh.com')
-        lists = [','.join(kex), 'ssh-ed25519', 'aes128-ctr', 'aes128-ctr',
-                 self.mac, self.mac, 'none', 'none', '', '']
+        cipher, mac, _ = self.mode
+        lists = [','.join(kex), 'ssh-ed25519', cipher, cipher, mac, mac,
+                 'none', 'none', '', '']
+        for i, names in self.lists.items():
+            lists[i] = names
         self.kexinit = (byte(KEXINIT) + os.urandom(16) +
-                        b''.join(string(s) for s in lists) + byte(0) + u32(0))
+                        b''.join(string(s) for s in lists) +
+                        byte(self.guess) + u32(0))
         return self.kexinit
 
     def make_ecdh_init(self):
@@ -429,14 +415,15 @@ class Client:
         self.host_key = blob
 
     def switch(self, d, shared, h, iv, key, mac):
-        def derive(letter, n):
-            return hashlib.sha256(mpint(shared) + h + letter +
-                                  self.session_id).digest()[:n]
-        cipher = Cipher(algorithms.AES(derive(key, 16)),
-                        modes.CTR(derive(iv, 16)))
-        d.cipher = (cipher.encryptor() if d is self.out
-                    else cipher.decryptor())
-        d.mac_key, d.etm = derive(mac, 32), '-etm' in self.mac
+        def derive(letter, n):  # RFC 4253, 7.2
+            known = mpint(shared) + h
+            got = hashlib.sha256(known + letter + self.session_id).digest()
+            while len(got) < n:
+                got += hashlib.sha256(known + got).digest()
+            return got[:n]
+        kind = self.mode[2]
+        d.cipher = kind(derive(key, kind.key_len), derive(iv, kind.iv_len),
+                        derive(mac, 32))
         if self.strict_on:
             d.seq = 0
 
@@ -444,8 +431,9 @@ class Client:
 
     def auth_request(self, method, rest=b'', user=None,
                      service='ssh-connection'):
-        return (byte(USERAUTH_REQUEST) + string(user or self.user) +
-                string(service) + string(method) + rest)
+        user = self.user if user is None else user
+        return (byte(USERAUTH_REQUEST) + string(user) + string(service) +
+                string(method) + rest)
 
     def auth_publickey(self, key=None, user=None, service='ssh-connection',
                        session_id=None, signer=None):
