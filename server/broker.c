@@ -58,14 +58,12 @@ void broker_refuse(struct broker *b, uint32_t id, unsigned reason,
 	broker_tell(b, -1, BROKER_REFUSED, id, reason, text, strlen(text));
 }
 
-bool broker_may_log(struct broker *b)
+bool broker_may_log(struct broker *b, unsigned *lines)
 {
-	return ++b->tick_refusals <= BROKER_TICK_REFUSALS;
-}
-
-void broker_line_costs(struct broker *b)
-{
-	b->tick_messages += BROKER_LINE_MESSAGES;
+	if (++*lines <= BROKER_TICK_LINES)
+		return true;
+	b->left_out++;
+	return false;
 }
 
 void broker_log_refusal(struct broker *b, const char *what,
@@ -73,7 +71,7 @@ void broker_log_refusal(struct broker *b, const char *what,
 {
 	char where[320];
 
-	if (!broker_may_log(b))
+	if (!broker_may_log(b, &b->tick_failures))
 		return;
 	log_info("refused %s for %s from %s port %u: %s: %s", what,
 	         b->user_shown, b->address, b->port,
@@ -177,7 +175,12 @@ static void on_tick(void *arg)
 
 	b->tick = NULL;
 	b->tick_messages = b->tick_signatures = b->tick_logs = 0;
-	b->tick_refusals = 0;
+	b->tick_failures = b->tick_listens = 0;
+	if (b->left_out > 0)
+		log_info("%u more lines on what %s from %s port %u asked for "
+		         "are left out", b->left_out, b->user_shown,
+		         b->address, b->port);
+	b->left_out = 0;
 	b->paused = b->accept_failed = false;
 	broker_sign_next(b);
 	if (was_paused)
@@ -204,6 +207,7 @@ static bool before_wait(void *arg)
 	broker_listen_update(b);
 	/* the tick runs only while there is something to count */
 	if (b->tick == NULL && (b->tick_messages > 0 || b->tick_logs > 0 ||
+	                        b->tick_failures > 0 || b->tick_listens > 0 ||
 	                        b->sign.busy || b->accept_failed))
 		b->tick = loop_after(b->loop, BROKER_TICK_MS, on_tick, b);
 	return false;

@@ -101,16 +101,14 @@ static void log_bind(const struct listening *l,
 
 	if (address_format(ss, host, sizeof(host), NULL) < 0)
 		strcpy(host, "?");
-	if (error == 0) {
+	if (error == 0)
 		log_verbose("listening on %s port %u for %s from %s port %u",
 		            host, port, l->broker->user_shown,
 		            l->broker->address, l->broker->port);
-		return;
-	}
-	log_info("cannot listen on %s port %u for %s from %s port %u: %s", host,
-	         port, l->broker->user_shown, l->broker->address,
-	         l->broker->port, strerror(error));
-	broker_line_costs(l->broker);
+	else if (broker_may_log(l->broker, &l->broker->tick_failures))
+		log_info("cannot listen on %s port %u for %s from %s port %u: "
+		         "%s", host, port, l->broker->user_shown,
+		         l->broker->address, l->broker->port, strerror(error));
 }
 
 /* Bind every address that will; with port 0 all share the first one's port.
@@ -145,10 +143,10 @@ static void refuse(struct listening *l, const char *why)
 {
 	struct broker *b = l->broker;
 
-	log_info("tcpip-forward on %s port %u for %s from %s port %u failed: "
-	         "%s", l->shown, l->port, b->user_shown, b->address, b->port,
-	         why);
-	broker_line_costs(b);
+	if (broker_may_log(b, &b->tick_failures))
+		log_info("tcpip-forward on %s port %u for %s from %s port %u "
+		         "failed: %s", l->shown, l->port, b->user_shown,
+		         b->address, b->port, why);
 	broker_refuse(b, l->id, 2, why);
 	listening_free(l);
 }
@@ -185,10 +183,10 @@ static void on_addresses(void *arg, const struct addresses *a, const char *why)
 			return;
 		}
 	}
-	log_info("tcpip-forward on %s port %u for %s from %s port %u",
-	         l->shown[0] != '\0' ? l->shown : "*", l->port, b->user_shown,
-	         b->address, b->port);
-	broker_line_costs(b);
+	if (broker_may_log(b, &b->tick_listens))
+		log_info("tcpip-forward on %s port %u for %s from %s port %u",
+		         l->shown[0] != '\0' ? l->shown : "*", l->port,
+		         b->user_shown, b->address, b->port);
 	broker_tell(b, -1, BROKER_LISTENING, l->id, l->port);
 }
 
@@ -301,7 +299,7 @@ void broker_on_listen(struct broker *b, struct proto_msg *m)
 	l = b->nlistening < BROKER_LISTENERS_MAX ? calloc(1, sizeof(*l)) : NULL;
 	if (l == NULL || m->f[2].n > 65535 ||
 	    proto_cstr(&m->f[1], l->host, sizeof(l->host)) < 0) {
-		if (broker_may_log(b))
+		if (broker_may_log(b, &b->tick_failures))
 			log_info("refused tcpip-forward for %s from %s port "
 			         "%u: %s", b->user_shown, b->address, b->port,
 			         l == NULL ? "too many listeners"
@@ -341,10 +339,11 @@ void broker_on_cancel(struct broker *b, struct proto_msg *m)
 			if (l->nsockets == 0 || l->port != m->f[2].n ||
 			    strcmp(l->host, host) != 0)
 				continue;
-			log_info("cancel-tcpip-forward on %s port %u for %s "
-			         "from %s port %u", l->shown, l->port,
-			         b->user_shown, b->address, b->port);
-			broker_line_costs(b);
+			if (broker_may_log(b, &b->tick_listens))
+				log_info("cancel-tcpip-forward on %s port %u "
+				         "for %s from %s port %u", l->shown,
+				         l->port, b->user_shown, b->address,
+				         b->port);
 			listening_free(l);
 			broker_tell(b, -1, BROKER_CANCELLED, id);
 			return;

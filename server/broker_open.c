@@ -51,9 +51,9 @@ static void failed(struct open *o, const char *why)
 {
 	struct broker *b = o->broker;
 
-	log_info("%s for %s from %s port %u failed: %s", o->what,
-	         b->user_shown, b->address, b->port, why);
-	broker_line_costs(b);
+	if (broker_may_log(b, &b->tick_failures))
+		log_info("%s for %s from %s port %u failed: %s", o->what,
+		         b->user_shown, b->address, b->port, why);
 	broker_refuse(b, o->id, 2, why); /* SSH_OPEN_CONNECT_FAILED */
 	open_free(o);
 }
@@ -146,7 +146,7 @@ void broker_on_open_tcp(struct broker *b, struct proto_msg *m)
 
 	if (proto_cstr(&m->f[1], host, sizeof(host)) < 0 || host[0] == '\0' ||
 	    port == 0 || port > 65535) {
-		if (broker_may_log(b))
+		if (broker_may_log(b, &b->tick_failures))
 			log_info("refused direct-tcpip for %s from %s port %u: "
 			         "bad destination", b->user_shown, b->address,
 			         b->port);
@@ -166,7 +166,7 @@ void broker_on_open_tcp(struct broker *b, struct proto_msg *m)
 	    b->forwards + b->nopens < BROKER_FORWARDS_MAX
 		? calloc(1, sizeof(*o)) : NULL;
 	if (o == NULL) {
-		if (broker_may_log(b))
+		if (broker_may_log(b, &b->tick_failures))
 			log_info("refused %s for %s from %s port %u: too many "
 			         "forwards", what, b->user_shown, b->address,
 			         b->port);

@@ -23,8 +23,7 @@ enum {
 	BROKER_TICK_MESSAGES = 1000, /* of the session a tick; then it waits */
 	BROKER_TICK_SIGNATURES = 30,
 	BROKER_TICK_LOGS = 5,
-	BROKER_TICK_REFUSALS = 20, /* lines on what was refused */
-	BROKER_LINE_MESSAGES = 50, /* what any other line counts as */
+	BROKER_TICK_LINES = 20, /* of log a tick, of each kind */
 	BROKER_KEYHOLDER_WAIT_MS = 10000
 };
 
@@ -77,7 +76,9 @@ struct broker {
 
 	/* rates, a tick each */
 	struct loop_timer *tick;
-	unsigned tick_messages, tick_signatures, tick_logs, tick_refusals;
+	unsigned tick_messages, tick_signatures, tick_logs;
+	unsigned tick_failures, tick_listens; /* lines of log on them */
+	unsigned left_out;                    /* lines beyond those */
 	bool paused;
 
 	struct resolver *resolver;
@@ -102,11 +103,10 @@ void broker_tell(struct broker *b, int fd, unsigned type, ...);
 /* Refuse an intent: reason code of RFC 4254, 5.1, and what the client reads. */
 void broker_refuse(struct broker *b, uint32_t id, unsigned reason,
                    const char *text);
-/* May one more line on what was refused be written, this tick? */
-bool broker_may_log(struct broker *b);
-/* A line was written that is never left out: the session, which can have as many
- * as it asks for, waits the sooner for it. */
-void broker_line_costs(struct broker *b);
+/* Whether there is room for a line of that kind (tick_failures or
+ * tick_listens): a client can ask for thousands of things a second. Lines left
+ * out are counted, and the log says so. */
+bool broker_may_log(struct broker *b, unsigned *lines);
 /* Log that policy refused what ("direct-tcpip to host port 22"). */
 void broker_log_refusal(struct broker *b, const char *what,
                         const struct policy_verdict *v);

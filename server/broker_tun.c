@@ -385,7 +385,7 @@ void broker_on_open_tun(struct broker *b, struct proto_msg *m)
 	}
 	t = in_pace(b) ? calloc(1, sizeof(*t)) : NULL;
 	if (t == NULL) {
-		if (broker_may_log(b))
+		if (broker_may_log(b, &b->tick_failures))
 			log_info("refused %s for %s from %s port %u: too many "
 			         "in too short a time", what, b->user_shown,
 			         b->address, b->port);
