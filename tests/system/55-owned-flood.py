@@ -9,6 +9,7 @@ import signal
 import time
 
 import owned  # before the harness
+from bounds import cpu_s
 from owned import (AUTH, BROKER, CLIENT, CLOSE, DENIED, LOG, OTHER_AUTH, QUERY,
                    SIGN, SILENT, Session, attacked, encode, keys, rss_kib)
 from harness import (COMMS, SLOW, TOP, USER, case, main, processes, reaches,
@@ -181,14 +182,28 @@ def _(t):
                 owned.listen('', used.port)], 150)
 
 
-@case('a session that reads no answers is ended')
+@case('a session that reads no answers is asked to wait, and costs nothing')
 def _(t):
-    with attacked(t) as srv, Session(srv) as s:
-        s.login()
-        counts = s.flood(100000, owned.cancel('x', 1), reads=False)
-        t.equal(counts.kept, 0, 'the broker goes on')
-        t.true(counts.sent < 10000, f'{counts.sent} messages')
-        s.log('does not take its messages')
+    with attacked(t) as srv:
+        known = pids('broker'), pids('session')
+        with Session(srv) as s:
+            broker = newest('broker', known[0]).pid
+            session = newest('session', known[1]).pid
+            s.login()
+            s.flood(10, owned.cancel('x', 1))
+            before = rss_kib(broker)
+            s.sock.settimeout(2 * SLOW)
+            with contextlib.suppress(TimeoutError):
+                s.flood(100000, owned.cancel('x', 1), reads=False)
+                t.true(False, 'it went on')
+            t.true(rss_kib(broker) - before < MEMORY_KIB, 'memory')
+            t.true(reaches(srv.others_forward), 'the other client')
+            busy = cpu_s(broker)
+            time.sleep(0.5)
+            t.true(cpu_s(broker) - busy < 0.2, 'it spins')
+            os.kill(session, signal.SIGKILL)  # it would wait for ever
+            srv.expected_deaths += 1
+            wait_for(lambda: broker not in pids('broker'), 5, 'the broker')
 
 
 @case('questions before login come to an end, and cost little', timeout=90)
