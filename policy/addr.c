@@ -214,3 +214,46 @@ bool policy_addr_list_numeric(const char *list)
 			return true;
 	}
 }
+
+static void net_of(const struct addr *a, unsigned bits, struct policy_net *net)
+{
+	memset(net, 0, sizeof *net);
+	net->family = a->bits == 32 ? 4 : 6;
+	net->bits = (uint8_t)bits;
+	memcpy(net->addr, a->b, a->bits / 8);
+}
+
+const char *policy_net_parse(const char *s, struct policy_net *net)
+{
+	struct addr a;
+	unsigned mask;
+
+	if (addr_parse_cidr(s, strlen(s), &a, &mask) != 0)
+		return "not a network such as 10.0.0.0/8";
+	net_of(&a, mask, net);
+	return NULL;
+}
+
+bool policy_net_of(const char *address, struct policy_net *net)
+{
+	char text[INET6_ADDRSTRLEN];
+	struct addr a;
+
+	memset(net, 0, sizeof *net);
+	if (address == NULL || !addr_of_peer(address, &a, text))
+		return false;
+	net_of(&a, a.bits, net);
+	return true;
+}
+
+bool policy_net_holds(const struct policy_net *net,
+                      const struct policy_net *address)
+{
+	unsigned bytes = net->bits / 8, rest = net->bits % 8;
+
+	if (net->family == 0 || net->family != address->family ||
+	    memcmp(net->addr, address->addr, bytes) != 0)
+		return false;
+	return rest == 0 || ((net->addr[bytes] ^ address->addr[bytes]) &
+	                     (0xff << (8 - rest))) == 0;
+}

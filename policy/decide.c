@@ -221,7 +221,7 @@ typedef bool endpoint_match(const struct policy_endpoint *e, const char *host,
 static bool open_matches(const struct policy_endpoint *e, const char *host,
                          unsigned port)
 {
-	return (e->port == 0 || (unsigned)e->port == port) &&
+	return policy_endpoint_has_port(e, port) &&
 	       (strcmp(e->host, "*") == 0 || strcmp(e->host, host) == 0);
 }
 
@@ -229,8 +229,8 @@ static bool open_matches(const struct policy_endpoint *e, const char *host,
 static bool listen_matches(const struct policy_endpoint *e, const char *host,
                            unsigned port)
 {
-	return (e->port == 0 || (unsigned)e->port == port) &&
-	       (e->host == NULL || policy_match_nocase(host, e->host));
+	return policy_endpoint_has_port(e, port) &&
+	       policy_match_nocase(host, e->host);
 }
 
 /* False with *v filled if e is a list without this endpoint; true, with *v

@@ -82,26 +82,3 @@ void policy_words_free(struct policy_words *w)
 	free(w->v);
 	memset(w, 0, sizeof *w);
 }
-
-int policy_endpoints_add(struct policy_endpoints *e, char *host, int port,
-                         struct policy_where where)
-{
-	void *v = e->v;
-
-	if (host == NULL || policy_grow(&v, e->n, sizeof *e->v) < 0) {
-		free(host);
-		return -1;
-	}
-	e->v = v;
-	e->v[e->n++] = (struct policy_endpoint){ .host = host, .port = port,
-	                                         .where = where };
-	return 0;
-}
-
-void policy_endpoints_free(struct policy_endpoints *e)
-{
-	for (size_t i = 0; i < e->n; i++)
-		free(e->v[i].host);
-	free(e->v);
-	memset(e, 0, sizeof *e);
-}

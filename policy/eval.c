@@ -1,6 +1,8 @@
 /* What holds for one connection: first value wins, Match before global. */
 #include "policy/internal.h"
 
+#include <limits.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -36,6 +38,22 @@ static const struct policy_settings defaults = {
 	.tunnel_tx_queue_len = -1,
 	.tunnel_up = true,
 	.sandbox_required = true,
+	.allow_stream_local = POLICY_FORWARD_ALL,
+	.stream_local_mask = 0177,
+	.max_channels = 1024,
+	.max_listeners = 64,
+	.per_source_max = UINT_MAX,
+	.per_source_bits4 = 32,
+	.per_source_bits6 = 128,
+	/* sshd's of 9.8; one that stands in the policy starts from these too */
+	.penalties = { .enabled = true, .crash_s = 90, .authfail_s = 5,
+	               .noauth_s = 1, .grace_s = 10, .refused_s = 10,
+	               .max_s = 600, .min_s = 15, .sources4 = 65536,
+	               .sources6 = 65536 },
+	.methods_keys = 1,
+	.required_rsa_bits = 2048,
+	.tcp_keep_alive = true,
+	.ip_qos = -1,
 };
 
 /* The settings that hold, by keyword: from Match blocks if any of them says
@@ -45,6 +63,7 @@ struct chosen {
 	const struct policy *policy;
 	bool *holds; /* by block */
 	bool matched[POLICY_KEYWORD__MAX];
+	const struct policy_setting *firsts[POLICY_KEYWORD__MAX];
 };
 
 static bool is_chosen(const struct chosen *c, const struct policy_setting *s)
@@ -58,13 +77,7 @@ static bool is_chosen(const struct chosen *c, const struct policy_setting *s)
 static const struct policy_setting *first(const struct chosen *c,
                                           enum policy_keyword keyword)
 {
-	for (size_t i = 0; i < c->policy->nsettings; i++) {
-		const struct policy_setting *s = &c->policy->settings[i];
-
-		if (s->keyword == keyword && is_chosen(c, s))
-			return s;
-	}
-	return NULL;
+	return c->firsts[keyword];
 }
 
 static int choose(const struct policy *p, const struct policy_conn *conn,
@@ -83,6 +96,9 @@ static int choose(const struct policy *p, const struct policy_conn *conn,
 		if (s->block != 0 && c->holds[s->block - 1])
 			c->matched[s->keyword] = true;
 	}
+	for (size_t i = p->nsettings; i-- > 0;)
+		if (is_chosen(c, &p->settings[i]))
+			c->firsts[p->settings[i].keyword] = &p->settings[i];
 	return 0;
 }
 
@@ -139,38 +155,131 @@ static int block_words(const struct chosen *c, enum policy_keyword keyword,
 	return 0;
 }
 
-static int copy_endpoints(const struct chosen *c, enum policy_keyword keyword,
-                          struct policy_endpoints *to)
+/* Borrowed from the policy, as they may be many. */
+static void borrow_endpoints(const struct chosen *c,
+                             enum policy_keyword keyword,
+                             struct policy_endpoints *to)
 {
 	const struct policy_setting *s = first(c, keyword);
 
-	if (s == NULL)
-		return 0;
-	to->none = s->endpoints.none;
-	for (size_t i = 0; i < s->endpoints.n; i++) {
-		const struct policy_endpoint *e = &s->endpoints.v[i];
+	if (s != NULL)
+		*to = s->endpoints;
+}
 
-		if (policy_endpoints_add(to, strdup(e->host), e->port,
-		                         e->where) < 0)
-			return -1;
+/* Those of all lines that hold; the hosts are borrowed, the array is not. */
+static int all_endpoints(const struct chosen *c, enum policy_keyword keyword,
+                         struct policy_endpoints *to)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < c->policy->nsettings; i++) {
+		const struct policy_setting *s = &c->policy->settings[i];
+
+		if (s->keyword == keyword && is_chosen(c, s))
+			n += s->endpoints.n;
+	}
+	if (n == 0)
+		return 0;
+	to->v = malloc(n * sizeof *to->v);
+	if (to->v == NULL)
+		return -1;
+	for (size_t i = 0; i < c->policy->nsettings; i++) {
+		const struct policy_setting *s = &c->policy->settings[i];
+
+		if (s->keyword != keyword || !is_chosen(c, s) ||
+		    s->endpoints.n == 0)
+			continue;
+		memcpy(to->v + to->n, s->endpoints.v,
+		       s->endpoints.n * sizeof *to->v);
+		to->n += s->endpoints.n;
 	}
 	return 0;
 }
 
-static void copy_tunnel_number(int k, const unsigned *v,
-                               struct policy_settings *out)
+/* Where the numbers of a setting go. */
+enum field_kind { FLAG, NUMBER };
+static const struct field {
+	enum policy_keyword keyword;
+	enum field_kind kind;
+	unsigned from; /* which of the setting's numbers */
+	size_t to;
+} fields[] = {
+#define TO(keyword, kind, from, field) \
+	{ POLICY_##keyword, kind, from, \
+	  offsetof(struct policy_settings, field) }
+	TO(LOG_LEVEL, NUMBER, 0, log_level),
+	TO(STRICT_MODES, FLAG, 0, strict_modes),
+	TO(SANDBOX_REQUIRED, FLAG, 0, sandbox_required),
+	TO(ALLOW_TCP_FORWARDING, NUMBER, 0, allow_tcp_forwarding),
+	TO(GATEWAY_PORTS, NUMBER, 0, gateway_ports),
+	TO(PERMIT_TUNNEL, NUMBER, 0, permit_tunnel),
+	TO(DISABLE_FORWARDING, FLAG, 0, disable_forwarding),
+	TO(PERMIT_ROOT_LOGIN, NUMBER, 0, permit_root_login),
+	TO(PUBKEY_AUTHENTICATION, FLAG, 0, pubkey_authentication),
+	TO(AUTHENTICATION_METHODS, FLAG, 0, any_method),
+	TO(AUTHENTICATION_METHODS, NUMBER, 1, methods_keys),
+	TO(LOGIN_GRACE_TIME, NUMBER, 0, login_grace_time_s),
+	TO(MAX_AUTH_TRIES, NUMBER, 0, max_auth_tries),
+	TO(MAX_STARTUPS, NUMBER, 0, startups_begin),
+	TO(MAX_STARTUPS, NUMBER, 1, startups_rate_percent),
+	TO(MAX_STARTUPS, NUMBER, 2, startups_max),
+	TO(CLIENT_ALIVE_INTERVAL, NUMBER, 0, client_alive_interval_s),
+	TO(CLIENT_ALIVE_COUNT_MAX, NUMBER, 0, client_alive_count_max),
+	TO(PERMIT_PRIVILEGED_PORTS, FLAG, 0, permit_privileged_ports),
+	TO(MAX_TUNNELS, NUMBER, 0, max_tunnels),
+	TO(TUNNEL_MTU, NUMBER, 0, tunnel_mtu),
+	TO(TUNNEL_UP, FLAG, 0, tunnel_up),
+	TO(ALLOW_STREAM_LOCAL_FORWARDING, NUMBER, 0, allow_stream_local),
+	TO(STREAM_LOCAL_BIND_MASK, NUMBER, 0, stream_local_mask),
+	TO(STREAM_LOCAL_BIND_UNLINK, FLAG, 0, stream_local_unlink),
+	TO(MAX_CHANNELS, NUMBER, 0, max_channels),
+	TO(MAX_LISTENERS, NUMBER, 0, max_listeners),
+	TO(MAX_CONNECTIONS, NUMBER, 0, max_connections),
+	TO(SESSION_LIFETIME, NUMBER, 0, session_lifetime_s),
+	TO(UNUSED_CONNECTION_TIMEOUT, NUMBER, 0, unused_timeout_s),
+	TO(REKEY_LIMIT, NUMBER, 2, rekey_s),
+	TO(PER_SOURCE_MAX_STARTUPS, NUMBER, 0, per_source_max),
+	TO(PER_SOURCE_NET_BLOCK_SIZE, NUMBER, 0, per_source_bits4),
+	TO(PER_SOURCE_NET_BLOCK_SIZE, NUMBER, 1, per_source_bits6),
+	TO(REFUSE_CONNECTION, FLAG, 0, refuse_connection),
+	TO(PUBKEY_AUTH_OPTIONS, FLAG, 0, touch_required),
+	TO(PUBKEY_AUTH_OPTIONS, FLAG, 1, verify_required),
+	TO(REQUIRED_RSA_SIZE, NUMBER, 0, required_rsa_bits),
+	TO(USE_DNS, FLAG, 0, use_dns),
+	TO(TCP_KEEP_ALIVE, FLAG, 0, tcp_keep_alive),
+	TO(ADDRESS_FAMILY, NUMBER, 0, address_family),
+#undef TO
+};
+
+static void copy_field(const struct field *f, const unsigned *v,
+                       struct policy_settings *out)
+{
+	char *to = (char *)out + f->to;
+
+	if (f->kind == FLAG)
+		*(bool *)(void *)to = v[f->from] != 0;
+	else
+		memcpy(to, &v[f->from], sizeof v[f->from]);
+}
+
+/* Those with more to them than a copy. */
+static void copy_odd_numbers(enum policy_keyword k, const unsigned *v,
+                             struct policy_settings *out)
 {
 	switch (k) {
-	case POLICY_MAX_TUNNELS: out->max_tunnels = v[0]; break;
 	case POLICY_TUNNEL_UNIT:
 		out->tunnel_unit_min = v[2] ? -1 : (int)v[0];
 		out->tunnel_unit_max = v[2] ? -1 : (int)v[1];
 		break;
-	case POLICY_TUNNEL_MTU: out->tunnel_mtu = v[0]; break;
 	case POLICY_TUNNEL_TX_QUEUE_LEN:
 		out->tunnel_tx_queue_len = v[1] ? -1 : (int)v[0];
 		break;
-	case POLICY_TUNNEL_UP: out->tunnel_up = v[0]; break;
+	case POLICY_REKEY_LIMIT:
+		out->rekey_bytes = (uint64_t)v[1] << 32 | v[0];
+		break;
+	case POLICY_IP_QOS:
+		out->ip_qos = v[0] > 255 ? -1 : (int)v[0];
+		break;
 	default:
 		break; /* lists and names: below */
 	}
@@ -184,53 +293,14 @@ static void copy_numbers(const struct chosen *c, struct policy_settings *out)
 
 		if (s == NULL)
 			continue;
-		const unsigned *v = s->number;
-
 		out->where[k] = s->where;
-		switch (k) {
-		case POLICY_LOG_LEVEL: out->log_level = v[0]; break;
-		case POLICY_STRICT_MODES: out->strict_modes = v[0]; break;
-		case POLICY_SANDBOX_REQUIRED:
-			out->sandbox_required = v[0];
-			break;
-		case POLICY_ALLOW_TCP_FORWARDING:
-			out->allow_tcp_forwarding = v[0];
-			break;
-		case POLICY_GATEWAY_PORTS: out->gateway_ports = v[0]; break;
-		case POLICY_PERMIT_TUNNEL: out->permit_tunnel = v[0]; break;
-		case POLICY_DISABLE_FORWARDING:
-			out->disable_forwarding = v[0];
-			break;
-		case POLICY_PERMIT_ROOT_LOGIN:
-			out->permit_root_login = v[0];
-			break;
-		case POLICY_PUBKEY_AUTHENTICATION:
-			out->pubkey_authentication = v[0];
-			break;
-		case POLICY_AUTHENTICATION_METHODS:
-			out->any_method = v[0];
-			break;
-		case POLICY_LOGIN_GRACE_TIME:
-			out->login_grace_time_s = v[0];
-			break;
-		case POLICY_MAX_AUTH_TRIES: out->max_auth_tries = v[0]; break;
-		case POLICY_MAX_STARTUPS:
-			out->startups_begin = v[0];
-			out->startups_rate_percent = v[1];
-			out->startups_max = v[2];
-			break;
-		case POLICY_CLIENT_ALIVE_INTERVAL:
-			out->client_alive_interval_s = v[0];
-			break;
-		case POLICY_CLIENT_ALIVE_COUNT_MAX:
-			out->client_alive_count_max = v[0];
-			break;
-		case POLICY_PERMIT_PRIVILEGED_PORTS:
-			out->permit_privileged_ports = v[0];
-			break;
-		default:
-			copy_tunnel_number(k, v, out);
-		}
+		copy_odd_numbers((enum policy_keyword)k, s->number, out);
+	}
+	for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
+		const struct policy_setting *s = first(c, fields[i].keyword);
+
+		if (s != NULL)
+			copy_field(&fields[i], s->number, out);
 	}
 }
 
@@ -320,11 +390,96 @@ static int copy_name(const struct chosen *c, enum policy_keyword keyword,
 	return *to != NULL ? 0 : -1;
 }
 
+/* Where the first word of a setting goes. */
+static const struct {
+	enum policy_keyword keyword;
+	size_t to;
+} names[] = {
+#define TO(keyword, field) \
+	{ POLICY_##keyword, offsetof(struct policy_settings, field) }
+	TO(TUNNEL_NAME, tunnel_name),
+	TO(TUNNEL_BRIDGE, tunnel_bridge),
+	TO(PUBKEY_ACCEPTED_ALGORITHMS, pubkey_algorithms),
+	TO(CA_SIGNATURE_ALGORITHMS, ca_algorithms),
+	TO(CIPHERS, ciphers),
+	TO(MACS, macs),
+	TO(KEX_ALGORITHMS, kex_algorithms),
+	TO(HOST_KEY_ALGORITHMS, host_key_algorithms),
+	TO(TRUSTED_USER_CA_KEYS, trusted_user_ca_keys),
+	TO(REVOKED_KEYS, revoked_keys),
+	TO(AUTHORIZED_PRINCIPALS_FILE, principals_file),
+	TO(AUTHORIZED_PRINCIPALS_COMMAND_USER, principals_command_user),
+	TO(AUTHORIZED_KEYS_COMMAND_USER, keys_command_user),
+	TO(BANNER, banner),
+	TO(VERSION_ADDENDUM, version_addendum),
+#undef TO
+};
+
+static char **name_of(struct policy_settings *s, size_t i)
+{
+	return (char **)(void *)((char *)s + names[i].to);
+}
+
+static int copy_all_names(const struct chosen *c, struct policy_settings *out)
+{
+	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+		if (copy_name(c, names[i].keyword, name_of(out, i)) < 0)
+			return -1;
+	return 0;
+}
+
+/* Where the words of the first setting go, or of all. */
+static const struct {
+	enum policy_keyword keyword;
+	bool all;
+	size_t to;
+} lists[] = {
+#define TO(keyword, all, field) \
+	{ POLICY_##keyword, all, offsetof(struct policy_settings, field) }
+	TO(ALLOW_USERS, true, allow_users),
+	TO(DENY_USERS, true, deny_users),
+	TO(ALLOW_GROUPS, true, allow_groups),
+	TO(DENY_GROUPS, true, deny_groups),
+	TO(HOST_CERTIFICATE, true, host_certificates),
+	TO(CHANNEL_TIMEOUT, false, channel_timeouts),
+	TO(PER_SOURCE_PENALTY_EXEMPT_LIST, false, penalty_exempt),
+	TO(AUTHORIZED_PRINCIPALS_COMMAND, false, principals_command),
+	TO(AUTHORIZED_KEYS_COMMAND, false, keys_command),
+#undef TO
+};
+
+static struct policy_words *list_of(struct policy_settings *s, size_t i)
+{
+	return (struct policy_words *)(void *)((char *)s + lists[i].to);
+}
+
+static int copy_lists(const struct chosen *c, struct policy_settings *out)
+{
+	for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
+		const struct policy_setting *s = first(c, lists[i].keyword);
+		int r = 0;
+
+		if (lists[i].all)
+			r = all_words(c, lists[i].keyword, list_of(out, i));
+		else if (s != NULL)
+			r = copy_words(&s->words, list_of(out, i));
+		if (r < 0)
+			return -1;
+	}
+	return 0;
+}
+
+static void read_penalties(const struct chosen *c, struct policy_penalties *p)
+{
+	const struct policy_setting *s = first(c, POLICY_PER_SOURCE_PENALTIES);
+
+	for (size_t i = 0; s != NULL && i < s->words.n; i++)
+		policy_penalty(s->words.v[i].text, p);
+}
+
 static int copy_tunnel(const struct chosen *c, struct policy_settings *out)
 {
-	if (copy_name(c, POLICY_TUNNEL_NAME, &out->tunnel_name) < 0 ||
-	    copy_name(c, POLICY_TUNNEL_BRIDGE, &out->tunnel_bridge) < 0 ||
-	    block_words(c, POLICY_TUNNEL_ADDRESS,
+	if (block_words(c, POLICY_TUNNEL_ADDRESS,
 	                &out->tunnel_addresses) < 0 ||
 	    block_words(c, POLICY_TUNNEL_ROUTE, &out->tunnel_routes) < 0)
 		return -1;
@@ -343,15 +498,13 @@ int policy_eval(const struct policy *p, const struct policy_conn *conn,
 		goto out;
 	copy_numbers(&c, out);
 	if (copy_listen(&c, out) < 0 || copy_names(&c, out) < 0 ||
-	    copy_tunnel(&c, out) < 0 ||
-	    copy_endpoints(&c, POLICY_PERMIT_OPEN, &out->permit_open) < 0 ||
-	    copy_endpoints(&c, POLICY_PERMIT_LISTEN,
-	                   &out->permit_listen) < 0 ||
-	    all_words(&c, POLICY_ALLOW_USERS, &out->allow_users) < 0 ||
-	    all_words(&c, POLICY_DENY_USERS, &out->deny_users) < 0 ||
-	    all_words(&c, POLICY_ALLOW_GROUPS, &out->allow_groups) < 0 ||
-	    all_words(&c, POLICY_DENY_GROUPS, &out->deny_groups) < 0)
+	    copy_tunnel(&c, out) < 0 || copy_all_names(&c, out) < 0 ||
+	    copy_lists(&c, out) < 0 ||
+	    all_endpoints(&c, POLICY_DENY_OPEN, &out->deny_open) < 0)
 		goto out;
+	borrow_endpoints(&c, POLICY_PERMIT_OPEN, &out->permit_open);
+	borrow_endpoints(&c, POLICY_PERMIT_LISTEN, &out->permit_listen);
+	read_penalties(&c, &out->penalties);
 	result = 0;
 out:
 	free(c.holds);
@@ -368,17 +521,14 @@ void policy_settings_free(struct policy_settings *s)
 		free(s->listen[i].host);
 	free(s->listen);
 	free(s->pid_file);
-	free(s->tunnel_name);
-	free(s->tunnel_bridge);
+	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+		free(*name_of(s, i));
+	for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
+		policy_words_free(list_of(s, i));
 	policy_words_free(&s->tunnel_addresses);
 	policy_words_free(&s->tunnel_routes);
 	policy_words_free(&s->host_keys);
 	policy_words_free(&s->authorized_keys_files);
-	policy_words_free(&s->allow_users);
-	policy_words_free(&s->deny_users);
-	policy_words_free(&s->allow_groups);
-	policy_words_free(&s->deny_groups);
-	policy_endpoints_free(&s->permit_open);
-	policy_endpoints_free(&s->permit_listen);
+	free(s->deny_open.v); /* its hosts are the policy's */
 	memset(s, 0, sizeof *s);
 }

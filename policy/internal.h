@@ -29,10 +29,6 @@ int policy_grow(void **v, size_t n, size_t size);
 int policy_words_add(struct policy_words *w, const char *text,
                      struct policy_where where);
 void policy_words_free(struct policy_words *w);
-/* Takes host over, in failure too. */
-int policy_endpoints_add(struct policy_endpoints *e, char *host, int port,
-                         struct policy_where where);
-void policy_endpoints_free(struct policy_endpoints *e);
 
 /* lex.c */
 
@@ -99,7 +95,7 @@ struct policy_keyword_row {
 
 extern const struct policy_choice policy_yes_no[], policy_log_levels[],
 	policy_forwardings[], policy_gateways[], policy_tunnels[],
-	policy_roots[];
+	policy_roots[], policy_families[];
 /* NULL: not known. */
 const struct policy_keyword_row *policy_keyword_find(const char *name);
 const char *policy_keyword_nearest(const char *name); /* NULL: none is near */
@@ -132,7 +128,6 @@ const struct policy_lex_word *policy_only_arg(const struct policy_stmt *st);
 
 int policy_take_choice(const struct policy_stmt *, struct policy_setting *);
 int policy_take_number(const struct policy_stmt *, struct policy_setting *);
-int policy_take_time(const struct policy_stmt *, struct policy_setting *);
 int policy_take_port(const struct policy_stmt *, struct policy_setting *);
 int policy_take_listen(const struct policy_stmt *, struct policy_setting *);
 int policy_take_path(const struct policy_stmt *, struct policy_setting *);
@@ -142,15 +137,60 @@ int policy_take_groups(const struct policy_stmt *, struct policy_setting *);
 int policy_take_open(const struct policy_stmt *, struct policy_setting *);
 int policy_take_permit_listen(const struct policy_stmt *,
                               struct policy_setting *);
-int policy_take_startups(const struct policy_stmt *, struct policy_setting *);
-int policy_take_methods(const struct policy_stmt *, struct policy_setting *);
+int policy_take_deny_open(const struct policy_stmt *, struct policy_setting *);
 
 /* Decimal digits alone, at most max. */
 bool policy_number(const char *s, unsigned max, unsigned *out);
-/* "host:port", "[v6]:port"; port "*" is 0. slash: "host/port" too. bare: a
- * port alone stands for any host. On failure returns NULL or why not. */
-const char *policy_hostport(const char *s, bool slash, bool bare, char **host,
-                            int *port);
+
+/* endpoint.c */
+
+bool policy_is_host(const char *s, size_t n);
+/* "host:ports", "[v6]:ports", a network, or a path; ports are "*", "N", "N-M".
+ * slash: "host/port" too. bare: ports alone stand for any host. Returns NULL
+ * with *e filled (where is the caller's to set), or why not. */
+const char *policy_endpoint_parse(const char *s, bool slash, bool bare,
+                                  struct policy_endpoint *e);
+bool policy_endpoint_is_path(const struct policy_endpoint *e);
+bool policy_endpoint_has_port(const struct policy_endpoint *e, unsigned port);
+/* Takes one->host over, in failure too. */
+int policy_endpoints_add(struct policy_endpoints *e,
+                         const struct policy_endpoint *one);
+void policy_endpoints_free(struct policy_endpoints *e);
+
+/* limits.c */
+
+int policy_take_time(const struct policy_stmt *, struct policy_setting *);
+int policy_take_time_or_none(const struct policy_stmt *,
+                             struct policy_setting *);
+int policy_take_startups(const struct policy_stmt *, struct policy_setting *);
+int policy_take_source_max(const struct policy_stmt *,
+                           struct policy_setting *);
+int policy_take_blocks(const struct policy_stmt *, struct policy_setting *);
+int policy_take_rekey(const struct policy_stmt *, struct policy_setting *);
+int policy_take_channel_timeout(const struct policy_stmt *,
+                                struct policy_setting *);
+int policy_take_penalties(const struct policy_stmt *, struct policy_setting *);
+int policy_take_exempt(const struct policy_stmt *, struct policy_setting *);
+/* sshd_config(5), TIME FORMATS. Returns NULL, or why not. */
+const char *policy_time(const char *s, unsigned *seconds);
+/* One word of PerSourcePenalties. Returns NULL, or why not. */
+const char *policy_penalty(const char *word, struct policy_penalties *p);
+
+/* login.c */
+
+int policy_take_methods(const struct policy_stmt *, struct policy_setting *);
+int policy_take_auth_options(const struct policy_stmt *,
+                             struct policy_setting *);
+int policy_take_rsa_size(const struct policy_stmt *, struct policy_setting *);
+int policy_take_algorithms(const struct policy_stmt *,
+                           struct policy_setting *);
+int policy_take_file(const struct policy_stmt *, struct policy_setting *);
+int policy_take_user_file(const struct policy_stmt *, struct policy_setting *);
+int policy_take_command(const struct policy_stmt *, struct policy_setting *);
+int policy_take_name(const struct policy_stmt *, struct policy_setting *);
+int policy_take_text(const struct policy_stmt *, struct policy_setting *);
+int policy_take_mask(const struct policy_stmt *, struct policy_setting *);
+int policy_take_qos(const struct policy_stmt *, struct policy_setting *);
 
 /* tunnel.c: the arguments of Tunnel* */
 
@@ -232,6 +272,13 @@ bool policy_only_negated(const char *list);
 int policy_addr_list(const char *address, const char *list);
 /* Is every entry an address, CIDR or a glob (and not, say, a host name)? */
 bool policy_addr_list_numeric(const char *list);
+/* "prefix/bits" or an address. Returns NULL, or why not. */
+const char *policy_net_parse(const char *s, struct policy_net *net);
+/* The address of a peer or of a destination: zone and IPv4-in-IPv6 are taken
+ * off. False: it is none. */
+bool policy_net_of(const char *address, struct policy_net *net);
+bool policy_net_holds(const struct policy_net *net,
+                      const struct policy_net *address);
 
 enum { POLICY_ADDR_CAP = 56 /* INET6_ADDRSTRLEN, /128 and some */ };
 /* "address[/bits]" as a device may have it, the bits left out where they are

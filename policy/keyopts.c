@@ -165,18 +165,15 @@ static const char *take_expiry(struct opts *p, const char *value)
 static const char *take_endpoint(struct opts *p, const char *value, bool listen,
                                  struct policy_endpoints *out)
 {
+	struct policy_endpoint e;
 	const char *why;
-	char *host;
-	int port;
 
 	if (out->n > ENDPOINTS_MAX)
 		return "too many of them";
-	if ((why = policy_hostport(value, !listen, listen, &host,
-	                           &port)) != NULL)
+	if ((why = policy_endpoint_parse(value, !listen, listen, &e)) != NULL)
 		return why;
-	if (policy_endpoints_add(out, host, port, p->where) < 0)
-		return no_memory;
-	return NULL;
+	e.where = p->where;
+	return policy_endpoints_add(out, &e) < 0 ? no_memory : NULL;
 }
 
 static const char *take_permitopen(struct opts *p, const char *value)

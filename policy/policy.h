@@ -59,7 +59,10 @@ struct policy_conn {
 	const char *user;
 	const char *const *groups;
 	size_t ngroups;
+	bool invalid_user;         /* there is no such account */
 	const char *address;       /* client's, numeric; NULL: unknown */
+	const char *host;          /* its name, with UseDNS; NULL: address */
+	const char *version;       /* "SSH-2.0-..." of the client; NULL: unknown */
 	const char *local_address; /* numeric; NULL: unknown */
 	unsigned local_port;       /* 0: unknown */
 };
@@ -101,6 +104,44 @@ enum policy_keyword {
 	POLICY_TUNNEL_BRIDGE,
 	POLICY_TUNNEL_UP,
 	POLICY_SANDBOX_REQUIRED,
+	POLICY_DENY_OPEN,
+	POLICY_ALLOW_STREAM_LOCAL_FORWARDING,
+	POLICY_STREAM_LOCAL_BIND_MASK,
+	POLICY_STREAM_LOCAL_BIND_UNLINK,
+	POLICY_MAX_CHANNELS,
+	POLICY_MAX_LISTENERS,
+	POLICY_MAX_CONNECTIONS,
+	POLICY_SESSION_LIFETIME,
+	POLICY_CHANNEL_TIMEOUT,
+	POLICY_UNUSED_CONNECTION_TIMEOUT,
+	POLICY_REKEY_LIMIT,
+	POLICY_PER_SOURCE_MAX_STARTUPS,
+	POLICY_PER_SOURCE_NET_BLOCK_SIZE,
+	POLICY_PER_SOURCE_PENALTIES,
+	POLICY_PER_SOURCE_PENALTY_EXEMPT_LIST,
+	POLICY_REFUSE_CONNECTION,
+	POLICY_PUBKEY_AUTH_OPTIONS,
+	POLICY_PUBKEY_ACCEPTED_ALGORITHMS,
+	POLICY_CA_SIGNATURE_ALGORITHMS,
+	POLICY_REQUIRED_RSA_SIZE,
+	POLICY_TRUSTED_USER_CA_KEYS,
+	POLICY_REVOKED_KEYS,
+	POLICY_AUTHORIZED_PRINCIPALS_FILE,
+	POLICY_AUTHORIZED_PRINCIPALS_COMMAND,
+	POLICY_AUTHORIZED_PRINCIPALS_COMMAND_USER,
+	POLICY_AUTHORIZED_KEYS_COMMAND,
+	POLICY_AUTHORIZED_KEYS_COMMAND_USER,
+	POLICY_CIPHERS,
+	POLICY_MACS,
+	POLICY_KEX_ALGORITHMS,
+	POLICY_HOST_KEY_ALGORITHMS,
+	POLICY_HOST_CERTIFICATE,
+	POLICY_BANNER,
+	POLICY_VERSION_ADDENDUM,
+	POLICY_USE_DNS,
+	POLICY_ADDRESS_FAMILY,
+	POLICY_TCP_KEEP_ALIVE,
+	POLICY_IP_QOS,
 	POLICY_KEYWORD__MAX
 };
 
@@ -132,10 +173,20 @@ struct policy_words {
 	size_t n;
 };
 
-/* One PermitOpen/PermitListen/permitopen=/permitlisten= pattern. */
+/* An address, or a network of them. */
+struct policy_net {
+	uint8_t family; /* 4 or 6; 0: none */
+	uint8_t bits;
+	uint8_t addr[16];
+};
+
+/* One PermitOpen/PermitListen/DenyOpen/permitopen=/permitlisten= pattern. */
 struct policy_endpoint {
-	char *host; /* as sshd: "*" any; for listen NULL: any or unset */
-	int port;   /* 0: any ("*") */
+	char *host; /* a name, an address, a pattern with * and ?, or a network
+	             * (address/bits); a path's pattern if it starts with / */
+	int port;   /* 0: any ("*"); of a range, the first */
+	int port_last; /* the last of a range; or port */
+	struct policy_net net; /* of host, if it is a network */
 	struct policy_where where;
 };
 struct policy_endpoints {
@@ -152,6 +203,17 @@ struct policy_listen {
 
 /* Of TunnelAddress, TunnelRoute, for one connection. */
 enum { POLICY_TUNNEL_ADDRESSES_MAX = 16, POLICY_TUNNEL_ROUTES_MAX = 32 };
+
+enum policy_family { POLICY_FAMILY_ANY, POLICY_FAMILY_INET,
+                     POLICY_FAMILY_INET6 };
+
+/* PerSourcePenalties, seconds each. */
+struct policy_penalties {
+	bool enabled, overflow_deny, overflow6_deny; /* else: permissive */
+	unsigned crash_s, authfail_s, noauth_s, grace_s, refused_s;
+	unsigned max_s, min_s;
+	unsigned sources4, sources6; /* remembered at most */
+};
 
 /* All settings as they hold for one connection. Pointers belong to this
  * struct; where[].file belongs to the policy, which must outlive it. */
@@ -192,6 +254,42 @@ struct policy_settings {
 	char *tunnel_bridge;         /* NULL: none */
 	bool tunnel_up;
 	bool sandbox_required;
+
+	struct policy_endpoints deny_open;
+	unsigned allow_stream_local; /* POLICY_FORWARD_* */
+	unsigned stream_local_mask;  /* umask of a unix socket */
+	bool stream_local_unlink;
+	unsigned max_channels, max_listeners; /* at once in a session */
+	unsigned max_connections;    /* of the account, at once; 0: no limit */
+	unsigned session_lifetime_s; /* 0: no limit */
+	struct policy_words channel_timeouts; /* "TYPE=SECONDS" each */
+	unsigned unused_timeout_s;   /* 0: never */
+	uint64_t rekey_bytes;        /* 0: the cipher's own */
+	unsigned rekey_s;            /* 0: never by time */
+
+	unsigned per_source_max;     /* start-ups; UINT_MAX: no limit */
+	unsigned per_source_bits4, per_source_bits6; /* prefix of a source */
+	struct policy_penalties penalties;
+	struct policy_words penalty_exempt; /* lists of addresses */
+	bool refuse_connection;
+
+	unsigned methods_keys; /* signatures that a login takes, at least 1 */
+	bool touch_required, verify_required; /* PubkeyAuthOptions */
+	unsigned required_rsa_bits;
+	/* algorithm lists as written, with +, - or ^ in front; NULL: default */
+	char *pubkey_algorithms, *ca_algorithms;
+	char *ciphers, *macs, *kex_algorithms, *host_key_algorithms;
+	char *trusted_user_ca_keys, *revoked_keys; /* paths; NULL: none */
+	char *principals_file;                     /* the same, with %h %u %% */
+	/* a command's words, the first a path; empty: none */
+	struct policy_words principals_command, keys_command;
+	char *principals_command_user, *keys_command_user;
+	struct policy_words host_certificates;
+	char *banner;           /* path; NULL: none */
+	char *version_addendum; /* NULL: none */
+	bool use_dns, tcp_keep_alive;
+	enum policy_family address_family;
+	int ip_qos;             /* of IP's TOS byte; -1: left alone */
 };
 
 /* Resolve p for conn into *out (initialised by this call; free with

@@ -1,6 +1,7 @@
 /* The canonical form of settings, and of their parts. */
 #include "policy/internal.h"
 
+#include <limits.h>
 #include <string.h>
 
 const char *policy_where_str(const struct policy_where *w, char *buf,
@@ -22,9 +23,13 @@ char *policy_endpoint_str(const struct policy_endpoint *e, char *buf,
                           size_t cap)
 {
 	bool v6 = strchr(e->host, ':') != NULL;
-	char port[16] = "*";
+	char port[24] = "*";
 
-	if (e->port != 0)
+	if (policy_endpoint_is_path(e))
+		return policy_escape(buf, cap, e->host);
+	if (e->port != 0 && e->port_last > e->port)
+		snprintf(port, sizeof port, "%d-%d", e->port, e->port_last);
+	else if (e->port != 0)
 		snprintf(port, sizeof port, "%d", e->port);
 	policy_escape(buf, cap, v6 ? "[" : "");
 	policy_escape(buf, cap, e->host);
@@ -111,6 +116,15 @@ static void put_endpoints(FILE *f, const char *keyword,
 	fputc('\n', f);
 }
 
+/* An empty list denies nothing. */
+static void put_deny(FILE *f, const struct policy_endpoints *e)
+{
+	if (e->n != 0)
+		put_endpoints(f, "denyopen", e);
+	else
+		put(f, "denyopen", "none");
+}
+
 static void put_listen(FILE *f, const struct policy_settings *s)
 {
 	for (size_t i = 0; i < s->nlisten; i++) {
@@ -131,12 +145,132 @@ static void put_listen(FILE *f, const struct policy_settings *s)
 	}
 }
 
+static void put_name(FILE *f, const char *keyword, const char *name,
+                     const char *otherwise)
+{
+	put(f, keyword, name != NULL ? name : otherwise);
+}
+
+static void put_number_or_none(FILE *f, const char *keyword, unsigned value,
+                               unsigned none)
+{
+	if (value == none)
+		put(f, keyword, "none");
+	else
+		put_number(f, keyword, value);
+}
+
+/* All on one line. */
+static void put_list(FILE *f, const char *keyword, const struct policy_words *w)
+{
+	fputs(keyword, f);
+	for (size_t i = 0; i < w->n; i++)
+		put_word(f, w->v[i].text);
+	fputs(w->n == 0 ? " none\n" : "\n", f);
+}
+
+static void put_penalties(FILE *f, const struct policy_penalties *p)
+{
+	if (!p->enabled) {
+		put(f, "persourcepenalties", "no");
+		return;
+	}
+	fprintf(f, "persourcepenalties crash:%u authfail:%u noauth:%u "
+	        "grace-exceeded:%u refuseconnection:%u max:%u min:%u "
+	        "max-sources4:%u max-sources6:%u overflow:%s overflow6:%s\n",
+	        p->crash_s, p->authfail_s, p->noauth_s, p->grace_s,
+	        p->refused_s, p->max_s, p->min_s, p->sources4, p->sources6,
+	        p->overflow_deny ? "deny-all" : "permissive",
+	        p->overflow6_deny ? "deny-all" : "permissive");
+}
+
+static void put_sources(FILE *f, const struct policy_settings *s)
+{
+	put_choice(f, "addressfamily", policy_families, s->address_family);
+	put_choice(f, "usedns", policy_yes_no, s->use_dns);
+	put_choice(f, "tcpkeepalive", policy_yes_no, s->tcp_keep_alive);
+	if (s->ip_qos >= 0)
+		fprintf(f, "ipqos 0x%02x\n", (unsigned)s->ip_qos);
+	else
+		put(f, "ipqos", "none");
+	put_number_or_none(f, "persourcemaxstartups", s->per_source_max,
+	                   UINT_MAX);
+	fprintf(f, "persourcenetblocksize %u:%u\n", s->per_source_bits4,
+	        s->per_source_bits6);
+	put_penalties(f, &s->penalties);
+	put_list(f, "persourcepenaltyexemptlist", &s->penalty_exempt);
+	put_choice(f, "refuseconnection", policy_yes_no,
+	           s->refuse_connection);
+}
+
+static void put_transport(FILE *f, const struct policy_settings *s)
+{
+	if (s->ciphers != NULL)
+		put(f, "ciphers", s->ciphers);
+	if (s->macs != NULL)
+		put(f, "macs", s->macs);
+	if (s->kex_algorithms != NULL)
+		put(f, "kexalgorithms", s->kex_algorithms);
+	if (s->host_key_algorithms != NULL)
+		put(f, "hostkeyalgorithms", s->host_key_algorithms);
+	put_lines(f, "hostcertificate", &s->host_certificates);
+	put_name(f, "versionaddendum", s->version_addendum, "none");
+	put_name(f, "banner", s->banner, "none");
+	if (s->rekey_bytes != 0)
+		fprintf(f, "rekeylimit %llu",
+		        (unsigned long long)s->rekey_bytes);
+	else
+		fputs("rekeylimit default", f);
+	if (s->rekey_s != 0)
+		fprintf(f, " %u\n", s->rekey_s);
+	else
+		fputs(" none\n", f);
+}
+
+static void put_keys(FILE *f, const struct policy_settings *s)
+{
+	if (s->pubkey_algorithms != NULL)
+		put(f, "pubkeyacceptedalgorithms", s->pubkey_algorithms);
+	if (s->ca_algorithms != NULL)
+		put(f, "casignaturealgorithms", s->ca_algorithms);
+	put_number(f, "requiredrsasize", s->required_rsa_bits);
+	fprintf(f, "pubkeyauthoptions%s%s%s\n",
+	        s->touch_required ? " touch-required" : "",
+	        s->verify_required ? " verify-required" : "",
+	        s->touch_required || s->verify_required ? "" : " none");
+	put_name(f, "trustedusercakeys", s->trusted_user_ca_keys, "none");
+	put_name(f, "revokedkeys", s->revoked_keys, "none");
+	put_name(f, "authorizedprincipalsfile", s->principals_file, "none");
+	put_list(f, "authorizedprincipalscommand", &s->principals_command);
+	if (s->principals_command_user != NULL)
+		put(f, "authorizedprincipalscommanduser",
+		    s->principals_command_user);
+	put_list(f, "authorizedkeyscommand", &s->keys_command);
+	if (s->keys_command_user != NULL)
+		put(f, "authorizedkeyscommanduser", s->keys_command_user);
+}
+
+static void put_limits(FILE *f, const struct policy_settings *s)
+{
+	put_number(f, "maxchannels", s->max_channels);
+	put_number(f, "maxlisteners", s->max_listeners);
+	put_number(f, "maxconnections", s->max_connections);
+	put_number_or_none(f, "sessionlifetime", s->session_lifetime_s, 0);
+	put_list(f, "channeltimeout", &s->channel_timeouts);
+	put_number_or_none(f, "unusedconnectiontimeout", s->unused_timeout_s,
+	                   0);
+}
+
 static void put_login(FILE *f, const struct policy_settings *s)
 {
 	put_choice(f, "permitrootlogin", policy_roots, s->permit_root_login);
 	put_choice(f, "pubkeyauthentication", policy_yes_no,
 	           s->pubkey_authentication);
-	put(f, "authenticationmethods", s->any_method ? "any" : "publickey");
+	fprintf(f, "authenticationmethods %s",
+	        s->any_method ? "any" : "publickey");
+	for (unsigned i = 1; i < s->methods_keys; i++)
+		fputs(",publickey", f);
+	fputc('\n', f);
 	put_lines(f, "allowusers", &s->allow_users);
 	put_lines(f, "denyusers", &s->deny_users);
 	put_lines(f, "allowgroups", &s->allow_groups);
@@ -194,7 +328,11 @@ void policy_print(const struct policy_settings *s, FILE *f)
 	fprintf(f, "maxstartups %u:%u:%u\n", s->startups_begin,
 	        s->startups_rate_percent, s->startups_max);
 	put_choice(f, "sandboxrequired", policy_yes_no, s->sandbox_required);
+	put_sources(f, s);
+	put_transport(f, s);
 	put_login(f, s);
+	put_keys(f, s);
+	put_limits(f, s);
 	put_number(f, "clientaliveinterval", s->client_alive_interval_s);
 	put_number(f, "clientalivecountmax", s->client_alive_count_max);
 	put_choice(f, "disableforwarding", policy_yes_no,
@@ -205,6 +343,12 @@ void policy_print(const struct policy_settings *s, FILE *f)
 	put_choice(f, "permitprivilegedports", policy_yes_no,
 	           s->permit_privileged_ports);
 	put_tunnel(f, s);
+	put_choice(f, "allowstreamlocalforwarding", policy_forwardings,
+	           s->allow_stream_local);
+	fprintf(f, "streamlocalbindmask 0%03o\n", s->stream_local_mask);
+	put_choice(f, "streamlocalbindunlink", policy_yes_no,
+	           s->stream_local_unlink);
+	put_deny(f, &s->deny_open);
 	put_endpoints(f, "permitopen", &s->permit_open);
 	put_endpoints(f, "permitlisten", &s->permit_listen);
 }

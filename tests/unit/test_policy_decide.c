@@ -13,7 +13,8 @@ static struct policy_settings set;
 static struct policy_key key;
 static struct policy_verdict v;
 static const char *groups[] = { "users", "adm" };
-static struct policy_conn bob = { "bob", groups, 2, "10.1.2.3", NULL, 22 };
+static struct policy_conn bob = { .user = "bob", .groups = groups,
+	.ngroups = 2, .address = "10.1.2.3", .local_port = 22 };
 
 static void done(void)
 {

@@ -1,0 +1,135 @@
+/* PermitOpen, PermitListen, DenyOpen: their patterns, and what they match. */
+#include "policy/internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* What a client could ask for, or a pattern of it. */
+bool policy_is_host(const char *s, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (s[i] <= ' ' || s[i] > '~' ||
+		    strchr("\"'\\#[]", s[i]) != NULL)
+			return false;
+	return n <= 1024;
+}
+
+/* "*", "N" or "N-M". */
+static const char *parse_ports(const char *s, struct policy_endpoint *e)
+{
+	static const char bad[] = "not a port from 1 to 65535, a range of "
+	                          "them, or *";
+	unsigned first = 0, last = 0;
+	const char *dash = strchr(s, '-');
+	char buf[8] = "";
+
+	if (strcmp(s, "*") == 0)
+		return NULL;
+	if (dash != NULL && (size_t)(dash - s) < sizeof buf)
+		memcpy(buf, s, (size_t)(dash - s));
+	if (!policy_number(dash != NULL ? buf : s, 65535, &first) ||
+	    !policy_number(dash != NULL ? dash + 1 : s, 65535, &last) ||
+	    first == 0)
+		return bad;
+	if (last < first)
+		return "the range ends before it starts";
+	e->port = (int)first;
+	e->port_last = (int)last;
+	return NULL;
+}
+
+/* Where the host ends and the ports start: a colon, or with slash, as sshd's
+ * permitopen= has it, a slash; one in front of a colon is a network's. */
+static const char *split(const char *s, bool slash, const char **end)
+{
+	const char *colon = strrchr(s, ':');
+
+	if (*s == '[') {
+		*end = strchr(s, ']');
+		if (*end == NULL)
+			return "missing ]";
+		if ((*end)[1] != ':' && !(slash && (*end)[1] == '/'))
+			return "missing port";
+		return NULL;
+	}
+	if (slash && colon == NULL)
+		colon = strchr(s, '/');
+	if (colon == NULL)
+		return "missing port";
+	if (strchr(s, ':') != NULL && strchr(s, ':') != strrchr(s, ':'))
+		return "an IPv6 address stands in [ ]";
+	*end = colon;
+	return NULL;
+}
+
+static const char *set_host(const char *s, size_t n, struct policy_endpoint *e)
+{
+	if (!policy_is_host(s, n))
+		return "not a host";
+	e->host = strndup(s, n);
+	if (e->host == NULL)
+		return "out of memory";
+	if (strchr(e->host, '/') == NULL ||
+	    policy_net_parse(e->host, &e->net) == NULL)
+		return NULL;
+	free(e->host);
+	e->host = NULL;
+	return "not a network such as 10.0.0.0/8";
+}
+
+const char *policy_endpoint_parse(const char *s, bool slash, bool bare,
+                                  struct policy_endpoint *e)
+{
+	const char *end, *why, *start = s;
+
+	memset(e, 0, sizeof *e);
+	if (*s == '/') { /* a unix socket's path */
+		e->host = strdup(s);
+		return e->host != NULL ? NULL : "out of memory";
+	}
+	if (bare && strchr(s, ':') == NULL) {
+		if ((why = parse_ports(s, e)) != NULL)
+			return why;
+		e->host = strdup("*");
+		return e->host != NULL ? NULL : "out of memory";
+	}
+	if ((why = split(s, slash, &end)) != NULL)
+		return why;
+	start += *s == '[';
+	if ((why = parse_ports(end + (*s == '[' ? 2 : 1), e)) != NULL)
+		return why;
+	return set_host(start, (size_t)(end - start), e);
+}
+
+bool policy_endpoint_is_path(const struct policy_endpoint *e)
+{
+	return e->host[0] == '/';
+}
+
+bool policy_endpoint_has_port(const struct policy_endpoint *e, unsigned port)
+{
+	return e->port == 0 ||
+	       ((unsigned)e->port <= port && port <= (unsigned)e->port_last);
+}
+
+int policy_endpoints_add(struct policy_endpoints *e,
+                         const struct policy_endpoint *one)
+{
+	void *v = e->v;
+
+	if (policy_grow(&v, e->n, sizeof *e->v) < 0) {
+		free(one->host);
+		return -1;
+	}
+	e->v = v;
+	e->v[e->n++] = *one;
+	return 0;
+}
+
+void policy_endpoints_free(struct policy_endpoints *e)
+{
+	for (size_t i = 0; i < e->n; i++)
+		free(e->v[i].host);
+	free(e->v);
+	memset(e, 0, sizeof *e);
+}
