@@ -440,7 +440,6 @@ static const struct {
 	TO(DENY_USERS, true, deny_users),
 	TO(ALLOW_GROUPS, true, allow_groups),
 	TO(DENY_GROUPS, true, deny_groups),
-	TO(HOST_CERTIFICATE, true, host_certificates),
 	TO(CHANNEL_TIMEOUT, false, channel_timeouts),
 	TO(PER_SOURCE_PENALTY_EXEMPT_LIST, false, penalty_exempt),
 	TO(AUTHORIZED_PRINCIPALS_COMMAND, false, principals_command),

@@ -111,7 +111,6 @@ static const struct policy_keyword_row rows[] = {
 	USED("MACs", G, POLICY_MACS, algorithms),
 	USED("KexAlgorithms", G, POLICY_KEX_ALGORITHMS, algorithms),
 	USED("HostKeyAlgorithms", G, POLICY_HOST_KEY_ALGORITHMS, algorithms),
-	USED("HostCertificate", G, POLICY_HOST_CERTIFICATE, file),
 	USED("Banner", M, POLICY_BANNER, file),
 	USED("VersionAddendum", G, POLICY_VERSION_ADDENDUM, text),
 	CHOICE("UseDNS", G, POLICY_USE_DNS, policy_yes_no),
@@ -166,6 +165,8 @@ static const struct policy_keyword_row rows[] = {
 
 	REFUSE("Include", M, NULL, NOT_YET),
 	REFUSE("HostKeyAgent", G, "none", NOT_YET),
+	REFUSE("HostCertificate", G, "none", "libssh's server has none, and "
+	       "clients that trust the authority would meet an unknown key"),
 	REFUSE("RDomain", M, "none", NOT_YET),
 
 	IGNORE("Subsystem", G, NO_SESSION),

@@ -135,7 +135,6 @@ enum policy_keyword {
 	POLICY_MACS,
 	POLICY_KEX_ALGORITHMS,
 	POLICY_HOST_KEY_ALGORITHMS,
-	POLICY_HOST_CERTIFICATE,
 	POLICY_BANNER,
 	POLICY_VERSION_ADDENDUM,
 	POLICY_USE_DNS,
@@ -284,7 +283,6 @@ struct policy_settings {
 	/* a command's words, the first a path; empty: none */
 	struct policy_words principals_command, keys_command;
 	char *principals_command_user, *keys_command_user;
-	struct policy_words host_certificates;
 	char *banner;           /* path; NULL: none */
 	char *version_addendum; /* NULL: none */
 	bool use_dns, tcp_keep_alive;
@@ -390,6 +388,17 @@ bool policy_tunnel_units(const struct policy_settings *s,
  * have. */
 int policy_tunnel_name(const struct policy_settings *s, unsigned mode,
                        const char *user, int unit, char *buf, size_t cap);
+
+/* Resolve a list of algorithms as sshd does: spec (NULL: the defaults) has
+ * names or patterns with commas, and +, - or ^ in front; all is what there is.
+ * Names that are not among all are passed over. Into buf; returns their number,
+ * or -1 if they do not fit. */
+int policy_algorithms(const char *spec, const char *defaults, const char *all,
+                      char *buf, size_t cap);
+/* The first name or pattern of spec that stands for none of all, and its
+ * length; NULL: there is none. */
+const char *policy_algorithms_unknown(const char *spec, const char *all,
+                                      size_t *len);
 
 /* What to bind for a tcpip-forward of host: GatewayPorts's table. */
 enum policy_bind { POLICY_BIND_LOOPBACK,  /* 127.0.0.1 and ::1 */

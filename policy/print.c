@@ -213,7 +213,6 @@ static void put_transport(FILE *f, const struct policy_settings *s)
 		put(f, "kexalgorithms", s->kex_algorithms);
 	if (s->host_key_algorithms != NULL)
 		put(f, "hostkeyalgorithms", s->host_key_algorithms);
-	put_lines(f, "hostcertificate", &s->host_certificates);
 	put_name(f, "versionaddendum", s->version_addendum, "none");
 	put_name(f, "banner", s->banner, "none");
 	if (s->rekey_bytes != 0)

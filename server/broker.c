@@ -104,6 +104,7 @@ static void (*const handlers[SESSION__MAX])(struct broker *,
 	[SESSION_LISTEN] = broker_on_listen,
 	[SESSION_CANCEL] = broker_on_cancel,
 	[SESSION_CLOSE] = broker_on_close,
+	[SESSION_PROVE] = broker_on_prove,
 	[SESSION_LOG] = on_log,
 };
 

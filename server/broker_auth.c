@@ -2,6 +2,7 @@
  * Login: account, keys, signature; then the broker becomes the account.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,7 +13,7 @@
 #include "server/claim.h"
 #include "server/role.h"
 
-enum { AUTH_MESSAGES_MAX = 1024 };
+enum { AUTH_MESSAGES_MAX = 1024, BANNER_MAX = 8000 };
 
 static void log_not_allowed(struct broker *b, const struct policy_verdict *v)
 {
@@ -33,6 +34,28 @@ static bool account_open(struct broker *b)
 	if (why != NULL)
 		log_info("User %s not allowed because %s", b->user_shown, why);
 	return why == NULL;
+}
+
+/* RFC 4252, 5.4: once, before the first answer. */
+static void send_banner(struct broker *b)
+{
+	char *text;
+	size_t len = 0;
+	int fd;
+
+	if (b->settings.banner == NULL)
+		return;
+	fd = open(b->settings.banner, O_RDONLY | O_CLOEXEC | O_NOCTTY |
+	                              O_NONBLOCK);
+	text = fd >= 0 ? config_read(fd, BANNER_MAX, &len) : NULL;
+	if (text == NULL)
+		log_error("Banner %s: %s", b->settings.banner,
+		          strerror(errno));
+	else if (len > 0)
+		broker_tell(b, -1, BROKER_BANNER, text, len);
+	free(text);
+	if (fd >= 0)
+		close(fd);
 }
 
 /* A name that the client may use for this connection, once and for all. */
@@ -59,6 +82,7 @@ static int set_user(struct broker *b, const struct proto_field *f)
 	policy_settings_free(&b->settings);
 	if (policy_eval(b->env->config->policy, &who, &b->settings) < 0)
 		return -1;
+	send_banner(b);
 	policy_may_login(&b->settings, &who, b->account.uid, NULL, &v);
 	b->may_login = v.allowed;
 	if (!b->account.exists)
@@ -339,7 +363,8 @@ static void log_in(struct broker *b, const char *desc)
 	         b->user_shown, b->address, b->port, desc);
 	broker_tell(b, -1, BROKER_AUTHENTICATED,
 	            b->settings.client_alive_interval_s,
-	            b->settings.client_alive_count_max);
+	            b->settings.client_alive_count_max,
+	            b->settings.rekey_bytes, b->settings.rekey_s);
 }
 
 void broker_on_auth(struct broker *b, struct proto_msg *m)

@@ -73,6 +73,8 @@ struct broker {
 		size_t len;
 		struct loop_timer *timer;
 	} sign;
+	char first_algorithm[PKI_ALGORITHM_MAX]; /* of the first exchange */
+	struct { bool busy, done; uint32_t id; } prove; /* host keys */
 
 	/* rates, a tick each */
 	struct loop_timer *tick;
@@ -123,6 +125,7 @@ void broker_deny(struct broker *b);
 
 /* broker_sign.c */
 void broker_on_sign(struct broker *b, struct proto_msg *m);
+void broker_on_prove(struct broker *b, struct proto_msg *m);
 int broker_keyholder_connect(struct broker *b, int fd);
 void broker_sign_next(struct broker *b);
 

@@ -33,8 +33,20 @@ static void answer(struct broker *b, const uint8_t *sig, size_t len)
 		memcpy(b->session_id, b->sign.hash, b->sign.len);
 		b->session_id_len = b->sign.len;
 		b->hostkey = b->sign.hostkey;
+		strcpy(b->first_algorithm, b->sign.algorithm);
 	}
 	broker_tell(b, -1, BROKER_SIGNED, sig, len);
+}
+
+static void answer_prove(struct broker *b, const uint8_t *sigs, size_t len)
+{
+	if (!b->prove.busy)
+		return;
+	b->prove.busy = false;
+	if (len > 0)
+		broker_tell(b, -1, BROKER_PROVED, b->prove.id, sigs, len);
+	else
+		broker_refuse(b, b->prove.id, 0, "");
 }
 
 static void lose_keyholder(struct broker *b)
@@ -44,6 +56,7 @@ static void lose_keyholder(struct broker *b)
 	b->keyholder_io = NULL;
 	b->keyholder = NULL;
 	b->sign.asked = false; /* the next keyholder will be */
+	answer_prove(b, NULL, 0);
 }
 
 static void on_keyholder(void *arg, uint32_t events)
@@ -59,6 +72,8 @@ static void on_keyholder(void *arg, uint32_t events)
 		rc = 0;
 		if (m.type == KEY_SIGNATURE) {
 			answer(b, m.f[0].p, m.f[0].len);
+		} else if (m.type == KEY_PROVED) {
+			answer_prove(b, m.f[0].p, m.f[0].len);
 		} else {
 			log_escape(reason, sizeof(reason), m.f[0].p, m.f[0].len);
 			refuse(b, reason);
@@ -144,4 +159,30 @@ void broker_on_sign(struct broker *b, struct proto_msg *m)
 	b->sign.timer = loop_after(b->loop, BROKER_KEYHOLDER_WAIT_MS, on_late,
 	                           b);
 	broker_sign_next(b);
+}
+
+/* OpenSSH's PROTOCOL, 2.5: once a connection, of each key once. The keyholder
+ * composes what it signs, with this connection's session id in it. */
+void broker_on_prove(struct broker *b, struct proto_msg *m)
+{
+	const struct proto_field *keys = &m->f[1];
+	uint32_t id = (uint32_t)m->f[0].n;
+	unsigned seen = 0;
+	bool good = !b->prove.done && b->keyholder != NULL && keys->len > 0;
+
+	for (size_t i = 0; i < keys->len; i++) {
+		good = good && keys->p[i] < b->env->hostkeys.n &&
+		       (seen >> keys->p[i] & 1) == 0;
+		seen |= 1u << (keys->p[i] & 31);
+	}
+	if (!good) {
+		broker_refuse(b, id, 0, "");
+		return;
+	}
+	b->prove.busy = b->prove.done = true;
+	b->prove.id = id;
+	if (ipc_send(b->keyholder, NULL, 0, KEY_PROVE, keys->p, keys->len,
+	             b->session_id, b->session_id_len, b->first_algorithm,
+	             strlen(b->first_algorithm)) < 0)
+		lose_keyholder(b);
 }

@@ -60,7 +60,7 @@ int broker_zygote_run(struct config *c, int edge)
 	else if (getrandom(env.timing_secret, sizeof(env.timing_secret), 0) !=
 	         (ssize_t)sizeof(env.timing_secret))
 		log_fatal("broker zygote: no random bytes");
-	else if (hostkeys_receive(peer, &env.hostkeys) == 0)
+	else if (hostkeys_receive(peer, &env.hostkeys, NULL) == 0)
 		rc = zygote_run(peer, &ops, &env, enter);
 	hostkeys_free(&env.hostkeys);
 	sandbox_free(env.sandbox);

@@ -69,6 +69,8 @@ static int parse(struct config *c, struct policy_error *err)
 		snprintf(err->text, sizeof(err->text), "out of memory");
 		return -1;
 	}
+	if (transport_resolve(&c->global, &c->transport, err) < 0)
+		return -1;
 	/* a daemon's working directory is not the operator's */
 	for (size_t i = 0; i < c->global.host_keys.n; i++) {
 		const struct policy_word *w = &c->global.host_keys.v[i];

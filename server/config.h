@@ -10,11 +10,13 @@
 
 #include "policy/policy.h"
 #include "server/options.h"
+#include "server/transport.h"
 
 struct config {
 	const struct options *options;
 	struct policy *policy;
 	struct policy_settings global; /* without a connection */
+	struct transport transport;
 	bool privileged;               /* started by root */
 	char *text;                    /* the policy file */
 	size_t text_len;

@@ -28,6 +28,14 @@ struct connection *connection_new(const struct connection_ops *ops, void *arg,
 	return c;
 }
 
+static struct pending *pending_at(struct connection *c, unsigned i)
+{
+	/* Both are below the limit, whose double may not fit an unsigned. */
+	uint64_t at = (uint64_t)c->pending_head + i;
+
+	return &c->pending[at % c->limits.pending_global];
+}
+
 void connection_free(struct connection *c)
 {
 	if (!c)
@@ -35,6 +43,8 @@ void connection_free(struct connection *c)
 	for (uint32_t i = 0; i < c->fresh; i++)
 		free(c->slots[i].ch);
 	free(c->slots);
+	for (unsigned i = 0; i < c->npending; i++)
+		free(pending_at(c, i)->data);
 	free(c->pending);
 	free(c);
 }
@@ -167,14 +177,6 @@ static void send_reply(struct connection *c, bool success, bool with_port,
 	connection_send(c, &p);
 }
 
-static struct pending *pending_at(struct connection *c, unsigned i)
-{
-	/* Both are below the limit, whose double may not fit an unsigned. */
-	uint64_t at = (uint64_t)c->pending_head + i;
-
-	return &c->pending[at % c->limits.pending_global];
-}
-
 static struct pending *pending_add(struct connection *c)
 {
 	struct pending *q;
@@ -196,8 +198,11 @@ static void flush_replies(struct connection *c)
 		c->pending_first++;
 		c->npending--;
 		c->deferred -= q.failures;
-		if (q.want_reply)
+		if (q.want_reply && q.data != NULL)
+			c->ops.send(c->arg, q.data, q.data_len);
+		else if (q.want_reply)
 			send_reply(c, q.success, q.want_port, q.port);
+		free(q.data);
 		while (q.failures-- > 0)
 			send_reply(c, false, false, 0);
 	}
@@ -276,6 +281,21 @@ static int listen_request(struct connection *c, struct wire *in,
 	return 0;
 }
 
+/* OpenSSH's PROTOCOL, 2.5: the client wants proof of host keys that it has not
+ * met in the key exchange. */
+static int prove_request(struct connection *c, struct wire *in,
+                         bool want_reply)
+{
+	uint32_t request = c->pending_first + c->npending;
+	struct pending *q = pending_add(c);
+
+	if (q == NULL)
+		return reply_now(c, want_reply, false);
+	q->want_reply = want_reply;
+	c->ops.prove(c->arg, request, in->p, in->left);
+	return 0;
+}
+
 static int global_request(struct connection *c, struct wire *in)
 {
 	const uint8_t *name;
@@ -295,6 +315,8 @@ static int global_request(struct connection *c, struct wire *in)
 	    wire_is(name, len, "cancel-streamlocal-forward@openssh.com"))
 		return refuse_listen(c, want_reply, "streamlocal-forward",
 		                     "unix sockets are not forwarded here");
+	if (wire_is(name, len, "hostkeys-prove-00@openssh.com"))
+		return prove_request(c, in, want_reply);
 	/* Sessions are refused anyway, so this is easy to promise. */
 	if (wire_is(name, len, "no-more-sessions@openssh.com"))
 		return reply_now(c, want_reply, true);
@@ -316,6 +338,53 @@ void connection_global_reply(struct connection *c, uint32_t request,
 	q->success = success;
 	q->port = port;
 	flush_replies(c);
+}
+
+void connection_global_data(struct connection *c, uint32_t request,
+                            const uint8_t *data, size_t len)
+{
+	uint32_t i = request - c->pending_first;
+	struct pending *q;
+
+	if (c->dead || i >= c->npending || pending_at(c, i)->answered)
+		return;
+	q = pending_at(c, i);
+	q->data = malloc(1 + len);
+	if (q->data != NULL) {
+		q->data[0] = MSG_REQUEST_SUCCESS;
+		memcpy(q->data + 1, data, len);
+		q->data_len = 1 + len;
+	}
+	connection_global_reply(c, request, q->data != NULL, 0);
+}
+
+void connection_hostkeys(struct connection *c, const uint8_t *const *blobs,
+                         const size_t *lens, size_t n)
+{
+	static const char name[] = "hostkeys-00@openssh.com";
+	struct payload head;
+	size_t len;
+	uint8_t *m;
+
+	connection_begin(&head, MSG_GLOBAL_REQUEST);
+	connection_put_text(&head, name);
+	connection_put_u8(&head, 0);
+	len = head.len;
+	for (size_t i = 0; i < n; i++)
+		len += 4 + lens[i];
+	m = malloc(len);
+	if (m == NULL)
+		return; /* the client learns them another time */
+	memcpy(m, head.b, head.len);
+	len = head.len;
+	for (size_t i = 0; i < n; i++) {
+		for (int shift = 24; shift >= 0; shift -= 8)
+			m[len++] = (uint8_t)(lens[i] >> shift);
+		memcpy(m + len, blobs[i], lens[i]);
+		len += lens[i];
+	}
+	c->ops.send(c->arg, m, len);
+	free(m);
 }
 
 /* We ask nothing but keepalives, so every answer is one to them. */

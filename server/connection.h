@@ -67,6 +67,11 @@ struct connection_ops {
 	               unsigned port, bool want_reply);
 	void (*cancel)(void *arg, uint32_t request, const char *host,
 	               unsigned port);
+	/* hostkeys-prove-00@openssh.com (OpenSSH's PROTOCOL, 2.5): the blobs
+	 * as SSH strings, unchecked. Answer as listen, or with
+	 * connection_global_data(). */
+	void (*prove)(void *arg, uint32_t request, const uint8_t *blobs,
+	              size_t len);
 	/* A channel that we opened (forwarded-tcpip) is open. */
 	void (*opened)(void *arg, uint32_t chan);
 	/* Data for chan. The receiver calls connection_consumed() as it gets
@@ -118,6 +123,13 @@ int connection_refuse(struct connection *c, uint32_t chan,
  * client asked for port 0 with want_reply. Replies leave in request order. */
 void connection_global_reply(struct connection *c, uint32_t request,
                              bool success, unsigned port);
+
+/* Answer a global request with success and data (copied). */
+void connection_global_data(struct connection *c, uint32_t request,
+                            const uint8_t *data, size_t len);
+/* hostkeys-00@openssh.com: these are our host keys (RFC 4253, 6.6 blobs). */
+void connection_hostkeys(struct connection *c, const uint8_t *const *blobs,
+                         const size_t *lens, size_t n);
 
 /* Open a forwarded-tcpip channel (RFC 4254, 7.2): host as the client gave it
  * in tcpip-forward, port the real one. Returns 0 and *chan, or -1: a limit, or

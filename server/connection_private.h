@@ -76,6 +76,8 @@ struct pending {
 	bool want_reply, want_port;
 	unsigned port;
 	unsigned failures; /* failure replies due after this one's */
+	uint8_t *data; /* of a success reply, ours; NULL: none */
+	size_t data_len;
 };
 
 struct connection {

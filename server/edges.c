@@ -24,6 +24,7 @@ static const struct proto_rule to_broker_zygote[] = {
 };
 static const struct proto_rule to_session_zygote[] = {
 	{ ROLE_HOSTKEY, "HOSTKEY", "s", 8192, 0, LOGIN, false },
+	{ ROLE_TRANSPORT, "TRANSPORT", "ssssssw", 1024, 0, LOGIN, true },
 	{ ROLE_START, "START", "b", 0, 0, LOGIN, true },
 	/* connection; fds: client, broker, leash */
 	{ ROLE_FORK, "FORK", "w", 0, 3, ANY, false },
@@ -44,10 +45,12 @@ TABLE(edge_from_zygote, "zygote -> listener", from_zygote);
 static const struct proto_rule broker_to_key[] = {
 	{ KEY_SIGN, "SIGN", "bss", 64, 0, ANY, false },
 	{ KEY_LOGGED_IN, "LOGGED_IN", "", 0, 0, LOGIN, true },
+	{ KEY_PROVE, "PROVE", "sss", 64, 0, ANY, true },
 };
 static const struct proto_rule key_to_broker[] = {
 	{ KEY_SIGNATURE, "SIGNATURE", "s", 4096, 0, ANY, false },
 	{ KEY_REFUSED, "REFUSED", "s", 128, 0, ANY, false },
+	{ KEY_PROVED, "PROVED", "s", 8192, 0, ANY, true },
 };
 TABLE(edge_broker_to_key, "broker -> keyholder", broker_to_key);
 TABLE(edge_key_to_broker, "keyholder -> broker", key_to_broker);
@@ -83,12 +86,15 @@ static const struct proto_rule session_to_broker[] = {
 	{ SESSION_LISTEN, "LISTEN", "wsw", 256, 0, OPEN, false },
 	{ SESSION_CANCEL, "CANCEL", "wsw", 256, 0, OPEN, false },
 	{ SESSION_CLOSE, "CLOSE", "w", 0, 0, OPEN, false },
+	{ SESSION_PROVE, "PROVE", "ws", 8, 0, OPEN, false },
 	{ SESSION_LOG, "LOG", "bs", 512, 0, ANY, false },
 };
 static const struct proto_rule broker_to_session[] = {
 	{ BROKER_SIGNED, "SIGNED", "s", 4096, 0, ANY, false },
 	{ BROKER_QUERIED, "QUERIED", "b", 0, 0, LOGIN, false },
-	{ BROKER_AUTHENTICATED, "AUTHENTICATED", "ww", 0, 0, LOGIN, true },
+	{ BROKER_BANNER, "BANNER", "s", 8192, 0, LOGIN, true },
+	{ BROKER_AUTHENTICATED, "AUTHENTICATED", "wwqw", 0, 0, LOGIN, true },
+	{ BROKER_PROVED, "PROVED", "ws", 8192, 0, OPEN, true },
 	{ BROKER_DENIED, "DENIED", "b", 0, 0, LOGIN, false },
 	{ BROKER_OPENED, "OPENED", "w", 0, 1, OPEN, false },
 	{ BROKER_TUNNEL, "TUNNEL", "wwws", 16, 1, OPEN, false },

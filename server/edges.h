@@ -13,6 +13,9 @@ enum { PHASE_LOGIN = 1, PHASE_OPEN = 2, PHASE_ANY = 3 };
 /* listener <-> keyholder, broker zygote, session zygote */
 enum edge_role_msg {
 	ROLE_HOSTKEY = 1, /* -> zygote, keyholder ->: s public blob */
+	ROLE_TRANSPORT,   /* -> session zygote: s ciphers, s macs, s kex,
+	                     s host key and s user key algorithms, s version,
+	                     w least bits of RSA */
 	ROLE_START,       /* -> zygote: no more host keys; b SandboxRequired */
 	ROLE_READY,       /* role ->: initialised */
 	ROLE_FORK,        /* -> zygote: a connection; see the tables */
@@ -31,6 +34,9 @@ enum edge_key_msg {
 	KEY_SIGNATURE, /* s signature blob */
 	KEY_REFUSED,   /* s reason */
 	KEY_LOGGED_IN, /* the connection is authenticated */
+	KEY_PROVE,     /* s host keys, a byte each; s session id, s algorithm of
+	                  RSA keys */
+	KEY_PROVED,    /* s signatures, an SSH string each; empty: refused */
 	KEY__MAX
 };
 extern const struct proto_table edge_broker_to_key, edge_key_to_broker;
@@ -68,11 +74,15 @@ enum edge_session_msg {
 	SESSION_LISTEN,   /* w id, s address, w port: LISTENING or REFUSED */
 	SESSION_CANCEL,   /* w id, s address, w port: CANCELLED or REFUSED */
 	SESSION_CLOSE,    /* w grant: the forward of that id is over */
+	SESSION_PROVE,    /* w id, s host keys, a byte each: PROVED or REFUSED */
 	SESSION_LOG,      /* b level, s text: the session's words */
 	/* broker -> session */
 	BROKER_SIGNED,        /* s signature blob */
 	BROKER_QUERIED,       /* b usable */
-	BROKER_AUTHENTICATED, /* w alive interval s, w alive count */
+	BROKER_BANNER,        /* s text to show before the login's answer */
+	BROKER_AUTHENTICATED, /* w alive interval s, w alive count, q rekey
+	                         bytes, w rekey s */
+	BROKER_PROVED,        /* w id, s signatures, an SSH string each */
 	BROKER_DENIED,        /* b disconnect now */
 	BROKER_OPENED,        /* w id, + connected fd */
 	BROKER_TUNNEL,        /* w id, w mode, w mtu, s device, + its fd */

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <openssl/rand.h>
@@ -19,6 +20,15 @@ struct engine *engine_here;
 static ssh_bind bind_options;
 ssh_key engine_hostkeys[ENGINE_HOSTKEYS_MAX], engine_throwaway;
 size_t engine_nhostkeys;
+static const uint8_t *const *hostkey_blobs;
+static const size_t *hostkey_lens;
+
+size_t engine_hostkey_blobs(const uint8_t *const **blobs, const size_t **lens)
+{
+	*blobs = hostkey_blobs;
+	*lens = hostkey_lens;
+	return engine_nhostkeys;
+}
 
 void engine_die(struct engine *e, const char *why)
 {
@@ -26,6 +36,14 @@ void engine_die(struct engine *e, const char *why)
 		e->dead = true;
 		e->error = why;
 	}
+}
+
+uint64_t engine_now_s(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec;
 }
 
 /* ---- output ---- */
@@ -124,9 +142,25 @@ static int on_service(ssh_session s, const char *service, void *user)
 	return 0;
 }
 
-int engine_rekey_after(struct engine *e, uint64_t bytes)
+void engine_rekey_after(struct engine *e, uint64_t bytes, unsigned seconds)
 {
-	return ssh_options_set(e->ssh, SSH_OPTIONS_REKEY_DATA, &bytes);
+	e->rekey_bytes = bytes;
+	e->rekey_s = seconds;
+	e->keyed_at_s = engine_now_s();
+}
+
+/* libssh would look at its own limits at the next exchange only. */
+static void maybe_rekey(struct engine *e)
+{
+	bool due = e->rekey_bytes > 0 && (e->since_in >= e->rekey_bytes ||
+	                                  e->since_out >= e->rekey_bytes);
+
+	if (!e->authenticated || e->rekeying || e->dead)
+		return;
+	if (!due && e->rekey_s > 0)
+		due = engine_now_s() - e->keyed_at_s >= e->rekey_s;
+	if (due && __wrap_ssh_send_rekex(e->ssh) == SSH_ERROR)
+		engine_die(e, "libssh could not start a key exchange");
 }
 
 void engine_auth_success(struct engine *e)
@@ -140,56 +174,33 @@ void engine_auth_success(struct engine *e)
 
 /* ---- life ---- */
 
-static int set_algorithms(ssh_bind b)
+static int set_algorithms(ssh_bind b, const struct transport *t)
 {
-	/* Finite-field groups and group exchange are left out: the latter opens
-	 * /etc/ssh/moduli. Names that this libssh does not know are dropped. */
-	static const struct { enum ssh_bind_options_e opt; const char *list; }
+	const struct { enum ssh_bind_options_e opt; const char *list; }
 	lists[] = {
-		{ SSH_BIND_OPTIONS_KEY_EXCHANGE,
-		  "mlkem768x25519-sha256,sntrup761x25519-sha512,"
-		  "sntrup761x25519-sha512@openssh.com,curve25519-sha256,"
-		  "curve25519-sha256@libssh.org,ecdh-sha2-nistp256,"
-		  "ecdh-sha2-nistp384,ecdh-sha2-nistp521" },
-		{ SSH_BIND_OPTIONS_HOSTKEY_ALGORITHMS,
-		  "ssh-ed25519,ecdsa-sha2-nistp256,ecdsa-sha2-nistp384,"
-		  "ecdsa-sha2-nistp521,rsa-sha2-512,rsa-sha2-256" },
-		{ SSH_BIND_OPTIONS_CIPHERS_C_S, NULL },
-		{ SSH_BIND_OPTIONS_CIPHERS_S_C, NULL },
-		{ SSH_BIND_OPTIONS_HMAC_C_S, NULL },
-		{ SSH_BIND_OPTIONS_HMAC_S_C, NULL },
-		{ SSH_BIND_OPTIONS_PUBKEY_ACCEPTED_KEY_TYPES, NULL },
+		{ SSH_BIND_OPTIONS_KEY_EXCHANGE, t->kex },
+		{ SSH_BIND_OPTIONS_HOSTKEY_ALGORITHMS, t->hostkeys },
+		{ SSH_BIND_OPTIONS_CIPHERS_C_S, t->ciphers },
+		{ SSH_BIND_OPTIONS_CIPHERS_S_C, t->ciphers },
+		{ SSH_BIND_OPTIONS_HMAC_C_S, t->macs },
+		{ SSH_BIND_OPTIONS_HMAC_S_C, t->macs },
+		{ SSH_BIND_OPTIONS_PUBKEY_ACCEPTED_KEY_TYPES, t->pubkeys },
 	};
-	static const char ciphers[] =
-		"aes128-gcm@openssh.com,aes256-gcm@openssh.com,"
-		"chacha20-poly1305@openssh.com,aes128-ctr,aes192-ctr,aes256-ctr";
-	static const char macs[] =
-		"hmac-sha2-256-etm@openssh.com,hmac-sha2-512-etm@openssh.com,"
-		"hmac-sha2-256,hmac-sha2-512";
-	int rsa_min = PKI_RSA_MIN_BITS;
+	int rsa_min = (int)t->rsa_min_bits;
 
-	for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
-		const char *list = lists[i].list;
-
-		if (lists[i].opt == SSH_BIND_OPTIONS_CIPHERS_C_S ||
-		    lists[i].opt == SSH_BIND_OPTIONS_CIPHERS_S_C)
-			list = ciphers;
-		else if (lists[i].opt == SSH_BIND_OPTIONS_HMAC_C_S ||
-		         lists[i].opt == SSH_BIND_OPTIONS_HMAC_S_C)
-			list = macs;
-		else if (list == NULL)
-			list = pki_accepted_algorithms();
-		if (ssh_bind_options_set(b, lists[i].opt, list) != 0)
+	for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++)
+		if (ssh_bind_options_set(b, lists[i].opt, lists[i].list) != 0)
 			return -1;
-	}
 	return ssh_bind_options_set(b, SSH_BIND_OPTIONS_RSA_MIN_SIZE, &rsa_min);
 }
 
 int engine_warm(const uint8_t *const *blobs, const size_t *lens, size_t n,
-                const char **why)
+                const struct transport *t, const char **why)
 {
 	int no = 0;
 
+	hostkey_blobs = blobs;
+	hostkey_lens = lens;
 	*why = "libssh could not be initialised";
 	if (n > ENGINE_HOSTKEYS_MAX || ssh_init() != 0)
 		return -1;
@@ -198,10 +209,10 @@ int engine_warm(const uint8_t *const *blobs, const size_t *lens, size_t n,
 	    ssh_bind_options_set(bind_options, SSH_BIND_OPTIONS_PROCESS_CONFIG,
 	                         &no) != 0 ||
 	    ssh_bind_options_set(bind_options, SSH_BIND_OPTIONS_BANNER,
-	                         "adit_" PACKAGE_VERSION) != 0)
+	                         t->version) != 0)
 		return -1;
 	*why = "libssh refuses the list of algorithms";
-	if (set_algorithms(bind_options) != 0)
+	if (set_algorithms(bind_options, t) != 0)
 		return -1;
 	for (engine_nhostkeys = 0; engine_nhostkeys < n; engine_nhostkeys++) {
 		ssh_key key = pki_import_blob(blobs[engine_nhostkeys], lens[engine_nhostkeys]);
@@ -295,6 +306,7 @@ uint8_t *engine_in_space(struct engine *e, size_t *room)
 void engine_in_added(struct engine *e, size_t n)
 {
 	e->in_tail += n;
+	e->since_in += n;
 }
 
 /*
@@ -364,6 +376,7 @@ enum engine_state engine_process(struct engine *e)
 {
 	size_t before;
 
+	maybe_rekey(e);
 	if (e->dead)
 		return ENGINE_DEAD;
 	if (!e->started) {

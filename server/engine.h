@@ -16,6 +16,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "server/transport.h"
+
 struct engine;
 
 enum { ENGINE_SIGNATURE_MAX = 4096, ENGINE_ALGORITHM_MAX = 64,
@@ -40,9 +42,13 @@ struct engine_ops {
 
 /* Import the public host keys (RFC 4253, 6.6 blobs) and do one of each
  * cryptographic operation, so that forks share what that costs. Returns 0, or
- * -1 with a static reason in *why. Call once. */
+ * -1 with a static reason in *why. The blobs are borrowed for good. t is what
+ * to offer. Call once. */
 int engine_warm(const uint8_t *const *blobs, const size_t *lens, size_t n,
-                const char **why);
+                const struct transport *t, const char **why);
+
+/* The blobs that engine_warm() got; returns their number. */
+size_t engine_hostkey_blobs(const uint8_t *const **blobs, const size_t **lens);
 
 /* The process's engine; arg is given to the ops (copied). In a fork of a
  * warmed process: reseeds every generator. NULL: no memory, or libssh
@@ -74,9 +80,10 @@ void engine_send(struct engine *e, const uint8_t *payload, size_t len);
  * how many it used; 0: nothing is sent. */
 void engine_fill(struct engine *e, size_t max,
                  size_t (*fill)(void *arg, uint8_t *p, size_t max), void *arg);
-/* Start a key exchange of our own after that many bytes either way; 0: libssh's
- * choice. */
-int engine_rekey_after(struct engine *e, uint64_t bytes);
+/* Start a key exchange of our own after that many bytes either way, or
+ * seconds; 0: libssh's choice, never. Counts from the last exchange. Looked at
+ * by engine_process() after login: call it for every packet or so. */
+void engine_rekey_after(struct engine *e, uint64_t bytes, unsigned seconds);
 /* SSH_MSG_USERAUTH_SUCCESS; the connection protocol begins. */
 void engine_auth_success(struct engine *e);
 /* SSH_MSG_DISCONNECT (RFC 4253, 11.1); the engine is dead after it, what is

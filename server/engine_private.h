@@ -37,6 +37,9 @@ struct engine {
 	bool started, versions_done, service, authenticated, dead;
 	bool rekeying;
 	unsigned queued;
+	uint64_t rekey_bytes, since_in, since_out; /* since the last exchange */
+	uint64_t keyed_at_s;
+	unsigned rekey_s;
 	const char *error;
 	/* injection of a payload of ours into the next ssh_packet_send() */
 	bool inject;
@@ -60,6 +63,8 @@ extern struct engine *engine_here;
 /* Made by engine_warm(). */
 extern ssh_key engine_hostkeys[ENGINE_HOSTKEYS_MAX], engine_throwaway;
 extern size_t engine_nhostkeys;
+
+uint64_t engine_now_s(void);
 
 /* It is over; the first reason counts (static, or libssh's). */
 void engine_die(struct engine *e, const char *why);

@@ -69,6 +69,7 @@ int __wrap_ssh_socket_write(ssh_socket s, const void *data, uint32_t len)
 	}
 	memcpy(e->out + e->out_tail, data, len);
 	e->out_tail += len;
+	e->since_out += len;
 	return SSH_OK;
 }
 
@@ -147,6 +148,8 @@ int __wrap_ssh_packet_newkeys(ssh_session s, uint8_t type, ssh_buffer b,
 	if (engine_here != NULL) {
 		engine_here->rekeying = false;
 		engine_here->queued = 0;
+		engine_here->since_in = engine_here->since_out = 0;
+		engine_here->keyed_at_s = engine_now_s();
 		if (engine_here->ops.newkeys != NULL)
 			engine_here->ops.newkeys(engine_here->arg);
 	}

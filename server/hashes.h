@@ -19,6 +19,7 @@ struct hashes {
 	/* the latest ones, as SHA-256 of each: a repeated hash is an attack, since
 	 * our own key share is in it */
 	uint8_t seen[HASHES_REMEMBERED][32];
+	uint8_t first[32]; /* the SHA-256 of the first */
 };
 
 /* May this hash be signed? Of a length that a key exchange produces, one only
@@ -26,5 +27,8 @@ struct hashes {
  * reason. */
 const char *hashes_check(struct hashes *h, const uint8_t *hash, size_t len);
 void hashes_login(struct hashes *h);
+/* Is this the first that was signed, the connection's session id? */
+bool hashes_is_session_id(const struct hashes *h, const uint8_t *id,
+                          size_t len);
 
 #endif

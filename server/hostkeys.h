@@ -16,8 +16,10 @@ struct hostkeys {
 /* Copy one more; ignored past ENGINE_HOSTKEYS_MAX. -1: no memory. */
 int hostkeys_add(struct hostkeys *h, const uint8_t *blob, size_t len);
 void hostkeys_free(struct hostkeys *h);
-/* A zygote's start: ROLE_HOSTKEY messages until ROLE_START. -1: the peer is
- * gone, or no memory. */
-int hostkeys_receive(struct ipc_peer *edge, struct hostkeys *h);
+/* A zygote's start: ROLE_HOSTKEY messages, and ROLE_TRANSPORT into *t (the
+ * broker zygote gets none: NULL), until ROLE_START, which says what
+ * sandbox_required() holds. -1: the peer is gone, or no memory. */
+int hostkeys_receive(struct ipc_peer *edge, struct hostkeys *h,
+                     struct transport *t);
 
 #endif

@@ -114,6 +114,75 @@ static int sign(struct client *c, const struct proto_msg *m)
 	return ipc_send(c->peer, NULL, 0, KEY_REFUSED, why, strlen(why));
 }
 
+/* OpenSSH's PROTOCOL, 2.5. The words in front keep these signatures apart from
+ * those of exchange hashes, which are shorter. */
+static size_t proof_of(const struct proto_msg *m, const uint8_t *blob,
+                       size_t blob_len, uint8_t *buf, size_t cap)
+{
+	static const char name[] = "hostkeys-prove-00@openssh.com";
+	const struct { const void *p; size_t len; } parts[] = {
+		{ name, sizeof(name) - 1 }, { m->f[1].p, m->f[1].len },
+		{ blob, blob_len }
+	};
+	size_t n = 0;
+
+	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+		if (parts[i].len + 4 > cap - n)
+			return 0;
+		for (int shift = 24; shift >= 0; shift -= 8)
+			buf[n++] = (uint8_t)(parts[i].len >> shift);
+		memcpy(buf + n, parts[i].p, parts[i].len);
+		n += parts[i].len;
+	}
+	return n;
+}
+
+/* One proof into out, as an SSH string. Returns its length, or 0. */
+static size_t prove_one(struct keyholder *h, unsigned i,
+                        const struct proto_msg *m, uint8_t *out, size_t cap)
+{
+	uint8_t data[PKI_BLOB_MAX + 128];
+	char algorithm[PKI_ALGORITHM_MAX];
+	const uint8_t *blob;
+	size_t len;
+	int n = -1;
+
+	if (i >= h->nkeys || cap < 4 ||
+	    proto_cstr(&m->f[2], algorithm, sizeof(algorithm)) < 0)
+		return 0;
+	blob = pki_private_blob(h->keys[i], &len);
+	if (pki_algorithm_refused(algorithm, blob, len) != NULL)
+		snprintf(algorithm, sizeof(algorithm), "%s",
+		         pki_private_algorithm(h->keys[i]));
+	len = proof_of(m, blob, len, data, sizeof(data));
+	if (len > 0)
+		n = pki_sign(h->keys[i], algorithm, data, len, out + 4,
+		             cap - 4);
+	if (n <= 0)
+		return 0;
+	for (int k = 0; k < 4; k++)
+		out[k] = (uint8_t)(n >> (24 - 8 * k));
+	return (size_t)n + 4;
+}
+
+/* Once a connection, after login, for its own session id: the table of the
+ * edge and the first hash see to that. */
+static int prove(struct client *c, const struct proto_msg *m)
+{
+	uint8_t out[8192];
+	size_t n = 0, one = 1;
+
+	if (!c->hashes.logged_in || m->f[0].len > c->holder->nkeys ||
+	    !hashes_is_session_id(&c->hashes, m->f[1].p, m->f[1].len))
+		one = 0;
+	for (size_t i = 0; i < m->f[0].len && one > 0; i++) {
+		one = prove_one(c->holder, m->f[0].p[i], m, out + n,
+		                sizeof(out) - n);
+		n += one;
+	}
+	return ipc_send(c->peer, NULL, 0, KEY_PROVED, out, one > 0 ? n : 0);
+}
+
 static void on_client(void *arg, uint32_t events)
 {
 	struct client *c = arg;
@@ -126,6 +195,8 @@ static void on_client(void *arg, uint32_t events)
 		rc = 0;
 		if (m.type == KEY_SIGN)
 			rc = sign(c, &m);
+		else if (m.type == KEY_PROVE)
+			rc = prove(c, &m);
 		else
 			hashes_login(&c->hashes);
 	}

@@ -195,6 +195,7 @@ static void reload(struct listener *l)
 	log_level(fresh.global.log_level);
 	log_info("Received SIGHUP; new connections use the new policy.");
 	listener_role_renew(l, BROKERS);
+	listener_role_renew(l, SESSIONS);
 }
 
 static void stop_accepting(struct listener *l)

@@ -147,8 +147,8 @@ static void ready(struct role *r)
 		take_hostkeys(l);
 		listener_conn_new_keyholder(l);
 		listener_roles_start(l);
-	} else if (r->kind == BROKERS && r->generation != l->generation) {
-		start(l, BROKERS); /* the policy changed while it started */
+	} else if (r->generation != l->generation) {
+		start(l, r->kind); /* the policy changed while it started */
 	}
 	listener_accept_update(l);
 }
@@ -184,6 +184,17 @@ static void on_role(void *arg, uint32_t events)
 	}
 }
 
+static int send_transport(struct role *r)
+{
+	const struct transport *t = &r->listener->config->transport;
+
+	return ipc_send(r->edge, NULL, 0, ROLE_TRANSPORT, t->ciphers,
+	                strlen(t->ciphers), t->macs, strlen(t->macs), t->kex,
+	                strlen(t->kex), t->hostkeys, strlen(t->hostkeys),
+	                t->pubkeys, strlen(t->pubkeys), t->version,
+	                strlen(t->version), t->rsa_min_bits);
+}
+
 static int greet(struct role *r)
 {
 	struct listener *l = r->listener;
@@ -194,6 +205,8 @@ static int greet(struct role *r)
 		if (ipc_send(r->edge, NULL, 0, ROLE_HOSTKEY,
 		             l->hostkeys.blob[i], l->hostkeys.len[i]) < 0)
 			return -1;
+	if (r->kind == SESSIONS && send_transport(r) < 0)
+		return -1;
 	return ipc_send(r->edge, NULL, 0, ROLE_START,
 	                l->config->global.sandbox_required ? 1u : 0u);
 }

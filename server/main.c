@@ -83,6 +83,7 @@ static int test(const struct config *c)
 {
 	const struct policy_words *w = &c->global.host_keys;
 	const char *why, *note;
+	char text[512];
 	size_t good = 0;
 
 	for (size_t i = 0; i < w->n; i++) {
@@ -98,6 +99,10 @@ static int test(const struct config *c)
 	for (size_t i = 0; c->options->verbose &&
 	                   (note = policy_note(c->policy, i)) != NULL; i++)
 		fprintf(stderr, "%s\n", note);
+	for (size_t i = 0; c->options->verbose &&
+	                   transport_note(&c->global, i, text, sizeof(text));
+	     i++)
+		fprintf(stderr, "%s\n", text);
 	if (good == 0) {
 		fprintf(stderr, "aditd: no host key could be loaded\n");
 		return 1;

@@ -85,7 +85,7 @@ static int defer(struct session *s, const struct proto_msg *m)
 }
 
 int session_wait(struct session *s, unsigned type, unsigned other,
-                 struct proto_msg *m)
+                 unsigned third, struct proto_msg *m)
 {
 	uint64_t end = loop_now_ms() + SESSION_BROKER_WAIT_MS, now;
 	const char *why = NULL;
@@ -95,7 +95,7 @@ int session_wait(struct session *s, unsigned type, unsigned other,
 		rc = ipc_recv_wait(s->broker, (int)(end - now), m, &why);
 		if (rc <= 0)
 			break;
-		if (m->type == type || m->type == other)
+		if (m->type == type || m->type == other || m->type == third)
 			return 0;
 		if (defer(s, m) < 0) {
 			ipc_msg_close(m);
@@ -273,24 +273,30 @@ static int on_sign(void *arg, unsigned hostkey, const char *algorithm,
 
 	session_ask(s, SESSION_SIGN, hostkey, algorithm, strlen(algorithm),
 	            hash, hash_len);
-	if (session_wait(s, BROKER_SIGNED, BROKER_SIGNED, &m) < 0 ||
+	if (session_wait(s, BROKER_SIGNED, BROKER_SIGNED, BROKER_SIGNED, &m) < 0 ||
 	    m.f[0].len > ENGINE_SIGNATURE_MAX)
 		return -1;
 	memcpy(sig, m.f[0].p, m.f[0].len);
 	return (int)m.f[0].len;
 }
 
-void session_logged_in(struct session *s, unsigned alive_interval_s,
-                       unsigned alive_max)
+void session_logged_in(struct session *s, const struct proto_msg *m)
 {
+	unsigned alive_interval_s = (unsigned)m->f[0].n;
+	const uint8_t *const *blobs;
+	const size_t *lens;
+	size_t n = engine_hostkey_blobs(&blobs, &lens);
+
 	ipc_peer_phase(s->broker, PHASE_OPEN);
 	if (session_forward_init(s) < 0) {
 		session_end(s, "out of memory");
 		return;
 	}
 	engine_auth_success(s->engine);
+	engine_rekey_after(s->engine, m->f[2].n, (unsigned)m->f[3].n);
+	connection_hostkeys(s->connection, blobs, lens, n);
 	s->alive_interval_s = alive_interval_s;
-	s->alive_max = alive_max;
+	s->alive_max = (unsigned)m->f[1].n;
 	if (alive_interval_s > 0 &&
 	    loop_after(s->loop, alive_interval_s * 1000ull, on_alive_timer,
 	               s) == NULL)

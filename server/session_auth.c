@@ -2,12 +2,13 @@
  * User authentication (RFC 4252) as far as a process without secrets can do
  * it: take the request apart, ask the broker, pass on the answer.
  */
+#include <stdlib.h>
 #include <string.h>
 
 #include "server/session_private.h"
 #include "server/wire.h"
 
-enum { MSG_FAILURE = 51, MSG_PK_OK = 60, NAME_MAX_ = 256, ALGORITHM_MAX_ = 64,
+enum { MSG_FAILURE = 51, MSG_BANNER = 53, MSG_PK_OK = 60, NAME_MAX_ = 256, ALGORITHM_MAX_ = 64,
        BLOB_MAX = 8192, PROTOCOL_ERROR = 2, SERVICE_NOT_AVAILABLE = 7 };
 
 struct request {
@@ -51,13 +52,42 @@ static void pk_ok(struct session *s, const struct request *r)
 	engine_send(s->engine, m, (size_t)(p - m));
 }
 
+/* RFC 4252, 5.4: SSH_MSG_USERAUTH_BANNER, as the broker has it. */
+static void banner(struct session *s, const struct proto_msg *m)
+{
+	size_t n = m->f[0].len;
+	uint8_t *p = calloc(1, n + 9); /* an empty language tag behind it */
+
+	if (p == NULL)
+		return;
+	p[0] = MSG_BANNER;
+	p[3] = (uint8_t)(n >> 8);
+	p[4] = (uint8_t)n;
+	memcpy(p + 5, m->f[0].p, n);
+	engine_send(s->engine, p, n + 9);
+	free(p);
+}
+
+/* Wait for the answer; a banner may come before it. */
+static int wait_answer(struct session *s, unsigned good, struct proto_msg *m)
+{
+	for (;;) {
+		if (session_wait(s, good, BROKER_DENIED, BROKER_BANNER,
+		                  m) < 0)
+			return -1;
+		if (m->type != BROKER_BANNER)
+			return 0;
+		banner(s, m);
+	}
+}
+
 static void query(struct session *s, const struct request *r)
 {
 	struct proto_msg m;
 
 	session_ask(s, SESSION_QUERY, r->user, r->user_len, r->algorithm,
 	            r->algorithm_len, r->blob, r->blob_len);
-	if (session_wait(s, BROKER_QUERIED, BROKER_DENIED, &m) < 0)
+	if (wait_answer(s, BROKER_QUERIED, &m) < 0)
 		return;
 	if (m.type == BROKER_QUERIED)
 		pk_ok(s, r);
@@ -72,10 +102,10 @@ static void claim(struct session *s, const struct request *r)
 	session_ask(s, SESSION_AUTH, r->user, r->user_len, r->method,
 	            r->method_len, r->algorithm, r->algorithm_len, r->blob,
 	            r->blob_len, r->signature, r->signature_len);
-	if (session_wait(s, BROKER_AUTHENTICATED, BROKER_DENIED, &m) < 0)
+	if (wait_answer(s, BROKER_AUTHENTICATED, &m) < 0)
 		return;
 	if (m.type == BROKER_AUTHENTICATED)
-		session_logged_in(s, (unsigned)m.f[0].n, (unsigned)m.f[1].n);
+		session_logged_in(s, &m);
 	else
 		denied(s, m.f[0].n != 0);
 }
@@ -86,7 +116,7 @@ static void other(struct session *s, const struct request *r)
 
 	session_ask(s, SESSION_OTHER_AUTH, r->user, r->user_len, r->method,
 	            r->method_len);
-	if (session_wait(s, BROKER_DENIED, BROKER_DENIED, &m) == 0)
+	if (wait_answer(s, BROKER_DENIED, &m) == 0)
 		denied(s, m.f[0].n != 0);
 }
 

@@ -8,6 +8,7 @@
 
 #include "policy/policy.h"
 #include "server/session_private.h"
+#include "server/wire.h"
 
 static struct stream *stream_of(struct session *s, uint32_t chan)
 {
@@ -96,6 +97,42 @@ static void on_cancel(void *arg, uint32_t request, const char *host,
 {
 	session_ask(arg, SESSION_CANCEL, request | SESSION_GLOBAL_ID, host,
 	            strlen(host), port);
+}
+
+/* Which of our host keys is it; 255: none. */
+static uint8_t hostkey_of(const uint8_t *blob, size_t len)
+{
+	const uint8_t *const *blobs;
+	const size_t *lens;
+	size_t n = engine_hostkey_blobs(&blobs, &lens);
+
+	for (size_t i = 0; i < n; i++)
+		if (lens[i] == len && memcmp(blobs[i], blob, len) == 0)
+			return (uint8_t)i;
+	return 255;
+}
+
+static void on_prove(void *arg, uint32_t request, const uint8_t *blobs,
+                     size_t len)
+{
+	struct session *s = arg;
+	struct wire w = { .p = blobs, .left = len };
+	uint8_t keys[ENGINE_HOSTKEYS_MAX];
+	size_t n = 0, blob_len;
+	const uint8_t *blob;
+
+	while (w.left > 0 && n < sizeof(keys)) {
+		blob = wire_string(&w, &blob_len);
+		if (w.bad || (keys[n++] = hostkey_of(blob, blob_len)) == 255) {
+			n = 0;
+			break;
+		}
+	}
+	if (n == 0 || w.left > 0)
+		connection_global_reply(s->connection, request, false, 0);
+	else
+		session_ask(s, SESSION_PROVE, request | SESSION_GLOBAL_ID, keys,
+		            n);
 }
 
 static void on_opened(void *arg, uint32_t chan)
@@ -222,6 +259,7 @@ int session_forward_init(struct session *s)
 		.data = on_data, .eof = on_eof, .closed = on_closed,
 		.gone = on_gone, .room = on_room, .note = on_note,
 		.alive = on_alive,
+		.prove = on_prove,
 	};
 	static const struct connection_limits limits = {
 		.channels = SESSION_CHANNELS_MAX,
@@ -337,7 +375,8 @@ static void refused(struct session *s, const struct proto_msg *m)
 	if (proto_cstr(&m->f[2], text, sizeof(text)) < 0)
 		text[0] = '\0';
 	if (id & SESSION_GLOBAL_ID) {
-		connection_debug(s->connection, text);
+		if (text[0] != '\0')
+			connection_debug(s->connection, text);
 		connection_global_reply(s->connection, id & ~SESSION_GLOBAL_ID,
 		                        false, 0);
 	} else {
@@ -384,6 +423,11 @@ void session_on_broker(struct session *s, struct proto_msg *m)
 		break;
 	case BROKER_ACCEPTED:
 		accepted(s, m);
+		break;
+	case BROKER_PROVED:
+		connection_global_data(s->connection,
+		                       (uint32_t)m->f[0].n & ~SESSION_GLOBAL_ID,
+		                       m->f[1].p, m->f[1].len);
 		break;
 	case BROKER_LISTENING:
 	case BROKER_CANCELLED:

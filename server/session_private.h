@@ -57,13 +57,12 @@ void session_log(struct session *s, int level, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 /* Send to the broker; a broker that does not take it ends the session. */
 void session_ask(struct session *s, unsigned type, ...);
-/* Wait for the broker's answer of one of two types; others are kept for
+/* Wait for the broker's message of one of three types; others are kept for
  * later. Returns 0 with *m, or -1: the session is over. */
 int session_wait(struct session *s, unsigned type, unsigned other,
-                 struct proto_msg *m);
-/* The broker let the user in. */
-void session_logged_in(struct session *s, unsigned alive_interval_s,
-                       unsigned alive_max);
+                 unsigned third, struct proto_msg *m);
+/* The broker let the user in, by BROKER_AUTHENTICATED. */
+void session_logged_in(struct session *s, const struct proto_msg *m);
 
 /* session_auth.c: engine_ops's auth. */
 void session_on_auth(void *arg, const uint8_t *body, size_t len);

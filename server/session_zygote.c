@@ -17,6 +17,7 @@
 struct env {
 	struct ipc_peer *edge;
 	struct sandbox *sandbox; /* for the sessions */
+	struct transport transport;
 	bool privileged;
 };
 
@@ -82,13 +83,13 @@ int session_zygote_run(struct config *c, int edge)
 	peer = ipc_peer_new(edge, &edge_to_session_zygote, &edge_from_zygote,
 	                    256);
 	env.edge = peer;
-	if (peer == NULL || hostkeys_receive(peer, &keys) < 0)
+	if (peer == NULL || hostkeys_receive(peer, &keys, &env.transport) < 0)
 		goto out;
 	env.sandbox = sandbox_prepare(SANDBOX_SESSION, SANDBOX_TRAP);
 	if (env.sandbox == NULL)
 		log_fatal("session zygote: out of memory");
 	else if (engine_warm((const uint8_t *const *)keys.blob, keys.len,
-	                     keys.n, &why) < 0)
+	                     keys.n, &env.transport, &why) < 0)
 		log_fatal("session zygote: %s", why);
 	else
 		rc = zygote_run(peer, &ops, &env, enter);

@@ -223,6 +223,17 @@ static void on_note(void *arg, const char *text)
 		check(*text >= ' ' && *text <= '~');
 }
 
+static void on_prove(void *arg, uint32_t request, const uint8_t *blobs,
+                     size_t len)
+{
+	(void)arg;
+	check(!dead);
+	if (len % 2 == 0)
+		connection_global_data(c, request, blobs, len);
+	else if (len % 3 == 0)
+		connection_global_reply(c, request, false, 0);
+}
+
 static void on_alive(void *arg)
 {
 	(void)arg;
@@ -290,7 +301,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		.listen = on_listen, .cancel = on_cancel, .opened = on_opened,
 		.data = on_data, .eof = on_eof, .closed = on_closed,
 		.gone = on_gone, .room = on_room, .note = on_note,
-		.alive = on_alive,
+		.alive = on_alive, .prove = on_prove,
 	};
 	struct connection_limits limits = { CHANNELS, 3, 1 << 25 };
 	size_t at = 1;

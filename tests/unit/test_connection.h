@@ -104,6 +104,10 @@ static inline void op_send(void *arg, const uint8_t *p, size_t len)
 		w->credit += u32(p + 5);
 	if (p[0] == 93 && w->quiet)
 		return;
+	if (p[0] == 80 && len > 36) { /* hostkeys-00@openssh.com, two keys */
+		print_fields(w, "global", "sbss", p + 1, len - 1);
+		return;
+	}
 	if (p[0] == 81) {
 		print_fields(w, "success", len > 1 ? "w" : "", p + 1, len - 1);
 		return;
@@ -232,12 +236,20 @@ static inline void op_alive(void *arg)
 	line(arg, "alive");
 }
 
+static inline void op_prove(void *arg, uint32_t request, const uint8_t *blobs,
+                            size_t len)
+{
+	(void)blobs;
+	line(arg, "prove %u %zu bytes", request, len);
+}
+
 static const struct connection_ops world_ops = {
 	.send = op_send, .disconnect = op_disconnect,
 	.open_tcp = op_open_tcp, .open_tun = op_open_tun,
 	.listen = op_listen, .cancel = op_cancel, .opened = op_opened,
 	.data = op_data, .eof = op_eof, .closed = op_closed, .gone = op_gone,
 	.room = op_room, .note = op_note, .alive = op_alive,
+	.prove = op_prove,
 };
 
 static inline struct world *world_new(unsigned channels,

@@ -117,7 +117,7 @@ Test(connection_global, unknown)
 	expect(w, "> failure\n");
 	say(w, 80, "sb", "keepalive@openssh.com", 0u);
 	expect(w, "");
-	say(w, 80, "sbs", "hostkeys-prove-00@openssh.com", 1u, "key");
+	say(w, 80, "sbs", "hostkeys-x-00@openssh.com", 1u, "key");
 	expect(w, "> failure\n");
 	say(w, 80, "sb", "", 255u);
 	expect(w, "> failure\n");
@@ -340,4 +340,33 @@ Test(connection_global, silence_after_disconnect)
 	expect(w, "");
 	end(w);
 	connection_free(NULL);
+}
+
+Test(connection_global, proof_of_host_keys)
+{
+	static const uint8_t *const blobs[] = { (const uint8_t *)"one",
+	                                        (const uint8_t *)"three" };
+	static const size_t lens[] = { 3, 5 };
+	static const uint8_t sigs[] = { 0, 1, 0, 2 };
+	struct world *w = world();
+
+	connection_hostkeys(w->c, blobs, lens, 2);
+	expect(w, "> global 'hostkeys-00@openssh.com' 0 'one' 'three'\n");
+	/* answers leave in the order of the requests */
+	say(w, 80, "sbsw", "tcpip-forward", 1u, "x", 80u);
+	say(w, 80, "sbs", "hostkeys-prove-00@openssh.com", 1u, "key");
+	expect(w, "listen 0 'x':80\nprove 1 7 bytes\n");
+	connection_global_data(w->c, 1, sigs, sizeof(sigs));
+	expect(w, "");
+	connection_global_data(w->c, 1, sigs, sizeof(sigs));
+	connection_global_data(w->c, 7, sigs, sizeof(sigs));
+	connection_global_reply(w->c, 0, true, 80);
+	expect(w, "> success\n> success 65538\n");
+	/* one that is never answered is freed */
+	say(w, 80, "sbs", "hostkeys-prove-00@openssh.com", 1u, "key");
+	say(w, 80, "sbs", "hostkeys-prove-00@openssh.com", 1u, "key");
+	forget(w);
+	connection_global_data(w->c, 3, sigs, sizeof(sigs));
+	expect(w, "");
+	end(w);
 }

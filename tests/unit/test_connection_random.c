@@ -204,6 +204,16 @@ static void on_note(void *arg, const char *text)
 	(void)arg, (void)text;
 }
 
+static void on_prove(void *arg, uint32_t request, const uint8_t *blobs,
+                     size_t len)
+{
+	(void)arg;
+	if (len % 2 == 0)
+		connection_global_data(c, request, blobs, len);
+	else
+		connection_global_reply(c, request, false, 0);
+}
+
 static void on_alive(void *arg)
 {
 	(void)arg;
@@ -567,7 +577,7 @@ static void run(uint32_t first_seed)
 		.listen = on_listen, .cancel = on_cancel, .opened = on_opened,
 		.data = on_data, .eof = on_eof, .closed = on_closed,
 		.gone = on_gone, .room = on_room, .note = on_note,
-		.alive = on_alive,
+		.alive = on_alive, .prove = on_prove,
 	};
 	struct connection_limits limits = { LIVE + 50, 1000,
 		                            1024 * 1024 * 1024 };

@@ -1,0 +1,107 @@
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "server/pki.h"
+#include "server/transport.h"
+
+/* All that adit has, best first. Finite-field groups and group exchange are
+ * left out: the latter opens /etc/ssh/moduli. libssh drops the names that it
+ * does not know. */
+static const char ciphers[] =
+	"aes128-gcm@openssh.com,aes256-gcm@openssh.com,"
+	"chacha20-poly1305@openssh.com,aes128-ctr,aes192-ctr,aes256-ctr";
+static const char macs[] =
+	"hmac-sha2-256-etm@openssh.com,hmac-sha2-512-etm@openssh.com,"
+	"hmac-sha2-256,hmac-sha2-512";
+static const char kex[] =
+	"mlkem768x25519-sha256,sntrup761x25519-sha512,"
+	"sntrup761x25519-sha512@openssh.com,curve25519-sha256,"
+	"curve25519-sha256@libssh.org,ecdh-sha2-nistp256,"
+	"ecdh-sha2-nistp384,ecdh-sha2-nistp521";
+static const char hostkeys[] =
+	"ssh-ed25519,ecdsa-sha2-nistp256,ecdsa-sha2-nistp384,"
+	"ecdsa-sha2-nistp521,rsa-sha2-512,rsa-sha2-256";
+
+static const struct row {
+	enum policy_keyword keyword;
+	const char *name;
+	const char *all; /* NULL: those of pki.h */
+	size_t spec, to;
+} rows[] = {
+#define ROW(keyword, name, all, spec, to) \
+	{ POLICY_##keyword, name, all, \
+	  offsetof(struct policy_settings, spec), \
+	  offsetof(struct transport, to) }
+	ROW(CIPHERS, "Ciphers", ciphers, ciphers, ciphers),
+	ROW(MACS, "MACs", macs, macs, macs),
+	ROW(KEX_ALGORITHMS, "KexAlgorithms", kex, kex_algorithms, kex),
+	ROW(HOST_KEY_ALGORITHMS, "HostKeyAlgorithms", hostkeys,
+	    host_key_algorithms, hostkeys),
+	ROW(PUBKEY_ACCEPTED_ALGORITHMS, "PubkeyAcceptedAlgorithms", NULL,
+	    pubkey_algorithms, pubkeys),
+};
+enum { NROWS = sizeof(rows) / sizeof(rows[0]) };
+
+static const char *all_of(const struct row *r)
+{
+	return r->all != NULL ? r->all : pki_accepted_algorithms();
+}
+
+static const char *spec_of(const struct row *r, const struct policy_settings *s)
+{
+	return *(char *const *)(const void *)((const char *)s + r->spec);
+}
+
+int transport_resolve(const struct policy_settings *s, struct transport *t,
+                      struct policy_error *err)
+{
+	for (size_t i = 0; i < NROWS; i++) {
+		const struct row *r = &rows[i];
+		const struct policy_where *w = &s->where[r->keyword];
+		const char *all = all_of(r);
+
+		if (policy_algorithms(spec_of(r, s), all, all,
+		                      (char *)t + r->to,
+		                      TRANSPORT_LIST_MAX) > 0)
+			continue;
+		memset(err, 0, sizeof(*err));
+		snprintf(err->file, sizeof(err->file), "%s",
+		         w->file != NULL ? w->file : "");
+		err->line = w->line;
+		snprintf(err->text, sizeof(err->text),
+		         "%s: none of these is known, adit has %s", r->name,
+		         all);
+		return -1;
+	}
+	snprintf(t->version, sizeof(t->version), "adit_%s%s%s",
+	         PACKAGE_VERSION, s->version_addendum != NULL ? " " : "",
+	         s->version_addendum != NULL ? s->version_addendum : "");
+	t->rsa_min_bits = s->required_rsa_bits;
+	return 0;
+}
+
+bool transport_note(const struct policy_settings *s, size_t i, char *buf,
+                    size_t cap)
+{
+	for (size_t k = 0; k < NROWS; k++) {
+		const char *spec = spec_of(&rows[k], s), *name;
+		char where[320];
+		size_t n;
+
+		while (spec != NULL &&
+		       (name = policy_algorithms_unknown(spec, all_of(&rows[k]),
+		                                         &n)) != NULL) {
+			if (i-- == 0) {
+				snprintf(buf, cap, "%s: %s: adit has no %.*s",
+				         policy_where_str(
+				             &s->where[rows[k].keyword],
+				             where, sizeof(where)),
+				         rows[k].name, (int)n, name);
+				return true;
+			}
+			spec = name + n + (name[n] == ',');
+		}
+	}
+	return false;
+}
