@@ -11,14 +11,25 @@ static const struct {
 } criteria[] = {
 	{ "User", POLICY_BY_USER },
 	{ "Group", POLICY_BY_GROUP },
+	{ "Host", POLICY_BY_HOST },
 	{ "Address", POLICY_BY_ADDRESS },
 	{ "LocalAddress", POLICY_BY_LOCAL_ADDRESS },
 	{ "LocalPort", POLICY_BY_LOCAL_PORT },
+	{ "Version", POLICY_BY_VERSION },
+	{ "Invalid-User", POLICY_BY_INVALID_USER },
 };
 
-static const char *const not_yet[] = {
-	"Host", "RDomain", "Invalid-User", "LocalNetwork", "Version",
-	"Command", "Subsystem"
+static const char of_client[] = "a criterion of ssh_config, sshd has none such";
+static const char no_programs[] = "adit starts no programs";
+static const struct {
+	const char *name, *why;
+} refused[] = {
+	{ "RDomain", "adit does not tell routing domains apart" },
+	{ "Exec", of_client }, { "LocalNetwork", of_client },
+	{ "Final", of_client }, { "Canonical", of_client },
+	{ "OriginalHost", of_client }, { "LocalUser", of_client },
+	{ "Tagged", of_client }, { "SessionType", of_client },
+	{ "Command", no_programs }, { "Subsystem", no_programs },
 };
 
 static int fail_at(const struct policy_stmt *st,
@@ -37,7 +48,13 @@ static const char *check_value(enum policy_criterion_kind kind, const char *s,
 	switch (kind) {
 	case POLICY_BY_USER:
 	case POLICY_BY_GROUP:
+	case POLICY_BY_VERSION:
+	case POLICY_BY_INVALID_USER:
 		return NULL;
+	case POLICY_BY_HOST:
+		/* the same of this one */
+		return strchr(s, '/') == NULL ? NULL :
+		       "not a list of names: networks go with Address";
 	case POLICY_BY_ADDRESS:
 	case POLICY_BY_LOCAL_ADDRESS:
 		if (policy_addr_list(NULL, s) == -2)
@@ -86,28 +103,50 @@ static int find_criterion(const struct policy_stmt *st,
                           const struct policy_lex_word *w,
                           enum policy_criterion_kind *kind)
 {
+	struct policy_near near = { .word = w->text };
+	char text[200] = "expected User, Group, Host, Address, LocalAddress, "
+	                 "LocalPort, Version, Invalid-User or all";
+
 	for (size_t i = 0; i < sizeof criteria / sizeof *criteria; i++)
 		if (strcasecmp(w->text, criteria[i].name) == 0) {
 			*kind = criteria[i].kind;
 			return 0;
 		}
-	for (size_t i = 0; i < sizeof not_yet / sizeof *not_yet; i++)
-		if (strcasecmp(w->text, not_yet[i]) == 0)
-			return fail_at(st, w, "not supported yet");
-	return fail_at(st, w, "User, Group, Address, LocalAddress, "
-	               "LocalPort and all are known");
+	for (size_t i = 0; i < sizeof refused / sizeof *refused; i++)
+		if (strcasecmp(w->text, refused[i].name) == 0)
+			return fail_at(st, w, refused[i].why);
+	for (size_t i = 0; i < sizeof criteria / sizeof *criteria; i++)
+		policy_near_try(&near, criteria[i].name);
+	return fail_at(st, w, policy_near_str(&near, text, sizeof text));
+}
+
+/* Criterion number i and its value; returns how many words that was. */
+static int parse_criterion(struct policy *p, const struct policy_stmt *st,
+                           size_t i, struct policy_block *out)
+{
+	const struct policy_lex_word none = { .text = (char[]){ "" } };
+	const struct policy_lex_words *args = &st->args;
+	enum policy_criterion_kind kind = 0;
+
+	if (find_criterion(st, &args->v[i], &kind) < 0)
+		return -1;
+	if (kind == POLICY_BY_INVALID_USER)
+		return add_criterion(p, st, kind, &none, out) < 0 ? -1 : 1;
+	if (i + 1 == args->n || *args->v[i + 1].text == '\0')
+		return fail_at(st, &args->v[i], "missing value");
+	return add_criterion(p, st, kind, &args->v[i + 1], out) < 0 ? -1 : 2;
 }
 
 int policy_block_parse(struct policy *p, const struct policy_stmt *st,
                        struct policy_block *out)
 {
 	const struct policy_lex_words *args = &st->args;
-	enum policy_criterion_kind kind = 0;
+	int used = 0;
 
 	memset(out, 0, sizeof *out);
 	if (args->n == 0)
 		return fail_at(st, NULL, "missing criterion");
-	for (size_t i = 0; i < args->n; i += 2) {
+	for (size_t i = 0; i < args->n; i += (size_t)used) {
 		const struct policy_lex_word *w = &args->v[i];
 
 		if (strcasecmp(w->text, "all") == 0) {
@@ -116,13 +155,7 @@ int policy_block_parse(struct policy *p, const struct policy_stmt *st,
 			fail_at(st, w, "must stand alone");
 			goto fail;
 		}
-		if (find_criterion(st, w, &kind) < 0)
-			goto fail;
-		if (i + 1 == args->n || *args->v[i + 1].text == '\0') {
-			fail_at(st, w, "missing value");
-			goto fail;
-		}
-		if (add_criterion(p, st, kind, &args->v[i + 1], out) < 0)
+		if ((used = parse_criterion(p, st, i, out)) < 0)
 			goto fail;
 	}
 	return 0;
@@ -135,6 +168,9 @@ static bool group_holds(const char *list, const struct policy_conn *conn)
 {
 	bool found = false;
 
+	/* as in sshd, an account that does not exist is in none */
+	if (conn->invalid_user)
+		return false;
 	for (size_t i = 0; i < conn->ngroups; i++) {
 		int r = policy_match_list(conn->groups[i], list, false);
 
@@ -148,12 +184,22 @@ static bool group_holds(const char *list, const struct policy_conn *conn)
 static bool criterion_holds(const struct policy_criterion *c,
                             const struct policy_conn *conn)
 {
+	const char *host = conn->host != NULL ? conn->host : conn->address;
+
 	switch (c->kind) {
 	case POLICY_BY_USER:
 		return conn->user != NULL &&
 		       policy_match_list(conn->user, c->list, false) == 1;
 	case POLICY_BY_GROUP:
 		return conn->user != NULL && group_holds(c->list, conn);
+	case POLICY_BY_HOST:
+		return host != NULL &&
+		       policy_match_list(host, c->list, true) == 1;
+	case POLICY_BY_VERSION:
+		return conn->version != NULL &&
+		       policy_match_list(conn->version, c->list, false) == 1;
+	case POLICY_BY_INVALID_USER:
+		return conn->user != NULL && conn->invalid_user;
 	case POLICY_BY_ADDRESS:
 		return conn->address != NULL &&
 		       policy_addr_list(conn->address, c->list) == 1;

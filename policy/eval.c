@@ -88,8 +88,12 @@ static int choose(const struct policy *p, const struct policy_conn *conn,
 	c->holds = calloc(p->nblocks + 1, sizeof *c->holds);
 	if (c->holds == NULL)
 		return -1;
-	for (size_t i = 0; i < p->nblocks; i++)
-		c->holds[i] = policy_block_holds(&p->blocks[i], conn);
+	for (size_t i = 0; i < p->nblocks; i++) {
+		size_t outer = p->blocks[i].outer;
+
+		c->holds[i] = (outer == 0 || c->holds[outer - 1]) &&
+		              policy_block_holds(&p->blocks[i], conn);
+	}
 	for (size_t i = 0; i < p->nsettings; i++) {
 		const struct policy_setting *s = &p->settings[i];
 

@@ -73,6 +73,7 @@ struct policy_setting;
 
 enum policy_effect {
 	POLICY_USED,   /* means something here */
+	POLICY_INCLUDE,
 	POLICY_IGNORE, /* nothing that adit does depends on it */
 	POLICY_REFUSE  /* to ignore it would weaken what was asked for */
 };
@@ -101,6 +102,17 @@ const struct policy_keyword_row *policy_keyword_find(const char *name);
 const char *policy_keyword_nearest(const char *name); /* NULL: none is near */
 const char *policy_choice_name(const struct policy_choice *c, unsigned value);
 
+/* near.c: the word that another one is a slip of */
+
+struct policy_near {
+	const char *word; /* the caller's */
+	const char *best; /* NULL: none is near */
+	unsigned edits;
+};
+void policy_near_try(struct policy_near *near, const char *candidate);
+/* ", did you mean BEST?", or nothing, appended. Returns buf. */
+char *policy_near_str(const struct policy_near *near, char *buf, size_t cap);
+
 /* value.c: the arguments of one statement */
 
 struct policy_stmt {
@@ -123,6 +135,8 @@ struct policy_setting {
 /* Fill *err about the word (NULL: the statement) and return -1. */
 int policy_fail_word(const struct policy_stmt *st,
                      const struct policy_lex_word *w, const char *what);
+/* The same: there is no argument, and what is expected. */
+int policy_fail_missing(const struct policy_stmt *st);
 /* The only argument, or NULL with the error filled. */
 const struct policy_lex_word *policy_only_arg(const struct policy_stmt *st);
 
@@ -141,6 +155,11 @@ int policy_take_deny_open(const struct policy_stmt *, struct policy_setting *);
 
 /* Decimal digits alone, at most max. */
 bool policy_number(const char *s, unsigned max, unsigned *out);
+
+/* forms.c */
+
+/* What stands behind a keyword, in words, appended. Returns buf. */
+char *policy_form(const struct policy_keyword_row *row, char *buf, size_t cap);
 
 /* endpoint.c */
 
@@ -212,8 +231,9 @@ const char *policy_tunnel_list_check(const struct policy_setting *old, size_t n,
 /* parse.c */
 
 enum policy_criterion_kind { POLICY_BY_USER, POLICY_BY_GROUP,
-                             POLICY_BY_ADDRESS, POLICY_BY_LOCAL_ADDRESS,
-                             POLICY_BY_LOCAL_PORT };
+                             POLICY_BY_HOST, POLICY_BY_ADDRESS,
+                             POLICY_BY_LOCAL_ADDRESS, POLICY_BY_LOCAL_PORT,
+                             POLICY_BY_VERSION, POLICY_BY_INVALID_USER };
 struct policy_criterion {
 	enum policy_criterion_kind kind;
 	char *list;
@@ -223,6 +243,8 @@ struct policy_criterion {
 struct policy_block {
 	struct policy_criterion *v;
 	size_t n;
+	size_t outer; /* index + 1 of the block that has the Include of its
+	               * file, without which it does not hold; 0: none */
 };
 
 struct policy {
@@ -236,16 +258,24 @@ struct policy {
 	size_t nnotes;
 };
 
+/* notes.c */
+
 /* Add "FILE:LINE: text" for policy_note(). -1: out of memory. */
 int policy_add_note(struct policy *p, struct policy_where where,
                     const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
+
+/* Note where s means something else than in sshd; at the end of the policy,
+ * what was left to another default than sshd's. -1: out of memory. */
+int policy_note_difference(struct policy *p, const struct policy_setting *s);
+int policy_note_defaults(struct policy *p);
 
 /* blocks.c */
 
 /* Parse the arguments of Match. Returns -1 with *err filled. */
 int policy_block_parse(struct policy *p, const struct policy_stmt *st,
                        struct policy_block *out);
+/* Its own criteria, that is. */
 bool policy_block_holds(const struct policy_block *b,
                         const struct policy_conn *conn);
 void policy_block_free(struct policy_block *b);

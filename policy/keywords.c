@@ -163,7 +163,8 @@ static const struct policy_keyword_row rows[] = {
 	CHOICE("DSAAuthentication", G, POLICY_PUBKEY_AUTHENTICATION,
 	       policy_yes_no),
 
-	REFUSE("Include", M, NULL, NOT_YET),
+	{ "Include", M, POLICY_INCLUDE, POLICY_KEYWORD__MAX, NULL, NULL, NULL,
+	  NULL },
 	REFUSE("HostKeyAgent", G, "none", NOT_YET),
 	REFUSE("HostCertificate", G, "none", "libssh's server has none, and "
 	       "clients that trust the authority would meet an unknown key"),
@@ -244,57 +245,14 @@ const struct policy_keyword_row *policy_keyword_find(const char *name)
 	return NULL;
 }
 
-enum { NAME_MAX_LEN = 40 };
-
-static unsigned least(unsigned a, unsigned b, unsigned c)
-{
-	unsigned m = a < b ? a : b;
-
-	return m < c ? m : c;
-}
-
-/* Edits from a to b: insertions, deletions, replacements. */
-static unsigned distance(const char *a, const char *b)
-{
-	unsigned row[NAME_MAX_LEN + 1], n = (unsigned)strlen(b);
-
-	for (unsigned j = 0; j <= n; j++)
-		row[j] = j;
-	for (unsigned i = 1; a[i - 1] != '\0'; i++) {
-		unsigned corner = row[0];
-
-		row[0] = i;
-		for (unsigned j = 1; j <= n; j++) {
-			bool same = strncasecmp(&a[i - 1], &b[j - 1], 1) == 0;
-			unsigned above = row[j];
-
-			row[j] = least(above + 1, row[j - 1] + 1,
-			               corner + !same);
-			corner = above;
-		}
-	}
-	return row[n];
-}
-
 const char *policy_keyword_nearest(const char *name)
 {
-	const char *best = strcasecmp(name, "Match") == 0 ? NULL : "Match";
-	unsigned least_edits;
-	size_t len = strlen(name);
+	struct policy_near near = { .word = name };
 
-	if (len >= NAME_MAX_LEN || best == NULL)
-		return NULL;
-	least_edits = distance(name, best);
-	for (const struct policy_keyword_row *r = rows; r->name != NULL; r++) {
-		unsigned d = distance(name, r->name);
-
-		if (d < least_edits) {
-			least_edits = d;
-			best = r->name;
-		}
-	}
-	/* beyond a third of the word it is a guess, not a slip */
-	return least_edits <= 1 + len / 4 ? best : NULL;
+	policy_near_try(&near, "Match");
+	for (const struct policy_keyword_row *r = rows; r->name != NULL; r++)
+		policy_near_try(&near, r->name);
+	return near.best;
 }
 
 const char *policy_choice_name(const struct policy_choice *c, unsigned value)

@@ -136,8 +136,9 @@ static const char *parse_bytes(const char *s, uint64_t *out)
 {
 	static const char bad[] = "not default or a number of bytes, such as "
 	                          "512M";
-	unsigned n, shift = 0;
-	char buf[16] = "", *end;
+	unsigned shift = 0;
+	char buf[24] = "", *end;
+	uint64_t n = 0;
 
 	*out = 0;
 	if (strcasecmp(s, "default") == 0)
@@ -154,9 +155,16 @@ static const char *parse_bytes(const char *s, uint64_t *out)
 	}
 	if (shift != 0)
 		*end = '\0';
-	if (!policy_number(buf, INT_MAX, &n))
+	if (*buf == '\0')
 		return bad;
-	*out = (uint64_t)n << shift;
+	for (const char *p = buf; *p != '\0'; p++) {
+		if (*p < '0' || *p > '9')
+			return bad;
+		n = n * 10 + (unsigned)(*p - '0');
+		if (n > (uint64_t)INT64_MAX >> shift)
+			return "too many bytes";
+	}
+	*out = n << shift;
 	return *out != 0 && *out < 16 ? "less than 16 bytes" : NULL;
 }
 
@@ -168,7 +176,7 @@ int policy_take_rekey(const struct policy_stmt *st, struct policy_setting *out)
 	uint64_t bytes;
 
 	if (st->args.n == 0)
-		return policy_fail_word(st, NULL, "missing argument");
+		return policy_fail_missing(st);
 	if (st->args.n > 2)
 		return policy_fail_word(st, &v[2], "extra argument");
 	if ((why = parse_bytes(v[0].text, &bytes)) != NULL)
@@ -202,7 +210,7 @@ int policy_take_channel_timeout(const struct policy_stmt *st,
                                 struct policy_setting *out)
 {
 	if (st->args.n == 0)
-		return policy_fail_word(st, NULL, "missing argument");
+		return policy_fail_missing(st);
 	for (size_t i = 0; i < st->args.n; i++) {
 		const struct policy_lex_word *w = &st->args.v[i];
 		char text[128], *value;
@@ -289,7 +297,7 @@ int policy_take_penalties(const struct policy_stmt *st,
 	struct policy_penalties p = { .enabled = true };
 
 	if (st->args.n == 0)
-		return policy_fail_word(st, NULL, "missing argument");
+		return policy_fail_missing(st);
 	for (size_t i = 0; i < st->args.n; i++) {
 		const struct policy_lex_word *w = &st->args.v[i];
 		const char *why = policy_penalty(w->text, &p);

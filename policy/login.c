@@ -35,7 +35,7 @@ int policy_take_methods(const struct policy_stmt *st,
                         struct policy_setting *out)
 {
 	if (st->args.n == 0)
-		return policy_fail_word(st, NULL, "missing argument");
+		return policy_fail_missing(st);
 	out->number[1] = 1;
 	for (size_t i = 0; i < st->args.n; i++) {
 		const struct policy_lex_word *w = &st->args.v[i];
@@ -63,7 +63,7 @@ int policy_take_auth_options(const struct policy_stmt *st,
                              struct policy_setting *out)
 {
 	if (st->args.n == 0)
-		return policy_fail_word(st, NULL, "missing argument");
+		return policy_fail_missing(st);
 	for (size_t i = 0; i < st->args.n; i++) {
 		const struct policy_lex_word *w = &st->args.v[i];
 
@@ -150,7 +150,7 @@ int policy_take_command(const struct policy_stmt *st,
 	const struct policy_lex_word *w = st->args.v;
 
 	if (st->args.n == 0)
-		return policy_fail_word(st, NULL, "missing argument");
+		return policy_fail_missing(st);
 	if (st->args.n == 1 && strcasecmp(w->text, "none") == 0)
 		return 0;
 	if (w->text[0] != '/')
@@ -244,7 +244,7 @@ static bool parse_qos(const char *s, unsigned *out)
 int policy_take_qos(const struct policy_stmt *st, struct policy_setting *out)
 {
 	if (st->args.n == 0)
-		return policy_fail_word(st, NULL, "missing argument");
+		return policy_fail_missing(st);
 	if (st->args.n > 2)
 		return policy_fail_word(st, &st->args.v[2], "extra argument");
 	for (size_t i = 0; i < st->args.n; i++)

@@ -1,45 +1,24 @@
 /* From text to a list of settings. */
 #include "policy/internal.h"
 
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
 struct parser {
 	struct policy *policy;
+	const struct policy_hooks *hooks;
 	struct policy_lex lex;
-	struct policy_error *err;
+	struct policy_error *err, *first; /* of this statement; of all */
+	size_t nerrors, nnotes; /* reported */
+	bool hopeless;          /* what follows is not looked at */
 	size_t block;       /* as in struct policy_setting */
+	size_t outer;       /* the block that this file is included in */
+	unsigned depth, nincluded;
 	bool command_line;
 	bool only_ports_here; /* this text's Port is as -p's */
 	bool only_ports;      /* one such has been seen */
 };
-
-int policy_add_note(struct policy *p, struct policy_where where,
-                    const char *fmt, ...)
-{
-	char raw[512], place[300], *note = NULL;
-	void *v = p->notes;
-	va_list ap;
-
-	va_start(ap, fmt);
-	vsnprintf(raw, sizeof raw, fmt, ap);
-	va_end(ap);
-	policy_where_str(&where, place, sizeof place);
-	if ((note = malloc(sizeof place + sizeof raw)) == NULL)
-		return -1;
-	strcpy(note, place);
-	policy_escape(note, sizeof place + sizeof raw, ": ");
-	policy_escape(note, sizeof place + sizeof raw, raw);
-	if (policy_grow(&v, p->nnotes, sizeof *p->notes) < 0) {
-		free(note);
-		return -1;
-	}
-	p->notes = v;
-	p->notes[p->nnotes++] = note;
-	return 0;
-}
 
 static int fail_keyword(const struct policy_stmt *st, const char *name,
                         const char *what)
@@ -80,19 +59,6 @@ static bool says_nothing(const struct policy_stmt *st)
 	}
 }
 
-/* Who writes AllowUsers !bob means something that sshd does not do. */
-static int note_negations(struct policy *p, const struct policy_stmt *st,
-                          const struct policy_words *w)
-{
-	for (size_t i = 0; i < w->n; i++)
-		if (w->v[i].text[0] == '!' && policy_add_note(p, st->where,
-		    "%s %s: a ! negates nothing here", st->row->name,
-		    w->v[i].text) < 0)
-			return fail_keyword(st, st->row->name,
-			                    "out of memory");
-	return 0;
-}
-
 static int add_setting(struct parser *ps, const struct policy_stmt *st)
 {
 	struct policy *p = ps->policy;
@@ -104,7 +70,7 @@ static int add_setting(struct parser *ps, const struct policy_stmt *st)
 	void *v = p->settings;
 	const char *why;
 
-	if (st->row->take(st, &s) < 0 || note_negations(p, st, &s.words) < 0)
+	if (st->row->take(st, &s) < 0)
 		goto fail;
 	if (s.keyword == POLICY_PORT) {
 		ps->only_ports |= ps->only_ports_here;
@@ -124,6 +90,8 @@ static int add_setting(struct parser *ps, const struct policy_stmt *st)
 	}
 	p->settings = v;
 	p->settings[p->nsettings++] = s;
+	if (policy_note_difference(p, &s) < 0)
+		return fail_keyword(st, st->row->name, "out of memory");
 	return 0;
 fail:
 	setting_free(&s);
@@ -151,6 +119,8 @@ static int note_ignored(struct parser *ps, const struct policy_stmt *st,
 	return 0;
 }
 
+static int include(struct parser *ps, const struct policy_stmt *st);
+
 static int obey(struct parser *ps, const struct policy_stmt *st)
 {
 	const struct policy_keyword_row *row = st->row;
@@ -158,6 +128,8 @@ static int obey(struct parser *ps, const struct policy_stmt *st)
 	switch (row->effect) {
 	case POLICY_USED:
 		return add_setting(ps, st);
+	case POLICY_INCLUDE:
+		return include(ps, st);
 	case POLICY_IGNORE:
 		return note_ignored(ps, st, row->why);
 	case POLICY_REFUSE:
@@ -169,78 +141,129 @@ static int obey(struct parser *ps, const struct policy_stmt *st)
 	return -1;
 }
 
-static int start_block(struct parser *ps, const struct policy_stmt *st)
+static int add_block(struct parser *ps, const struct policy_stmt *st,
+                     const struct policy_block *b)
 {
 	struct policy *p = ps->policy;
-	struct policy_block b;
 	void *v = p->blocks;
+
+	if (policy_grow(&v, p->nblocks, sizeof *p->blocks) < 0) {
+		ps->hopeless = true;
+		return fail_keyword(st, "Match", "out of memory");
+	}
+	p->blocks = v;
+	p->blocks[p->nblocks] = *b;
+	p->blocks[p->nblocks++].outer = ps->outer;
+	ps->block = p->nblocks;
+	return 0;
+}
+
+/* What follows a line that cannot be read belongs to it all the same. */
+static int bad_block(struct parser *ps, const struct policy_stmt *st)
+{
+	const struct policy_stmt again = { .where = st->where };
+	struct policy_block b = { .v = calloc(1, sizeof *b.v), .n = 1 };
+
+	if (b.v != NULL)
+		b.v->kind = POLICY_BY_LOCAL_PORT;
+	else
+		b.n = 0;
+	if (add_block(ps, &again, &b) < 0)
+		policy_block_free(&b);
+	return -1;
+}
+
+static int start_block(struct parser *ps, const struct policy_stmt *st)
+{
+	struct policy_block b;
 
 	if (ps->command_line)
 		return fail_keyword(st, "Match",
 		                    "not allowed on the command line");
-	if (policy_block_parse(p, st, &b) < 0)
-		return -1;
-	if (policy_grow(&v, p->nblocks, sizeof *p->blocks) < 0) {
+	if (policy_block_parse(ps->policy, st, &b) < 0)
+		return bad_block(ps, st);
+	if (add_block(ps, st, &b) < 0) {
 		policy_block_free(&b);
-		return fail_keyword(st, "Match", "out of memory");
+		return -1;
 	}
-	p->blocks = v;
-	p->blocks[p->nblocks++] = b;
-	ps->block = p->nblocks;
 	return 0;
+}
+
+/* Is block, as in struct policy_setting, for all connections? */
+static bool is_for_all(const struct policy *p, size_t block)
+{
+	for (; block != 0; block = p->blocks[block - 1].outer)
+		if (p->blocks[block - 1].n != 0)
+			return false;
+	return true;
 }
 
 static int parse_statement(struct parser *ps, struct policy_stmt *st,
                            const char *name, size_t rest)
 {
-	const struct policy *p = ps->policy;
-
-	if (rest >= ps->lex.cur_len) {
-		st->row = policy_keyword_find(name);
-		if (st->row == NULL && strcasecmp(name, "Match") != 0)
-			return unknown_keyword(st, name);
-		return fail_keyword(st, name, "missing argument");
-	}
 	if (strcasecmp(name, "Match") == 0) {
 		if (policy_lex_match(&ps->lex, rest, &st->args, ps->err) < 0)
-			return -1;
+			return bad_block(ps, st);
 		return start_block(ps, st);
 	}
 	if ((st->row = policy_keyword_find(name)) == NULL)
 		return unknown_keyword(st, name);
+	if (rest >= ps->lex.cur_len)
+		return policy_fail_missing(st);
 	if (policy_lex_args(&ps->lex, rest, &st->args, ps->err) < 0)
 		return -1;
 	/* "Match all" ends the part that is for some: sshd allows all there */
-	if (!st->row->in_match && ps->block != 0 &&
-	    p->blocks[ps->block - 1].n != 0)
+	if (!st->row->in_match && !is_for_all(ps->policy, ps->block))
 		return fail_keyword(st, st->row->name,
 		                    "not allowed inside a Match block");
 	return obey(ps, st);
 }
 
-static int parse_text(struct parser *ps)
+static void tell_notes(struct parser *ps)
 {
+	const struct policy_hooks *h = ps->hooks;
+
+	for (; ps->nnotes < ps->policy->nnotes; ps->nnotes++)
+		if (h != NULL && h->note != NULL)
+			h->note(h->arg, ps->policy->notes[ps->nnotes]);
+}
+
+static void tell_error(struct parser *ps)
+{
+	const struct policy_hooks *h = ps->hooks;
+
+	if (ps->nerrors++ == 0)
+		*ps->first = *ps->err;
+	if (ps->nerrors <= POLICY_ERRORS_MAX && h != NULL && h->error != NULL)
+		h->error(h->arg, ps->err);
+}
+
+static int parse_line(struct parser *ps)
+{
+	struct policy_stmt st = { .err = ps->err, .where = {
+		.file = ps->lex.file, .line = ps->lex.line } };
 	struct policy_lex_word kw;
 	size_t rest = 0;
+	int r;
 
-	ps->block = 0;
-	while (policy_lex_next(&ps->lex)) {
-		struct policy_stmt st = { .err = ps->err, .where = {
-			.file = ps->lex.file, .line = ps->lex.line } };
-		int r;
+	if (policy_lex_keyword(&ps->lex, &kw, &rest, ps->err) < 0)
+		return -1;
+	if (kw.text == NULL)
+		return 0;
+	st.column = kw.column;
+	r = parse_statement(ps, &st, kw.text, rest);
+	policy_lex_words_free(&st.args);
+	free(kw.text);
+	return r;
+}
 
-		if (policy_lex_keyword(&ps->lex, &kw, &rest, ps->err) < 0)
-			return -1;
-		if (kw.text == NULL)
-			continue;
-		st.column = kw.column;
-		r = parse_statement(ps, &st, kw.text, rest);
-		policy_lex_words_free(&st.args);
-		free(kw.text);
-		if (r < 0)
-			return -1;
+static void parse_text(struct parser *ps)
+{
+	while (!ps->hopeless && policy_lex_next(&ps->lex)) {
+		if (parse_line(ps) < 0)
+			tell_error(ps);
+		tell_notes(ps);
 	}
-	return 0;
 }
 
 static const char *keep_file_name(struct policy *p, const char *name)
@@ -257,36 +280,143 @@ static const char *keep_file_name(struct policy *p, const char *name)
 	return copy;
 }
 
-struct policy *policy_parse(const struct policy_text *texts, size_t n,
-                            struct policy_error *err)
+/* Its Match blocks are inside of ours, and end with it. */
+static int parse_included(struct parser *ps, const struct policy_stmt *st,
+                          const struct policy_lex_word *w,
+                          const struct policy_included *file)
 {
-	struct policy_error ignored;
-	struct parser ps = { .err = err != NULL ? err : &ignored };
+	const struct parser outside = *ps;
+	const char *name = keep_file_name(ps->policy, file->name);
+	char text[320] = "";
 
-	memset(ps.err, 0, sizeof *ps.err);
+	if (name == NULL)
+		return policy_fail_word(st, NULL, "out of memory");
+	if (file->text == NULL) {
+		snprintf(text, sizeof text, "%s: %s", file->name, file->why);
+		return policy_fail_word(st, w, text);
+	}
+	ps->lex = (struct policy_lex){ .file = name, .text = file->text,
+		.len = file->len };
+	ps->outer = ps->block;
+	ps->depth++;
+	parse_text(ps);
+	ps->lex = outside.lex;
+	ps->outer = outside.outer;
+	ps->block = outside.block;
+	ps->depth--;
+	return 0;
+}
+
+/* The files of one pattern. An error in one does not hide the next. */
+static int include_pattern(struct parser *ps, const struct policy_stmt *st,
+                           const struct policy_lex_word *w)
+{
+	const struct policy_hooks *h = ps->hooks;
+	const struct policy_included *files = NULL;
+	const char *why = NULL;
+	size_t n = 0;
+
+	if (*w->text == '\0')
+		why = "empty pattern";
+	else if (w->text[0] == '~')
+		why = "~ is not expanded, write the path";
+	else
+		why = h->include(h->arg, st->where.file, w->text, &files, &n);
+	if (why != NULL)
+		return policy_fail_word(st, w, why);
+	if (n == 0 && policy_add_note(ps->policy, st->where, "Include %s: "
+	                              "there is no such file", w->text) < 0)
+		return policy_fail_word(st, NULL, "out of memory");
+	tell_notes(ps);
+	for (size_t i = 0; i < n && !ps->hopeless; i++) {
+		if (++ps->nincluded > POLICY_INCLUDED_MAX) {
+			ps->hopeless = true;
+			return policy_fail_word(st, w, "too many files");
+		}
+		if (parse_included(ps, st, w, &files[i]) < 0)
+			tell_error(ps);
+	}
+	return 0;
+}
+
+static int include(struct parser *ps, const struct policy_stmt *st)
+{
+	if (ps->command_line)
+		return policy_fail_word(st, NULL,
+		                        "not allowed on the command line");
+	if (ps->hooks == NULL || ps->hooks->include == NULL)
+		return policy_fail_word(st, NULL, "there are no files here");
+	if (st->args.n == 0)
+		return policy_fail_missing(st);
+	if (ps->depth == POLICY_INCLUDE_DEPTH) {
+		ps->hopeless = true;
+		return policy_fail_word(st, NULL, "files are included more "
+		                        "than 16 deep: does one include "
+		                        "itself?");
+	}
+	for (size_t i = 0; i < st->args.n && !ps->hopeless; i++)
+		if (include_pattern(ps, st, &st->args.v[i]) < 0)
+			tell_error(ps);
+	return 0;
+}
+
+static void parse_first(struct parser *ps, const struct policy_text *text)
+{
+	const char *name = keep_file_name(ps->policy, text->name);
+
+	if (name == NULL) {
+		policy_fail(ps->err, NULL, 0, 0, "out of memory");
+		tell_error(ps);
+		return;
+	}
+	ps->block = ps->outer = 0;
+	ps->only_ports_here = text->only_ports;
+	ps->command_line = strcmp(name, "command line") == 0;
+	ps->lex = (struct policy_lex){ .file = name, .text = text->text,
+		.len = text->len };
+	parse_text(ps);
+}
+
+struct policy *policy_parse_with(const struct policy_text *texts, size_t n,
+                                 const struct policy_hooks *hooks,
+                                 struct policy_error *err)
+{
+	struct policy_error one, ignored;
+	struct parser ps = { .err = &one, .hooks = hooks,
+		.first = err != NULL ? err : &ignored };
+	size_t more = 0;
+
+	memset(ps.first, 0, sizeof *ps.first);
 	ps.policy = calloc(1, sizeof *ps.policy);
 	if (ps.policy == NULL) {
 		policy_fail(ps.err, NULL, 0, 0, "out of memory");
+		tell_error(&ps);
 		return NULL;
 	}
-	for (size_t i = 0; i < n; i++) {
-		const char *name = keep_file_name(ps.policy, texts[i].name);
-
-		if (name == NULL) {
-			policy_fail(ps.err, NULL, 0, 0, "out of memory");
-			goto fail;
-		}
-		ps.only_ports_here = texts[i].only_ports;
-		ps.command_line = strcmp(name, "command line") == 0;
-		ps.lex = (struct policy_lex){ .file = name,
-			.text = texts[i].text, .len = texts[i].len };
-		if (parse_text(&ps) < 0)
-			goto fail;
+	for (size_t i = 0; i < n && !ps.hopeless; i++)
+		parse_first(&ps, &texts[i]);
+	if (policy_note_defaults(ps.policy) < 0) {
+		policy_fail(ps.err, NULL, 0, 0, "out of memory");
+		tell_error(&ps);
 	}
-	return ps.policy;
-fail:
+	tell_notes(&ps);
+	if (ps.nerrors == 0)
+		return ps.policy;
+	if (ps.nerrors > POLICY_ERRORS_MAX)
+		more = ps.nerrors - POLICY_ERRORS_MAX;
+	if (more > 0 && hooks != NULL && hooks->error != NULL) {
+		policy_fail(&one, n > 0 ? texts[n - 1].name : NULL, 0, 0,
+		            "%zu more errors", more);
+		hooks->error(hooks->arg, &one);
+	}
 	policy_free(ps.policy);
 	return NULL;
+}
+
+struct policy *policy_parse(const struct policy_text *texts, size_t n,
+                            struct policy_error *err)
+{
+	return policy_parse_with(texts, n, NULL, err);
 }
 
 void policy_free(struct policy *p)
@@ -306,9 +436,4 @@ void policy_free(struct policy *p)
 	free(p->blocks);
 	free(p->notes);
 	free(p);
-}
-
-const char *policy_note(const struct policy *p, size_t i)
-{
-	return i < p->nnotes ? p->notes[i] : NULL;
 }

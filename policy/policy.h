@@ -44,13 +44,47 @@ struct policy_text {
 struct policy;
 
 /* Parse texts[0..n). Returns a policy to be freed with policy_free(), or NULL
- * with *err filled. Nothing of texts is referenced afterwards. */
+ * with *err filled: the first of its errors. Nothing of texts is referenced
+ * afterwards. Include is an error here. */
 struct policy *policy_parse(const struct policy_text *texts, size_t n,
                             struct policy_error *err);
+
+/* A file that an Include names. */
+struct policy_included {
+	const char *name;
+	const char *text; /* NULL: it cannot be read, and why */
+	size_t len;
+	const char *why;
+};
+
+enum { POLICY_INCLUDE_DEPTH = 16, POLICY_INCLUDED_MAX = 4096,
+       POLICY_ERRORS_MAX = 50 };
+
+/* What policy_parse_with() asks of its caller, and tells it as it goes. */
+struct policy_hooks {
+	void *arg;
+	/* The files that a pattern in the file from names, in order; none is
+	 * no error. They stay the caller's, until the parse is over. Returns
+	 * NULL with *files and *n filled, or why not. */
+	const char *(*include)(void *arg, const char *from,
+	                       const char *pattern,
+	                       const struct policy_included **files,
+	                       size_t *n);
+	/* One error, in the order of the text; may be NULL. Past
+	 * POLICY_ERRORS_MAX of them there is one more, with their number. */
+	void (*error)(void *arg, const struct policy_error *err);
+	/* What policy_note() gives, errors or not; may be NULL. */
+	void (*note)(void *arg, const char *text);
+};
+
+/* The same, with Include and all errors of the texts. hooks NULL: none. */
+struct policy *policy_parse_with(const struct policy_text *texts, size_t n,
+                                 const struct policy_hooks *hooks,
+                                 struct policy_error *err);
 void policy_free(struct policy *p); /* accepts NULL */
 
-/* Remarks for `-t -v`: keywords that are known and have no effect here.
- * Returns NULL past the last one. The text lives as long as p. */
+/* Remarks for `-t -v`: keywords that are known and have no effect here, and
+ * what is otherwise than in sshd. Returns NULL past the last one. The text lives as long as p. */
 const char *policy_note(const struct policy *p, size_t i);
 
 /* Who connects. Strings are borrowed. user NULL: not known yet, so that only
@@ -62,7 +96,8 @@ struct policy_conn {
 	bool invalid_user;         /* there is no such account */
 	const char *address;       /* client's, numeric; NULL: unknown */
 	const char *host;          /* its name, with UseDNS; NULL: address */
-	const char *version;       /* "SSH-2.0-..." of the client; NULL: unknown */
+	const char *version;       /* the server's own, "adit_0.1", as in sshd;
+	                            * NULL: unknown */
 	const char *local_address; /* numeric; NULL: unknown */
 	unsigned local_port;       /* 0: unknown */
 };

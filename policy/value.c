@@ -15,6 +15,18 @@ int policy_fail_word(const struct policy_stmt *st,
 	                   w != NULL ? w->text : "", ": ", what);
 }
 
+int policy_fail_missing(const struct policy_stmt *st)
+{
+	char text[200] = "missing argument";
+	char form[180] = "";
+
+	if (*policy_form(st->row, form, sizeof form) != '\0') {
+		policy_escape(text, sizeof text, ", expected ");
+		policy_escape(text, sizeof text, form);
+	}
+	return policy_fail_word(st, NULL, text);
+}
+
 static int fail_memory(const struct policy_stmt *st)
 {
 	return policy_fail_word(st, NULL, "out of memory");
@@ -23,7 +35,7 @@ static int fail_memory(const struct policy_stmt *st)
 const struct policy_lex_word *policy_only_arg(const struct policy_stmt *st)
 {
 	if (st->args.n == 0 || st->args.v[0].text[0] == '\0') {
-		policy_fail_word(st, NULL, "missing argument");
+		policy_fail_missing(st);
 		return NULL;
 	}
 	if (st->args.n > 1) {
@@ -53,7 +65,8 @@ bool policy_number(const char *s, unsigned max, unsigned *out)
 int policy_take_choice(const struct policy_stmt *st, struct policy_setting *out)
 {
 	const struct policy_lex_word *w = policy_only_arg(st);
-	char names[200] = "";
+	struct policy_near near = { .word = w != NULL ? w->text : "" };
+	char text[240] = "expected ";
 
 	if (w == NULL)
 		return -1;
@@ -62,12 +75,11 @@ int policy_take_choice(const struct policy_stmt *st, struct policy_setting *out)
 			out->number[0] = c->value;
 			return 0;
 		}
-		if (*names != '\0')
-			policy_escape(names, sizeof names, ", ");
-		policy_escape(names, sizeof names, c->name);
+		policy_near_try(&near, c->name);
 	}
-	policy_escape(names, sizeof names, " are known");
-	return policy_fail_word(st, w, names);
+	policy_form(st->row, text, sizeof text);
+	return policy_fail_word(st, w,
+	                        policy_near_str(&near, text, sizeof text));
 }
 
 int policy_take_number(const struct policy_stmt *st, struct policy_setting *out)
@@ -224,7 +236,7 @@ static int take_endpoints(const struct policy_stmt *st,
                           struct policy_setting *out, bool listen)
 {
 	if (st->args.n == 0 || st->args.v[0].text[0] == '\0')
-		return policy_fail_word(st, NULL, "missing argument");
+		return policy_fail_missing(st);
 	const char *first = st->args.v[0].text;
 
 	if (strcmp(first, "any") == 0 || strcmp(first, "none") == 0) {

@@ -1,5 +1,7 @@
-/* Any policy: parse, evaluate, print, decide. */
+/* Any policy: parse, evaluate, print, decide. What follows a NUL byte is the
+ * text of every file that it includes. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "policy/policy.h"
 
@@ -14,6 +16,40 @@ static void decide(const struct policy_settings *s,
 	policy_may_tunnel(s, NULL, POLICY_TUNNEL_ETHERNET, -1, &v);
 }
 
+enum { INCLUDED_MAX = 256 };
+
+struct files {
+	struct policy_included v[2];
+	size_t nerrors, nnotes;
+};
+
+/* Two files for a pattern with a star, none for one with a question mark. */
+static const char *include(void *arg, const char *from, const char *pattern,
+                           const struct policy_included **files, size_t *n)
+{
+	struct files *f = arg;
+
+	if (strlen(from) == 0)
+		abort();
+	*files = f->v;
+	*n = strchr(pattern, '*') != NULL ? 2 :
+	     strchr(pattern, '?') != NULL ? 0 : 1;
+	return strchr(pattern, '[') != NULL ? "no such folder" : NULL;
+}
+
+static void on_error(void *arg, const struct policy_error *err)
+{
+	struct files *f = arg;
+
+	if (err->text[0] == '\0' || ++f->nerrors > POLICY_ERRORS_MAX + 1)
+		abort();
+}
+
+static void on_note(void *arg, const char *text)
+{
+	((struct files *)arg)->nnotes += text[0] != '\0';
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static const char *const groups[] = { "users", "adm" };
@@ -21,19 +57,34 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		{ .user = NULL },
 		{ .user = "alice", .groups = groups, .ngroups = 2,
 		  .address = "10.1.2.3", .local_address = "fe80::1%eth0",
-		  .local_port = 22 },
+		  .local_port = 22, .host = "gate.example.org",
+		  .version = "adit_0.1" },
+		{ .user = "nosuch", .invalid_user = true, .address = "::1" },
 	};
-	const struct policy_text text = { "fuzz", (const char *)data,
-	                            size, false };
+	const uint8_t *nul = memchr(data, '\0', size);
+	size_t first = nul != NULL ? (size_t)(nul - data) : size, len, notes;
+	const struct policy_text text = { "fuzz", (const char *)data, first,
+	                                  false };
+	struct files files = { .v = { { .name = "one" }, { .name = "two" } } };
+	const struct policy_hooks hooks = { &files, include, on_error, on_note };
 	struct policy_error err;
-	struct policy *p = policy_parse(&text, 1, &err);
+	struct policy *p;
 	char *dump = NULL;
-	size_t len;
 
+	len = nul != NULL ? size - first - 1 : 0;
+	for (size_t i = 0; i < 2; i++) {
+		files.v[i].text = nul != NULL ? (const char *)nul + 1 : "";
+		files.v[i].len = len < INCLUDED_MAX ? len : INCLUDED_MAX;
+	}
+	p = policy_parse_with(&text, 1, &hooks, &err);
+	if ((p == NULL) != (files.nerrors > 0))
+		abort();
 	if (p == NULL)
 		return 0;
-	for (size_t i = 0; policy_note(p, i) != NULL; i++)
+	for (notes = 0; policy_note(p, notes) != NULL; notes++)
 		;
+	if (notes != files.nnotes)
+		abort();
 	for (size_t i = 0; i < sizeof conns / sizeof *conns; i++) {
 		struct policy_settings s;
 		FILE *f = open_memstream(&dump, &len);

@@ -65,7 +65,25 @@ static const char policy_text[] =
 	"TunnelAddress ::2\nTunnelAddress 10.0.0.1 10.0.0.2\n"
 	"TunnelRoute ::/0\nTunnelRoute 10.0.0.0/8\nMatch User a,!b Address ::/0\nPermitOpen none\n"
 	"Match Group !x\nPermitListen a:1\nMatch all\nAllowUsers q\n"
-	"TunnelRoute 10.1.0.0/16\nTunnelRoute 10.2.0.0/16\n";
+	"TunnelRoute 10.1.0.0/16\nTunnelRoute 10.2.0.0/16\n"
+	"Include x\nMatch Host a Invalid-User\nInclude y z\n";
+
+static const char included_text[] =
+	"PermitTunnel yes\nMatch Version a\nAllowGroups b !c\n"
+	"ChannelTimeout tun-connection=3\n";
+
+static const char *include(void *arg, const char *from, const char *pattern,
+                           const struct policy_included **files, size_t *n)
+{
+	static const struct policy_included file = { .name = "f",
+		.text = included_text, .len = sizeof included_text - 1 };
+
+	(void)arg;
+	(void)from;
+	*files = &file;
+	*n = pattern[0] != 'z';
+	return NULL;
+}
 
 static const char keys_text[] =
 	"restrict,from=\"10.0.0.0/8\",permitopen=\"a:1\",permitopen=\"b:2\","
@@ -80,7 +98,8 @@ static bool use_policy(struct policy_error *err)
 	const struct policy_text t = { "p", policy_text,
 	                               sizeof policy_text - 1, false };
 	const struct policy_conn conn = { .user = "a", .address = "::1" };
-	struct policy *p = policy_parse(&t, 1, err);
+	const struct policy_hooks hooks = { .include = include };
+	struct policy *p = policy_parse_with(&t, 1, &hooks, err);
 	struct policy_settings s;
 	bool good;
 

@@ -1,12 +1,16 @@
 /*
  * Golden tests: every policy-*.in (a policy), lines-*.in (one a line) and
- * keys-*.in (authorized_keys) gives exactly what NAME.ok says.
+ * keys-*.in (authorized_keys) gives exactly what NAME.ok says. Of a line that
+ * is no error, that is what it changes of the settings.
  *
  * Lines "#@ NAME=VALUE ..." of a policy set the connection (user, groups, addr,
- * laddr, lport), "#@ -o TEXT" is an option of the command line, "#@ notes"
- * adds the remarks. GOLDEN_UPDATE=1 rewrites the .ok files.
+ * laddr, lport, host, version; invalid-user has no value), "#@ -o TEXT" is an
+ * option of the command line, "#@ notes" adds the remarks. What follows a line
+ * "#@ file NAME" is the text of a file to include. GOLDEN_UPDATE=1 rewrites
+ * the .ok files.
  */
 #include <criterion/criterion.h>
+#include <fnmatch.h>
 #include <glob.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,6 +39,10 @@ struct setup {
 	struct policy_text texts[8];
 	size_t ntexts;
 	bool notes;
+	struct policy_included files[16];
+	size_t nfiles;
+	struct policy_included found[16]; /* of one pattern */
+	FILE *out;
 };
 
 static void set_word(struct setup *su, char *word)
@@ -43,6 +51,8 @@ static void set_word(struct setup *su, char *word)
 
 	if (strcmp(word, "notes") == 0)
 		su->notes = true;
+	if (strcmp(word, "invalid-user") == 0)
+		su->conn.invalid_user = true;
 	if (value == NULL)
 		return;
 	*value++ = '\0';
@@ -50,6 +60,10 @@ static void set_word(struct setup *su, char *word)
 		su->conn.user = value;
 	else if (strcmp(word, "addr") == 0)
 		su->conn.address = value;
+	else if (strcmp(word, "host") == 0)
+		su->conn.host = value;
+	else if (strcmp(word, "version") == 0)
+		su->conn.version = value;
 	else if (strcmp(word, "laddr") == 0)
 		su->conn.local_address = value;
 	else if (strcmp(word, "lport") == 0)
@@ -87,29 +101,83 @@ static void put_error(FILE *out, const struct policy_error *err)
 	        err->text);
 }
 
+/* Cuts the files off text. */
+static void split_files(struct setup *su, char *text)
+{
+	static const char mark[] = "\n#@ file ";
+	char *next = strstr(text, mark), *name;
+
+	while (next != NULL) {
+		struct policy_included *f = &su->files[su->nfiles++];
+
+		cr_assert_leq(su->nfiles, 16);
+		*++next = '\0';
+		name = next + sizeof mark - 2;
+		f->name = strsep(&name, "\n");
+		f->text = name;
+		if ((next = strstr(name, mark)) != NULL)
+			f->len = (size_t)(next + 1 - name);
+		else
+			f->len = strlen(name);
+	}
+}
+
+static const char *include(void *arg, const char *from, const char *pattern,
+                           const struct policy_included **files, size_t *n)
+{
+	struct setup *su = arg;
+
+	cr_expect_not_null(from);
+	for (size_t i = *n = 0; i < su->nfiles; i++)
+		if (fnmatch(pattern, su->files[i].name, FNM_PATHNAME) == 0)
+			su->found[(*n)++] = su->files[i];
+	for (size_t i = 0; i < *n; i++)
+		if (su->found[i].len > 0 && su->found[i].text[0] == '!') {
+			su->found[i].text = NULL;
+			su->found[i].why = "Permission denied";
+		}
+	*files = su->found;
+	return strcmp(pattern, "locked/*") == 0 ?
+	       "locked: Permission denied" : NULL;
+}
+
+static void on_error(void *arg, const struct policy_error *err)
+{
+	put_error(((struct setup *)arg)->out, err);
+}
+
+static void on_note(void *arg, const char *text)
+{
+	struct setup *su = arg;
+
+	if (su->notes)
+		fprintf(su->out, "%s\n", text);
+}
+
 static void run_policy(const char *text, FILE *out)
 {
-	char *head = strdup(text);
+	char *head = strdup(text), *copy = strdup(text);
 	struct policy_settings s;
 	struct policy_error err;
 	struct policy *p;
 	struct setup su;
+	const struct policy_hooks hooks = { &su, include, on_error, on_note };
 
 	read_setup(&su, head);
-	su.texts[su.ntexts++] = (struct policy_text){ "policy", text,
-	                                              strlen(text), false };
-	p = policy_parse(su.texts, su.ntexts, &err);
-	if (p == NULL) {
-		put_error(out, &err);
-	} else {
+	split_files(&su, copy);
+	su.out = out;
+	su.texts[su.ntexts++] = (struct policy_text){ "policy", copy,
+	                                              strlen(copy), false };
+	p = policy_parse_with(su.texts, su.ntexts, &hooks, &err);
+	cr_expect_eq(p == NULL, *err.text != '\0');
+	if (p != NULL) {
 		cr_assert_eq(policy_eval(p, &su.conn, &s), 0);
 		policy_print(&s, out);
 		policy_settings_free(&s);
-		for (size_t i = 0; su.notes && policy_note(p, i); i++)
-			fprintf(out, "%s\n", policy_note(p, i));
 	}
 	policy_free(p);
 	free(head);
+	free(copy);
 }
 
 static void put_endpoints(FILE *out, const char *name,
@@ -162,10 +230,54 @@ static void run_keys(const char *text, FILE *out)
 	}
 }
 
+static char *run_to_string(const char *text)
+{
+	char *got = NULL;
+	size_t n;
+	FILE *out = open_memstream(&got, &n);
+
+	run_policy(text, out);
+	fclose(out);
+	return got;
+}
+
+static void check_canonical(const char *name, const char *dump);
+
+static bool has_line(char *dump, const char *line)
+{
+	char *copy = strdup(dump), *rest = copy, *one;
+	bool found = false;
+
+	while (!found && (one = strsep(&rest, "\n")) != NULL)
+		found = strcmp(one, line) == 0;
+	free(copy);
+	return found;
+}
+
+/* The lines of dump that the defaults have not, if it is a dump at all. */
+static void put_changes(const char *line, char *dump, FILE *out)
+{
+	char *defaults = run_to_string("");
+	bool settings = strncmp(dump, "listenaddress", 13) == 0, any = false;
+	char *one;
+
+	if (settings)
+		check_canonical(line, dump);
+	while ((one = strsep(&dump, "\n")) != NULL && *one != '\0') {
+		if (settings && has_line(defaults, one))
+			continue;
+		fprintf(out, "%s%s\n", settings ? "  " : "", one);
+		any = true;
+	}
+	if (!any)
+		fputs("  as it is by default\n", out);
+	free(defaults);
+}
+
 /* Each line is a policy of its own, with \\n, \\t and \\e in it. */
 static void run_lines(const char *text, FILE *out)
 {
-	char *copy = strdup(text), *rest = copy, *line;
+	char *copy = strdup(text), *rest = copy, *line, *dump;
 
 	while ((line = strsep(&rest, "\n")) != NULL && *line != '\0') {
 		char *to = line;
@@ -178,7 +290,9 @@ static void run_lines(const char *text, FILE *out)
 			from += c == 'n' || c == 't' || c == 'e';
 		}
 		*to = '\0';
-		run_policy(line, out);
+		dump = run_to_string(line);
+		put_changes(line, dump, out);
+		free(dump);
 	}
 	free(copy);
 }
@@ -186,12 +300,8 @@ static void run_lines(const char *text, FILE *out)
 /* What we print is a policy that means the same. */
 static void check_canonical(const char *name, const char *dump)
 {
-	char *again = NULL;
-	size_t n;
-	FILE *out = open_memstream(&again, &n);
+	char *again = run_to_string(dump);
 
-	run_policy(dump, out);
-	fclose(out);
 	cr_expect_str_eq(again, dump, "%s: not canonical: %s", name, again);
 	free(again);
 }
