@@ -242,7 +242,7 @@ static int take_fds(struct broker *b, struct proto_msg *m, int channel)
 static int start(struct broker *b, struct proto_msg *m, int channel)
 {
 	struct policy_conn who = { .address = b->address,
-		.local_address = b->local };
+		.local_address = b->local, .version = CONFIG_VERSION };
 	char err[256];
 
 	b->conn = (uint32_t)m->f[0].n;

@@ -62,7 +62,8 @@ static void send_banner(struct broker *b)
 static int set_user(struct broker *b, const struct proto_field *f)
 {
 	struct policy_conn who = { .address = b->address,
-		.local_address = b->local, .local_port = b->local_port };
+		.local_address = b->local, .local_port = b->local_port,
+		.version = CONFIG_VERSION };
 	struct policy_verdict v;
 	char user[sizeof(b->user)];
 
@@ -79,6 +80,7 @@ static int set_user(struct broker *b, const struct proto_field *f)
 	who.user = b->account.name;
 	who.groups = (const char *const *)b->account.group_names;
 	who.ngroups = b->account.ngroups;
+	who.invalid_user = !b->account.exists;
 	policy_settings_free(&b->settings);
 	if (policy_eval(b->env->config->policy, &who, &b->settings) < 0)
 		return -1;

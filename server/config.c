@@ -10,8 +10,9 @@
 #include <unistd.h>
 
 #include "server/config.h"
+#include "server/include.h"
 
-enum { POLICY_FILE_MAX = 4 * 1024 * 1024 };
+enum { SNAPSHOT_MAX = 64 * 1024 * 1024 };
 
 char *config_read(int fd, size_t max, size_t *len)
 {
@@ -51,21 +52,40 @@ char *config_read(int fd, size_t max, size_t *len)
 	return NULL;
 }
 
-static int parse(struct config *c, struct policy_error *err)
+static void on_error(void *arg, const struct policy_error *err)
 {
-	const struct options *o = c->options;
-	struct policy_text texts[OPTIONS_OVERRIDES_MAX + 1];
-	size_t n = 0;
+	const struct config_reports *r = arg;
 
-	for (; n < o->noverrides; n++)
-		texts[n] = (struct policy_text){ "command line", o->overrides[n],
-			strlen(o->overrides[n]), o->override_is_port[n] };
-	texts[n++] = (struct policy_text){ o->policy_file, c->text,
-		c->text_len, false };
-	c->policy = policy_parse(texts, n, err);
-	if (c->policy == NULL)
-		return -1;
-	if (policy_eval(c->policy, NULL, &c->global) < 0) {
+	if (r->error != NULL)
+		r->error(err);
+}
+
+static void on_note(void *arg, const char *text)
+{
+	const struct config_reports *r = arg;
+
+	if (r->note != NULL)
+		r->note(text);
+}
+
+struct hook_arg {
+	struct config_reports reports; /* first: on_error(), on_note() */
+	struct includes *includes;
+};
+
+static const char *on_include(void *arg, const char *from, const char *pattern,
+                              const struct policy_included **files, size_t *n)
+{
+	return includes_find(((struct hook_arg *)arg)->includes, from, pattern,
+	                     files, n);
+}
+
+/* What the policy alone cannot tell. *err is filled for the caller. */
+static int check(struct config *c, struct policy_error *err)
+{
+	const struct policy_conn nobody = { .version = CONFIG_VERSION };
+
+	if (policy_eval(c->policy, &nobody, &c->global) < 0) {
 		snprintf(err->text, sizeof(err->text), "out of memory");
 		return -1;
 	}
@@ -87,60 +107,176 @@ static int parse(struct config *c, struct policy_error *err)
 	return 0;
 }
 
-int config_load(struct config *c, const struct options *o, int fd,
-                struct policy_error *err)
+static int parse(struct config *c, const struct config_reports *reports)
 {
+	const struct options *o = c->options;
+	struct policy_text texts[OPTIONS_OVERRIDES_MAX + 1];
+	struct hook_arg arg = { .reports = *reports,
+		.includes = c->includes };
+	const struct policy_hooks hooks = { &arg, on_include, on_error,
+		on_note };
+	struct policy_error err = { .line = 0 };
+	char note[512];
+	size_t n = 0;
+
+	for (; n < o->noverrides; n++)
+		texts[n] = (struct policy_text){ "command line", o->overrides[n],
+			strlen(o->overrides[n]), o->override_is_port[n] };
+	texts[n++] = (struct policy_text){ c->name, c->text, c->text_len,
+		false };
+	c->policy = policy_parse_with(texts, n, &hooks, NULL);
+	if (c->policy == NULL)
+		return -1;
+	snprintf(err.file, sizeof(err.file), "%s", c->name);
+	if (check(c, &err) < 0) {
+		on_error(&arg, &err);
+		return -1;
+	}
+	for (size_t i = 0; transport_note(&c->global, i, note, sizeof(note));
+	     i++)
+		on_note(&arg, note);
+	return 0;
+}
+
+/* The policy's own name and text, and then what it includes. */
+static int take_snapshot(struct config *c, const char *snapshot, size_t len)
+{
+	const char *name, *text;
+	size_t name_len;
+
+	if (snapshot_get(&snapshot, &len, &name, &name_len) < 0 ||
+	    snapshot_get(&snapshot, &len, &text, &c->text_len) < 0 ||
+	    includes_read(c->includes, snapshot, len) < 0) {
+		errno = EBADMSG;
+		return -1;
+	}
+	c->name = strndup(name, name_len);
+	c->text = malloc(c->text_len + 1);
+	if (c->name == NULL || c->text == NULL)
+		return -1;
+	memcpy(c->text, text, c->text_len);
+	return 0;
+}
+
+static int read_snapshot(struct config *c, int fd)
+{
+	size_t len = 0;
+	char *snapshot = config_read(fd, SNAPSHOT_MAX, &len);
+	int rc = snapshot != NULL ? take_snapshot(c, snapshot, len) : -1;
+
+	free(snapshot);
+	return rc;
+}
+
+static int read_file(struct config *c)
+{
+	int fd = open(c->options->policy_file,
+	              O_RDONLY | O_CLOEXEC | O_NOCTTY), saved;
+
+	if (fd < 0)
+		return -1;
+	c->name = strdup(c->options->policy_file);
+	c->text = config_read(fd, CONFIG_FILE_MAX, &c->text_len);
+	saved = errno;
+	close(fd);
+	errno = saved;
+	return c->name != NULL && c->text != NULL ? 0 : -1;
+}
+
+int config_load(struct config *c, const struct options *o, int fd,
+                const struct config_reports *reports)
+{
+	struct policy_error err = { .line = 0 };
+	int rc, saved;
+
 	memset(c, 0, sizeof(*c));
-	memset(err, 0, sizeof(*err));
 	c->options = o;
 	c->privileged = geteuid() == 0;
-	snprintf(err->file, sizeof(err->file), "%s", o->policy_file);
-	if (fd < 0)
-		fd = open(o->policy_file, O_RDONLY | O_CLOEXEC | O_NOCTTY);
-	if (fd >= 0) {
-		c->text = config_read(fd, POLICY_FILE_MAX, &c->text_len);
-		int saved = errno;
-
+	c->includes = includes_new();
+	rc = c->includes == NULL ? -1 : fd < 0 ? read_file(c) :
+	     read_snapshot(c, fd);
+	saved = errno;
+	if (fd >= 0)
 		close(fd);
-		errno = saved;
+	if (rc == 0) {
+		if (parse(c, reports) == 0)
+			return 0;
+	} else if (reports->error != NULL) {
+		snprintf(err.file, sizeof(err.file), "%s", o->policy_file);
+		snprintf(err.text, sizeof(err.text), "%s", strerror(saved));
+		reports->error(&err);
 	}
-	if (c->text == NULL) {
-		snprintf(err->text, sizeof(err->text), "%s", strerror(errno));
-		return -1;
-	}
-	if (parse(c, err) < 0) {
-		config_free(c);
-		return -1;
-	}
-	return 0;
+	config_free(c);
+	return -1;
+}
+
+const char *config_error_str(const struct policy_error *err, char *buf,
+                             size_t cap)
+{
+	if (err->line > 0 && err->column > 0)
+		snprintf(buf, cap, "%s:%u:%u: %s", err->file, err->line,
+		         err->column, err->text);
+	else if (err->line > 0)
+		snprintf(buf, cap, "%s:%u: %s", err->file, err->line,
+		         err->text);
+	else
+		snprintf(buf, cap, "%s: %s", err->file, err->text);
+	return buf;
 }
 
 void config_free(struct config *c)
 {
 	policy_settings_free(&c->global);
 	policy_free(c->policy);
+	includes_free(c->includes);
+	free(c->name);
 	free(c->text);
 	c->policy = NULL;
-	c->text = NULL;
+	c->includes = NULL;
+	c->name = c->text = NULL;
+}
+
+static int write_all(int fd, const char *p, size_t len)
+{
+	while (len > 0) {
+		ssize_t w = write(fd, p, len);
+
+		if (w < 0)
+			return -1;
+		p += w;
+		len -= (size_t)w;
+	}
+	return 0;
+}
+
+static int write_snapshot(const struct config *c, int fd)
+{
+	char *text = NULL;
+	size_t len;
+	FILE *f = open_memstream(&text, &len);
+	int rc = -1, saved;
+
+	if (f == NULL)
+		return -1;
+	snapshot_put(f, c->name, strlen(c->name));
+	snapshot_put(f, c->text, c->text_len);
+	includes_write(c->includes, f);
+	if (fclose(f) == 0)
+		rc = write_all(fd, text, len);
+	saved = errno;
+	free(text);
+	errno = saved;
+	return rc;
 }
 
 int config_snapshot(const struct config *c)
 {
 	int fd = memfd_create("policy", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	size_t n = 0;
 
 	if (fd < 0)
 		return -1;
-	while (n < c->text_len) {
-		ssize_t w = write(fd, c->text + n, c->text_len - n);
-
-		if (w < 0) {
-			close(fd);
-			return -1;
-		}
-		n += (size_t)w;
-	}
-	if (fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK |
+	if (write_snapshot(c, fd) < 0 ||
+	    fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK |
 	                           F_SEAL_SEAL) < 0) {
 		close(fd);
 		return -1;

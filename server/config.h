@@ -1,6 +1,6 @@
 /*
  * config: what a role of aditd runs with: the command line, the policy as a
- * snapshot of its text, and the ids of the daemon's own users.
+ * snapshot of its texts, and the ids of the daemon's own users.
  */
 #ifndef ADIT_CONFIG_H
 #define ADIT_CONFIG_H
@@ -12,26 +12,44 @@
 #include "server/options.h"
 #include "server/transport.h"
 
+/* As `Match Version` knows us. */
+#define CONFIG_VERSION "adit_" PACKAGE_VERSION
+
+enum { CONFIG_FILE_MAX = 4 * 1024 * 1024, /* bytes */
+       CONFIG_ERROR_MAX = 700 };
+
+struct includes;
+
+/* What config_load() says as it goes; each may be NULL. */
+struct config_reports {
+	void (*error)(const struct policy_error *err);
+	void (*note)(const char *text);
+};
+
 struct config {
 	const struct options *options;
 	struct policy *policy;
 	struct policy_settings global; /* without a connection */
 	struct transport transport;
 	bool privileged;               /* started by root */
-	char *text;                    /* the policy file */
+	char *name, *text;             /* the policy file */
 	size_t text_len;
+	struct includes *includes;     /* and those that it includes */
 };
 
 /* Read the policy from its file (fd -1) or from a snapshot (fd, closed) and
- * parse it. Returns 0; -1 with *err filled. The result is freed with
- * config_free(). */
+ * parse it. Returns 0; -1 after at least one error was reported. The result
+ * is freed with config_free(). */
 int config_load(struct config *c, const struct options *o, int fd,
-                struct policy_error *err);
+                const struct config_reports *reports);
 void config_free(struct config *c);
+/* "FILE:LINE:COLUMN: text", as far as they are known, into buf; returns buf. */
+const char *config_error_str(const struct policy_error *err, char *buf,
+                             size_t cap);
 
-/* A sealed memory file with the policy's text, for the processes that parse it
- * again: what they see is what was checked, whatever happens to the file.
- * -1: errno. */
+/* A sealed memory file with the policy's text and all that it includes, for
+ * the processes that parse it again: what they see is what was checked,
+ * whatever happens to the files. -1: errno. */
 int config_snapshot(const struct config *c);
 
 /* uid and gid of one of the daemon's own users ("_adit", "_adit-session");

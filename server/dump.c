@@ -5,27 +5,33 @@
 #include "server/account.h"
 #include "server/dump.h"
 
-/* "user=U,addr=A,laddr=A,lport=P" as sshd(8), -C; host= is accepted. */
+/* "user=U,addr=A,..." as sshd(8), -C; version= is another's than ours. */
 static int parse(char *spec, struct policy_conn *who)
 {
-	static const char *const names[] = { "user", "addr", "laddr", "lport",
-		"host", NULL };
+	enum { USER, ADDR, LADDR, LPORT, HOST, RELEASE, INVALID_USER };
+	static const char *const names[] = { [USER] = "user", [ADDR] = "addr",
+		[LADDR] = "laddr", [LPORT] = "lport", [HOST] = "host",
+		[RELEASE] = "version", [INVALID_USER] = "invalid-user",
+		NULL };
 	char *value;
 
 	while (*spec != '\0') {
-		switch (getsubopt(&spec, (char **)(uintptr_t)names, &value)) {
-		case 0: who->user = value; break;
-		case 1: who->address = value; break;
-		case 2: who->local_address = value; break;
-		case 3:
-			who->local_port = value != NULL
-				? (unsigned)atoi(value) : 0;
-			break;
-		case 4: break;
-		default:
+		const char *word = spec;
+		int key = getsubopt(&spec, (char **)(uintptr_t)names, &value);
+
+		if (key < 0 || (value == NULL) != (key == INVALID_USER)) {
 			fprintf(stderr, "aditd: -C: cannot read \"%s\"\n",
-			        value);
+			        word);
 			return -1;
+		}
+		switch (key) {
+		case USER: who->user = value; break;
+		case ADDR: who->address = value; break;
+		case LADDR: who->local_address = value; break;
+		case LPORT: who->local_port = (unsigned)atoi(value); break;
+		case HOST: who->host = value; break;
+		case RELEASE: who->version = value; break;
+		default: who->invalid_user = true; break;
 		}
 	}
 	return 0;
@@ -35,7 +41,7 @@ int dump_run(const struct config *c)
 {
 	const char *text = c->options->dump_spec;
 	char *spec = strdup(text != NULL ? text : "");
-	struct policy_conn who = { .user = NULL };
+	struct policy_conn who = { .version = CONFIG_VERSION };
 	struct policy_settings s;
 	struct account a = { .name = NULL };
 	int rc = 1;
@@ -47,8 +53,9 @@ int dump_run(const struct config *c)
 			goto out;
 		who.groups = (const char *const *)a.group_names;
 		who.ngroups = a.ngroups;
+		who.invalid_user |= !a.exists;
 	}
-	if (policy_eval(c->policy, text != NULL ? &who : NULL, &s) == 0) {
+	if (policy_eval(c->policy, &who, &s) == 0) {
 		policy_print(&s, stdout);
 		policy_settings_free(&s);
 		rc = 0;

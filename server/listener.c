@@ -168,16 +168,22 @@ static void write_pid(struct listener *l)
 	l->pid_file = strdup(path);
 }
 
+static void log_reload_error(const struct policy_error *err)
+{
+	char text[CONFIG_ERROR_MAX];
+
+	log_error("reload: %s", config_error_str(err, text, sizeof(text)));
+}
+
 /* A new policy holds for new connections. A bad one changes nothing. */
 static void reload(struct listener *l)
 {
 	struct config fresh;
-	struct policy_error err;
+	const struct config_reports reports = { .error = log_reload_error };
 	int snapshot;
 
-	if (config_load(&fresh, l->config->options, -1, &err) < 0) {
-		log_error("reload: %s:%u:%u: %s: the old policy stays in force",
-		          err.file, err.line, err.column, err.text);
+	if (config_load(&fresh, l->config->options, -1, &reports) < 0) {
+		log_error("reload: the old policy stays in force");
 		return;
 	}
 	snapshot = config_snapshot(&fresh);

@@ -28,14 +28,15 @@ static const struct {
 
 static void print_error(const struct policy_error *err)
 {
-	if (err->line > 0 && err->column > 0)
-		fprintf(stderr, "aditd: %s:%u:%u: %s\n", err->file, err->line,
-		        err->column, err->text);
-	else if (err->line > 0)
-		fprintf(stderr, "aditd: %s:%u: %s\n", err->file, err->line,
-		        err->text);
-	else
-		fprintf(stderr, "aditd: %s: %s\n", err->file, err->text);
+	char text[CONFIG_ERROR_MAX];
+
+	fprintf(stderr, "aditd: %s\n",
+	        config_error_str(err, text, sizeof(text)));
+}
+
+static void print_note(const char *text)
+{
+	fprintf(stderr, "%s\n", text);
 }
 
 static void open_log(const struct options *o, const struct config *c)
@@ -54,7 +55,7 @@ static void open_log(const struct options *o, const struct config *c)
 static int run_role(struct options *o)
 {
 	struct config c = { .options = o, .privileged = geteuid() == 0 };
-	struct policy_error err;
+	const struct config_reports reports = { .error = print_error };
 	int edge = role_enter();
 
 	if (edge < 0) {
@@ -67,10 +68,8 @@ static int run_role(struct options *o)
 		if (strcmp(roles[i].name, o->role) != 0)
 			continue;
 		if (roles[i].policy &&
-		    config_load(&c, o, ROLE_FD_POLICY, &err) < 0) {
-			print_error(&err);
+		    config_load(&c, o, ROLE_FD_POLICY, &reports) < 0)
 			return 1;
-		}
 		open_log(o, &c);
 		return roles[i].run(&c, edge);
 	}
@@ -82,8 +81,7 @@ static int run_role(struct options *o)
 static int test(const struct config *c)
 {
 	const struct policy_words *w = &c->global.host_keys;
-	const char *why, *note;
-	char text[512];
+	const char *why;
 	size_t good = 0;
 
 	for (size_t i = 0; i < w->n; i++) {
@@ -96,17 +94,13 @@ static int test(const struct config *c)
 			        w->v[i].text, why);
 		pki_private_free(k);
 	}
-	for (size_t i = 0; c->options->verbose &&
-	                   (note = policy_note(c->policy, i)) != NULL; i++)
-		fprintf(stderr, "%s\n", note);
-	for (size_t i = 0; c->options->verbose &&
-	                   transport_note(&c->global, i, text, sizeof(text));
-	     i++)
-		fprintf(stderr, "%s\n", text);
 	if (good == 0) {
 		fprintf(stderr, "aditd: no host key could be loaded\n");
 		return 1;
 	}
+	if (c->options->verbose)
+		fprintf(stderr, "aditd: what is not named here applies; -T "
+		        "prints it\n");
 	return 0;
 }
 
@@ -192,18 +186,18 @@ static int clean_descriptors(void)
 
 static int run(struct options *o)
 {
+	struct config_reports reports = { .error = print_error };
 	struct config c;
-	struct policy_error err;
 	int rc;
 
 	if (o->version) {
 		printf("adit_%s, libssh %s\n", PACKAGE_VERSION, ssh_version(0));
 		return 0;
 	}
-	if (config_load(&c, o, -1, &err) < 0) {
-		print_error(&err);
+	if (o->test && o->verbose)
+		reports.note = print_note;
+	if (config_load(&c, o, -1, &reports) < 0)
 		return 1;
-	}
 	if (o->dump)
 		rc = dump_run(&c);
 	else if (o->test)
@@ -212,6 +206,19 @@ static int run(struct options *o)
 		rc = serve(&c);
 	config_free(&c);
 	return rc;
+}
+
+/* A daemon's working directory is /. A link is left as it is: Include goes by
+ * the folder that the operator named. */
+static int make_absolute(const char *name, char path[PATH_MAX])
+{
+	size_t n;
+
+	if (name[0] == '/' || getcwd(path, PATH_MAX) == NULL)
+		return -1;
+	n = strlen(path);
+	return snprintf(path + n, PATH_MAX - n, "/%s", name) <
+	       (int)(PATH_MAX - n) ? 0 : -1;
 }
 
 int main(int argc, char **argv)
@@ -231,8 +238,7 @@ int main(int argc, char **argv)
 	if (o.role != NULL) {
 		rc = run_role(&o);
 	} else {
-		/* a daemon's working directory is / */
-		if (!o.foreground && realpath(o.policy_file, path) != NULL)
+		if (!o.foreground && make_absolute(o.policy_file, path) == 0)
 			o.policy_file = path;
 		rc = run(&o);
 	}

@@ -38,7 +38,8 @@ static void usage(void)
 "             [-h host_key_file] [-o option] [-p port]\n"
 "  -D  stay in the foreground       -e  log to standard error\n"
 "  -t  check the policy and keys    -T  print the policy in force\n"
-"  -C  for whom -T prints: user=USER,addr=ADDR,laddr=ADDR,lport=PORT\n"
+"  -C  for whom -T prints: user=USER,host=NAME,addr=ADDR,laddr=ADDR,\n"
+"      lport=PORT,version=VERSION,invalid-user\n"
 "  -v  with -t: say what has no effect\n");
 }
 

@@ -19,7 +19,7 @@ struct options {
 	bool dump;                /* -T */
 	bool verbose;             /* -v */
 	bool version;             /* -V */
-	const char *dump_spec;    /* -C user=...,addr=...,laddr=...,lport=... */
+	const char *dump_spec;    /* -C user=...,addr=..., see dump.c */
 	const char *role;         /* -x: internal, see role.h */
 	/* -o, -p, -h as lines of policy, in order of precedence */
 	char *overrides[OPTIONS_OVERRIDES_MAX];
