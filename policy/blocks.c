@@ -71,6 +71,17 @@ static const char *check_value(enum policy_criterion_kind kind, const char *s,
 	return "?";
 }
 
+static bool is_addresses(enum policy_criterion_kind kind)
+{
+	return kind == POLICY_BY_ADDRESS || kind == POLICY_BY_LOCAL_ADDRESS;
+}
+
+static void criterion_free(struct policy_criterion *c)
+{
+	policy_nets_free(&c->nets);
+	free(c->list);
+}
+
 static int add_criterion(struct policy *p, const struct policy_stmt *st,
                          enum policy_criterion_kind kind,
                          const struct policy_lex_word *value,
@@ -79,7 +90,7 @@ static int add_criterion(struct policy *p, const struct policy_stmt *st,
 	void *v = out->v;
 	unsigned port = 0;
 	const char *why = check_value(kind, value->text, &port);
-	char *list;
+	struct policy_criterion c = { .kind = kind };
 
 	if (why != NULL)
 		return fail_at(st, value, why);
@@ -88,14 +99,16 @@ static int add_criterion(struct policy *p, const struct policy_stmt *st,
 	                    "of negations needs a * before it",
 	                    value->text) < 0)
 		return fail_at(st, NULL, "out of memory");
-	list = strdup(value->text);
-	if (list == NULL || policy_grow(&v, out->n, sizeof *out->v) < 0) {
-		free(list);
+	c.port = port;
+	c.list = strdup(value->text);
+	if (c.list == NULL || (is_addresses(kind) &&
+	    policy_nets_parse(c.list, &c.nets) < 0) ||
+	    policy_grow(&v, out->n, sizeof *out->v) < 0) {
+		criterion_free(&c);
 		return fail_at(st, NULL, "out of memory");
 	}
 	out->v = v;
-	out->v[out->n++] = (struct policy_criterion){ .kind = kind,
-		.list = list, .port = port };
+	out->v[out->n++] = c;
 	return 0;
 }
 
@@ -182,8 +195,9 @@ static bool group_holds(const char *list, const struct policy_conn *conn)
 }
 
 static bool criterion_holds(const struct policy_criterion *c,
-                            const struct policy_conn *conn)
+                            const struct policy_who *who)
 {
+	const struct policy_conn *conn = who->conn;
 	const char *host = conn->host != NULL ? conn->host : conn->address;
 
 	switch (c->kind) {
@@ -201,11 +215,9 @@ static bool criterion_holds(const struct policy_criterion *c,
 	case POLICY_BY_INVALID_USER:
 		return conn->user != NULL && conn->invalid_user;
 	case POLICY_BY_ADDRESS:
-		return conn->address != NULL &&
-		       policy_addr_list(conn->address, c->list) == 1;
+		return policy_nets_match(&c->nets, &who->peer) == 1;
 	case POLICY_BY_LOCAL_ADDRESS:
-		return conn->local_address != NULL &&
-		       policy_addr_list(conn->local_address, c->list) == 1;
+		return policy_nets_match(&c->nets, &who->local) == 1;
 	case POLICY_BY_LOCAL_PORT:
 		return conn->local_port != 0 && conn->local_port == c->port;
 	}
@@ -213,10 +225,10 @@ static bool criterion_holds(const struct policy_criterion *c,
 }
 
 bool policy_block_holds(const struct policy_block *b,
-                        const struct policy_conn *conn)
+                        const struct policy_who *who)
 {
 	for (size_t i = 0; i < b->n; i++)
-		if (!criterion_holds(&b->v[i], conn))
+		if (!criterion_holds(&b->v[i], who))
 			return false;
 	return true;
 }
@@ -224,7 +236,7 @@ bool policy_block_holds(const struct policy_block *b,
 void policy_block_free(struct policy_block *b)
 {
 	for (size_t i = 0; i < b->n; i++)
-		free(b->v[i].list);
+		criterion_free(&b->v[i]);
 	free(b->v);
 	memset(b, 0, sizeof *b);
 }

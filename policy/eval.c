@@ -83,7 +83,11 @@ static const struct policy_setting *first(const struct chosen *c,
 static int choose(const struct policy *p, const struct policy_conn *conn,
                   struct chosen *c)
 {
+	struct policy_who who = { .conn = conn };
+
 	memset(c, 0, sizeof *c);
+	policy_peer_of(conn->address, &who.peer);
+	policy_peer_of(conn->local_address, &who.local);
 	c->policy = p;
 	c->holds = calloc(p->nblocks + 1, sizeof *c->holds);
 	if (c->holds == NULL)
@@ -92,7 +96,7 @@ static int choose(const struct policy *p, const struct policy_conn *conn,
 		size_t outer = p->blocks[i].outer;
 
 		c->holds[i] = (outer == 0 || c->holds[outer - 1]) &&
-		              policy_block_holds(&p->blocks[i], conn);
+		              policy_block_holds(&p->blocks[i], &who);
 	}
 	for (size_t i = 0; i < p->nsettings; i++) {
 		const struct policy_setting *s = &p->settings[i];

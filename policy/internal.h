@@ -228,6 +228,31 @@ int policy_take_bridge(const struct policy_stmt *, struct policy_setting *);
 const char *policy_tunnel_list_check(const struct policy_setting *old, size_t n,
                                      const struct policy_setting *s);
 
+/* nets.c: lists of addresses that are asked again and again */
+
+struct policy_peer {
+	struct policy_net net; /* family 0: unknown */
+	char text[48];         /* canonical, for globs */
+};
+struct policy_net_rule {
+	bool negated;
+	struct policy_net net; /* family 0: a glob */
+	char *glob;
+};
+struct policy_nets {
+	struct policy_net_rule *v;
+	size_t n;
+};
+
+/* A list that policy_addr_list() takes. -1: out of memory. */
+int policy_nets_parse(const char *list, struct policy_nets *out);
+void policy_nets_free(struct policy_nets *nets);
+/* address may be NULL. */
+void policy_peer_of(const char *address, struct policy_peer *peer);
+/* As policy_addr_list(): 1, 0, or -1 if a negated one matched. */
+int policy_nets_match(const struct policy_nets *nets,
+                      const struct policy_peer *peer);
+
 /* parse.c */
 
 enum policy_criterion_kind { POLICY_BY_USER, POLICY_BY_GROUP,
@@ -238,6 +263,7 @@ struct policy_criterion {
 	enum policy_criterion_kind kind;
 	char *list;
 	unsigned port;
+	struct policy_nets nets; /* of list, if it is of addresses */
 };
 /* No criteria: "Match all". */
 struct policy_block {
@@ -275,9 +301,14 @@ int policy_note_defaults(struct policy *p);
 /* Parse the arguments of Match. Returns -1 with *err filled. */
 int policy_block_parse(struct policy *p, const struct policy_stmt *st,
                        struct policy_block *out);
+/* What criteria are held against, made once for all blocks. */
+struct policy_who {
+	const struct policy_conn *conn;
+	struct policy_peer peer, local;
+};
 /* Its own criteria, that is. */
 bool policy_block_holds(const struct policy_block *b,
-                        const struct policy_conn *conn);
+                        const struct policy_who *who);
 void policy_block_free(struct policy_block *b);
 
 /* match.c: patterns of sshd_config(5) and ssh_config(5), PATTERNS */

@@ -370,6 +370,14 @@ struct policy_key {
 int policy_key_next(const char *file, const char *text, size_t len,
                     size_t *pos, unsigned *line, struct policy_key *key,
                     struct policy_error *err);
+/* The same, of lines with that key alone: what else is wrong in the text goes
+ * unsaid, and thousands of keys cost little. The caller goes on after -1, or
+ * after a key that does not do. */
+enum { POLICY_BLOB_MAX = 65536 };
+int policy_key_find(const char *file, const char *text, size_t len,
+                    size_t *pos, unsigned *line, const uint8_t *blob,
+                    size_t blob_len, struct policy_key *key,
+                    struct policy_error *err);
 void policy_key_free(struct policy_key *key);
 
 /* Decisions. Each fills the verdict with the rule that decided. */

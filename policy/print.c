@@ -25,6 +25,9 @@ char *policy_endpoint_str(const struct policy_endpoint *e, char *buf,
 	bool v6 = strchr(e->host, ':') != NULL;
 	char port[24] = "*";
 
+	/* a list may be of thousands */
+	if (strlen(buf) + 1 >= cap)
+		return buf;
 	if (policy_endpoint_is_path(e))
 		return policy_escape(buf, cap, e->host);
 	if (e->port != 0 && e->port_last > e->port)

@@ -168,8 +168,8 @@ static bool search_text(struct broker *b, const char *path, const char *text,
 	unsigned line = 0;
 	int rc;
 
-	while ((rc = policy_key_next(path, text, text_len, &pos, &line, &key,
-	                             &err)) != 0) {
+	while ((rc = policy_key_find(path, text, text_len, &pos, &line, blob,
+	                             len, &key, &err)) != 0) {
 		if (rc < 0) {
 			log_verbose("%s:%u:%u: %s",
 			            log_escape(shown, sizeof(shown), path,
@@ -177,8 +177,7 @@ static bool search_text(struct broker *b, const char *path, const char *text,
 			            err.line, err.column, err.text);
 			continue;
 		}
-		if (key.blob_len == len && memcmp(key.blob, blob, len) == 0 &&
-		    key_usable(b, &key)) {
+		if (key_usable(b, &key)) {
 			policy_key_free(&b->key);
 			b->key = key;
 			return true;

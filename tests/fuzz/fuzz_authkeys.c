@@ -21,6 +21,24 @@ static void use(const struct policy_key *key)
 	policy_free(p);
 }
 
+/* The line is found by its key, too. */
+static void find(const char *text, size_t size, const struct policy_key *key)
+{
+	struct policy_error err;
+	struct policy_key found;
+	unsigned line = 0;
+	size_t pos = 0;
+	int r;
+
+	do {
+		r = policy_key_find("fuzz", text, size, &pos, &line,
+		                    key->blob, key->blob_len, &found, &err);
+		if (r == 0 || line > key->where.line)
+			abort();
+		policy_key_free(&found);
+	} while (r < 0 || line < key->where.line);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct policy_error err;
@@ -39,6 +57,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			if (key.type == NULL || key.comment == NULL)
 				abort();
 			use(&key);
+			find((const char *)data, size, &key);
 		}
 		if (r != 0)
 			policy_key_free(&key);

@@ -92,6 +92,11 @@ static const char keys_text[] =
 	"AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f"
 	" comment\n";
 
+/* that key */
+static const uint8_t keys_blob[] = "\0\0\0\x0bssh-ed25519\0\0\0\x20"
+	"\0\1\2\3\4\5\6\7\10\11\12\13\14\15\16\17\20\21\22\23\24\25\26\27"
+	"\30\31\32\33\34\35\36\37";
+
 /* True if all went well. */
 static bool use_policy(struct policy_error *err)
 {
@@ -122,6 +127,14 @@ static bool use_keys(struct policy_error *err)
 	int r = policy_key_next("k", keys_text, sizeof keys_text - 1, &pos,
 	                        &line, &key, err);
 
+	if (r == 1)
+		policy_key_free(&key);
+	if (r != 1)
+		return false;
+	line = 0;
+	pos = 0;
+	r = policy_key_find("k", keys_text, sizeof keys_text - 1, &pos, &line,
+	                    keys_blob, sizeof keys_blob - 1, &key, err);
 	if (r == 1)
 		policy_key_free(&key);
 	return r == 1;

@@ -75,10 +75,22 @@ Test(policy_match, addresses)
 		{ NULL, "10.0.0.0/8,,", -2 },
 	};
 
-	for (size_t i = 0; i < sizeof t / sizeof *t; i++)
+	for (size_t i = 0; i < sizeof t / sizeof *t; i++) {
+		struct policy_nets nets;
+		struct policy_peer peer;
+
 		cr_expect_eq(policy_addr_list(t[i].address, t[i].list),
 		             t[i].result, "%s in %s", t[i].address,
 		             t[i].list);
+		if (t[i].result == -2)
+			continue;
+		/* the same, prepared */
+		cr_assert_eq(policy_nets_parse(t[i].list, &nets), 0);
+		policy_peer_of(t[i].address, &peer);
+		cr_expect_eq(policy_nets_match(&nets, &peer), t[i].result,
+		             "%s in %s", t[i].address, t[i].list);
+		policy_nets_free(&nets);
+	}
 }
 
 Test(policy_match, users)
