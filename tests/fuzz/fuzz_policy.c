@@ -16,11 +16,11 @@ static void decide(const struct policy_settings *s,
 	policy_may_tunnel(s, NULL, POLICY_TUNNEL_ETHERNET, -1, &v);
 }
 
-enum { INCLUDED_MAX = 256 };
+enum { INCLUDED_MAX = 256, INCLUDES_MAX = 40 };
 
 struct files {
 	struct policy_included v[2];
-	size_t nerrors, nnotes;
+	size_t nerrors, nnotes, nincludes;
 };
 
 /* Two files for a pattern with a star, none for one with a question mark. */
@@ -32,8 +32,11 @@ static const char *include(void *arg, const char *from, const char *pattern,
 	if (strlen(from) == 0)
 		abort();
 	*files = f->v;
-	*n = strchr(pattern, '*') != NULL ? 2 :
-	     strchr(pattern, '?') != NULL ? 0 : 1;
+	/* two files that include themselves would be thousands */
+	if (f->nincludes++ > INCLUDES_MAX || strchr(pattern, '?') != NULL)
+		*n = 0;
+	else
+		*n = strchr(pattern, '*') != NULL ? 2 : 1;
 	return strchr(pattern, '[') != NULL ? "no such folder" : NULL;
 }
 
