@@ -57,7 +57,8 @@ def _(t):
 def _(t):
     put(t, 'd/1.conf', f'Match User {USER}\nMaxAuthTries 1\n')
     put(t, 'd/2.conf', 'ClientAliveInterval 5\n')
-    path = put(t, 'policy', f'{base()}Include {t.folder}/d/*\nGatewayPorts yes')
+    path = put(t, 'policy',
+               f'{base()}Include {t.folder}/d/*\nGatewayPorts yes')
     for user, tries in ((USER, '1'), ('neighbour', '6')):
         t.equal((holds(t, path, 'maxauthtries', user=user),
                  holds(t, path, 'clientaliveinterval', user=user),
@@ -83,7 +84,8 @@ def _(t):
 def _(t):
     for text in ('Port 2022\n', 'Match all\nPort 2022\n'):
         inner = put(t, 'inner', text)
-        path = put(t, 'policy', f'{base()}Match User {USER}\nInclude {inner}\n')
+        path = put(t, 'policy',
+                   f'{base()}Match User {USER}\nInclude {inner}\n')
         done = run('-t', '-f', path)
         t.true(done.returncode != 0, f'{text!r} is taken')
         t.match('(?i)not allowed', done.stderr)
@@ -130,7 +132,8 @@ def _(t):
 @case('Match Version is the server, Invalid-User an account that is none',
       'aditd')
 def _(t):
-    path = put(t, 'policy', base() + 'Match Version OpenSSH_*\nPermitOpen none\n'
+    path = put(t, 'policy', base() +
+               'Match Version OpenSSH_*\nPermitOpen none\n'
                'Match Version adit_*\nMaxAuthTries 1\n'
                'Match Invalid-User\nMaxTunnels 1\n')
     t.equal([holds(t, path, k) for k in ('maxauthtries', 'maxtunnels',
@@ -263,8 +266,9 @@ def _(t):
         f'127.0.0.1\nPidFile {t.folder}/pid\nInclude d/*\n')
     done = run('-f', 'policy', '-E', f'{t.folder}/log', cwd=t.folder)
     t.equal(done.returncode, 0, done.stderr)
-    pid = int(wait_for(lambda: os.path.exists(f'{t.folder}/pid') and
-                       open(f'{t.folder}/pid').read().strip(), 5, 'no PidFile'))
+    pid_file = f'{t.folder}/pid'
+    pid = int(wait_for(lambda: os.path.exists(pid_file) and
+                       open(pid_file).read().strip(), 5, 'no PidFile'))
 
     def log():
         with open(f'{t.folder}/log') as f:
@@ -276,7 +280,7 @@ def _(t):
         wait_for(lambda: 'use the new policy' in log(), 10, log)
     finally:
         os.kill(pid, signal.SIGTERM)
-    wait_for(lambda: not os.path.exists(f'{t.folder}/pid'), 5, 'it stays')
+    wait_for(lambda: not os.path.exists(pid_file), 5, 'it stays')
 
 
 @case("-t -v says what of Debian's sshd_config has no effect", 'aditd')
