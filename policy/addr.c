@@ -257,3 +257,40 @@ bool policy_net_holds(const struct policy_net *net,
 	return rest == 0 || ((net->addr[bytes] ^ address->addr[bytes]) &
 	                     (0xff << (8 - rest))) == 0;
 }
+
+const char *policy_net_str(const struct policy_net *net,
+                           char buf[POLICY_ADDR_CAP])
+{
+	if (inet_ntop(net->family == 4 ? AF_INET : AF_INET6, net->addr, buf,
+	              POLICY_ADDR_CAP) == NULL)
+		buf[0] = '\0';
+	return buf;
+}
+
+/* connect(2) takes the unspecified address for this host's. */
+static size_t this_host(const struct policy_net *any, struct policy_net *out)
+{
+	out[0] = *any;
+	policy_net_of("127.0.0.1", &out[1]);
+	policy_net_of("::1", &out[2]);
+	return 3;
+}
+
+size_t policy_net_aliases(const struct policy_net *address,
+                          struct policy_net out[POLICY_ALIASES_MAX])
+{
+	static const uint8_t nat64[12] = { 0x00, 0x64, 0xff, 0x9b };
+	static const uint8_t zero[16];
+
+	if (memcmp(address->addr, zero, address->family == 4 ? 4 : 16) == 0)
+		return this_host(address, out);
+	out[0] = *address;
+	if (address->family != 6 ||
+	    memcmp(address->addr, nat64, sizeof nat64) != 0)
+		return 1;
+	memset(&out[1], 0, sizeof out[1]);
+	out[1].family = 4;
+	out[1].bits = 32;
+	memcpy(out[1].addr, address->addr + 12, 4);
+	return 2;
+}

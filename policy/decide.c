@@ -11,19 +11,27 @@ static void verdict(struct policy_verdict *v, bool allowed,
                     struct policy_where where, const char *fmt, ...)
 	__attribute__((format(printf, 4, 5)));
 
-static void verdict(struct policy_verdict *v, bool allowed,
-                    struct policy_where where, const char *fmt, ...)
+void policy_verdict_fill(struct policy_verdict *v, bool allowed,
+                         struct policy_where where, const char *fmt,
+                         va_list ap)
 {
 	char raw[sizeof v->rule];
-	va_list ap;
 
 	memset(v, 0, sizeof *v);
 	v->allowed = allowed;
 	v->where = where;
-	va_start(ap, fmt);
 	vsnprintf(raw, sizeof raw, fmt, ap);
-	va_end(ap);
 	policy_escape(v->rule, sizeof v->rule, raw);
+}
+
+static void verdict(struct policy_verdict *v, bool allowed,
+                    struct policy_where where, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	policy_verdict_fill(v, allowed, where, fmt, ap);
+	va_end(ap);
 }
 
 /* "Keyword word word", as much of it as fits. */
@@ -35,24 +43,6 @@ static void verdict_words(struct policy_verdict *v, struct policy_where where,
 		policy_escape(v->rule, sizeof v->rule, " ");
 		policy_escape(v->rule, sizeof v->rule, w->v[i].text);
 	}
-}
-
-static void verdict_endpoints(struct policy_verdict *v,
-                              struct policy_where where, const char *keyword,
-                              const struct policy_endpoints *e)
-{
-	verdict(v, false, where, "%s%s", keyword, e->none ? " none" : "");
-	for (size_t i = 0; i < e->n; i++) {
-		policy_escape(v->rule, sizeof v->rule, " ");
-		policy_endpoint_str(&e->v[i], v->rule, sizeof v->rule);
-	}
-}
-
-static void verdict_endpoint(struct policy_verdict *v, const char *keyword,
-                             const struct policy_endpoint *e)
-{
-	verdict(v, true, e->where, "%s ", keyword);
-	policy_endpoint_str(e, v->rule, sizeof v->rule);
 }
 
 /* Logging in */
@@ -184,23 +174,36 @@ void policy_may_use_key(const struct policy_key *key, const char *address,
 	        "key option from=\"%s\"", o->from);
 }
 
-/* Forwarding */
+/* Forwarding; forward.c has the rest of it */
 
-/* What stops every forward one way; way 0: tunnels. */
-static bool forwards_stopped(const struct policy_settings *s,
-                             const struct policy_keyopts *key, unsigned way,
+void policy_verdict_forwarding(const struct policy_settings *s,
+                               enum policy_keyword keyword, bool allowed,
+                               struct policy_verdict *v)
+{
+	bool tcp = keyword == POLICY_ALLOW_TCP_FORWARDING;
+
+	verdict(v, allowed, s->where[keyword], "%s %s",
+	        tcp ? "AllowTcpForwarding" : "AllowStreamLocalForwarding",
+	        policy_choice_name(policy_forwardings,
+	                           tcp ? s->allow_tcp_forwarding :
+	                                 s->allow_stream_local));
+}
+
+bool policy_forwards_stopped(const struct policy_settings *s,
+                             const struct policy_keyopts *key,
+                             enum policy_keyword keyword, unsigned way,
                              struct policy_verdict *v)
 {
+	unsigned ways = keyword == POLICY_ALLOW_TCP_FORWARDING ?
+	                s->allow_tcp_forwarding : s->allow_stream_local;
+
 	if (s->disable_forwarding) {
 		verdict(v, false, s->where[POLICY_DISABLE_FORWARDING],
 		        "DisableForwarding yes");
 		return true;
 	}
-	if (way != 0 && (s->allow_tcp_forwarding & way) == 0) {
-		verdict(v, false, s->where[POLICY_ALLOW_TCP_FORWARDING],
-		        "AllowTcpForwarding %s",
-		        policy_choice_name(policy_forwardings,
-		                           s->allow_tcp_forwarding));
+	if (way != 0 && (ways & way) == 0) {
+		policy_verdict_forwarding(s, keyword, false, v);
 		return true;
 	}
 	/* a key that names its tunnel has said what it may do */
@@ -214,97 +217,6 @@ static bool forwards_stopped(const struct policy_settings *s,
 	return false;
 }
 
-typedef bool endpoint_match(const struct policy_endpoint *e, const char *host,
-                            unsigned port);
-
-/* sshd compares names as they are: what is permitted is a way of asking. */
-static bool open_matches(const struct policy_endpoint *e, const char *host,
-                         unsigned port)
-{
-	return policy_endpoint_has_port(e, port) &&
-	       (strcmp(e->host, "*") == 0 || strcmp(e->host, host) == 0);
-}
-
-/* Any port includes the request for a free one, port 0. */
-static bool listen_matches(const struct policy_endpoint *e, const char *host,
-                           unsigned port)
-{
-	return policy_endpoint_has_port(e, port) &&
-	       policy_match_nocase(host, e->host);
-}
-
-/* False with *v filled if e is a list without this endpoint; true, with *v
- * filled if it is a list, otherwise. */
-static bool list_permits(const struct policy_endpoints *e,
-                         endpoint_match *matches, const char *keyword,
-                         struct policy_where where, const char *host,
-                         unsigned port, struct policy_verdict *v)
-{
-	if (e->n == 0 && !e->none)
-		return true;
-	for (size_t i = 0; i < e->n; i++)
-		if (matches(&e->v[i], host, port)) {
-			verdict_endpoint(v, keyword, &e->v[i]);
-			return true;
-		}
-	verdict_endpoints(v, e->n != 0 ? e->v[0].where : where, keyword, e);
-	return false;
-}
-
-void policy_may_open(const struct policy_settings *s,
-                     const struct policy_keyopts *key, const char *host,
-                     unsigned port, struct policy_verdict *v)
-{
-	if (host == NULL)
-		host = "";
-	if (port == 0 || port > 65535) {
-		verdict(v, false, nowhere, "port %u is none", port);
-		return;
-	}
-	if (forwards_stopped(s, key, POLICY_FORWARD_LOCAL, v))
-		return;
-	verdict(v, true, s->where[POLICY_ALLOW_TCP_FORWARDING],
-	        "AllowTcpForwarding %s",
-	        policy_choice_name(policy_forwardings,
-	                           s->allow_tcp_forwarding));
-	if (!list_permits(&s->permit_open, open_matches, "PermitOpen",
-	                  s->where[POLICY_PERMIT_OPEN], host, port, v) ||
-	    key == NULL)
-		return;
-	list_permits(&key->permit_open, open_matches, "key option permitopen",
-	             nowhere, host, port, v);
-}
-
-void policy_may_listen(const struct policy_settings *s,
-                       const struct policy_keyopts *key, const char *host,
-                       unsigned port, struct policy_verdict *v)
-{
-	if (host == NULL)
-		host = "";
-	if (port > 65535) {
-		verdict(v, false, nowhere, "port %u is none", port);
-		return;
-	}
-	if (forwards_stopped(s, key, POLICY_FORWARD_REMOTE, v))
-		return;
-	/* sshd lets root, and only root, do it whatever the policy says */
-	if (port != 0 && port < 1024 && !s->permit_privileged_ports) {
-		verdict(v, false, s->where[POLICY_PERMIT_PRIVILEGED_PORTS],
-		        "PermitPrivilegedPorts no");
-		return;
-	}
-	verdict(v, true, s->where[POLICY_ALLOW_TCP_FORWARDING],
-	        "AllowTcpForwarding %s",
-	        policy_choice_name(policy_forwardings,
-	                           s->allow_tcp_forwarding));
-	if (!list_permits(&s->permit_listen, listen_matches, "PermitListen",
-	                  s->where[POLICY_PERMIT_LISTEN], host, port, v) ||
-	    key == NULL)
-		return;
-	list_permits(&key->permit_listen, listen_matches,
-	             "key option permitlisten", nowhere, host, port, v);
-}
-
 void policy_may_tunnel(const struct policy_settings *s,
                        const struct policy_keyopts *key, unsigned mode,
                        int unit, struct policy_verdict *v)
@@ -316,7 +228,7 @@ void policy_may_tunnel(const struct policy_settings *s,
 		verdict(v, false, nowhere, "no such tunnel");
 		return;
 	}
-	if (forwards_stopped(s, key, 0, v))
+	if (policy_forwards_stopped(s, key, POLICY_PERMIT_TUNNEL, 0, v))
 		return;
 	verdict(v, (s->permit_tunnel & mode) != 0,
 	        s->where[POLICY_PERMIT_TUNNEL], "PermitTunnel %s",

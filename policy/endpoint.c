@@ -62,6 +62,20 @@ static const char *split(const char *s, bool slash, const char **end)
 	return NULL;
 }
 
+/* Addresses that came as IPv6 are compared as the IPv4 that they are. */
+static void unmap(struct policy_net *net)
+{
+	static const uint8_t mapped[12] = { [10] = 0xff, [11] = 0xff };
+
+	if (net->family != 6 || net->bits < 96 ||
+	    memcmp(net->addr, mapped, sizeof mapped) != 0)
+		return;
+	net->family = 4;
+	net->bits = (uint8_t)(net->bits - 96);
+	memmove(net->addr, net->addr + 12, 4);
+	memset(net->addr + 4, 0, 12);
+}
+
 static const char *set_host(const char *s, size_t n, struct policy_endpoint *e)
 {
 	if (!policy_is_host(s, n))
@@ -69,12 +83,44 @@ static const char *set_host(const char *s, size_t n, struct policy_endpoint *e)
 	e->host = strndup(s, n);
 	if (e->host == NULL)
 		return "out of memory";
-	if (strchr(e->host, '/') == NULL ||
-	    policy_net_parse(e->host, &e->net) == NULL)
+	if (strchr(e->host, '/') == NULL)
 		return NULL;
+	if (policy_net_parse(e->host, &e->net) == NULL) {
+		unmap(&e->net);
+		return NULL;
+	}
 	free(e->host);
 	e->host = NULL;
 	return "not a network such as 10.0.0.0/8";
+}
+
+const char *policy_path_check(const char *path)
+{
+	if (*path != '/')
+		return "not an absolute path";
+	while (*path == '/') {
+		size_t n = strcspn(++path, "/");
+
+		if (n == 0)
+			return "a path with an empty part";
+		if ((n == 1 && path[0] == '.') ||
+		    (n == 2 && path[0] == '.' && path[1] == '.'))
+			return "a path with . or .. in it";
+		path += n;
+	}
+	return NULL;
+}
+
+static const char *set_path(const char *s, struct policy_endpoint *e)
+{
+	const char *why = policy_path_check(s);
+
+	if (why == NULL && !policy_is_host(s, strlen(s)))
+		why = "a path with blanks, quotes or the like; ? stands for "
+		      "one";
+	if (why == NULL && (e->host = strdup(s)) == NULL)
+		why = "out of memory";
+	return why;
 }
 
 const char *policy_endpoint_parse(const char *s, bool slash, bool bare,
@@ -83,10 +129,8 @@ const char *policy_endpoint_parse(const char *s, bool slash, bool bare,
 	const char *end, *why, *start = s;
 
 	memset(e, 0, sizeof *e);
-	if (*s == '/') { /* a unix socket's path */
-		e->host = strdup(s);
-		return e->host != NULL ? NULL : "out of memory";
-	}
+	if (*s == '/') /* a unix socket's */
+		return set_path(s, e);
 	if (bare && strchr(s, ':') == NULL) {
 		if ((why = parse_ports(s, e)) != NULL)
 			return why;
@@ -110,6 +154,26 @@ bool policy_endpoint_has_port(const struct policy_endpoint *e, unsigned port)
 {
 	return e->port == 0 ||
 	       ((unsigned)e->port <= port && port <= (unsigned)e->port_last);
+}
+
+/* A pattern that only addresses can be meant by. */
+static bool is_address_pattern(const char *s)
+{
+	return strchr(s, ':') != NULL ||
+	       (s[strspn(s, "0123456789.*?")] == '\0' &&
+	        strpbrk(s, "0123456789") != NULL);
+}
+
+bool policy_endpoint_has_host(const struct policy_endpoint *e,
+                              const char *host)
+{
+	struct policy_net net;
+
+	if (strpbrk(e->host, "*?") == NULL)
+		return strcmp(e->host, host) == 0;
+	if (is_address_pattern(e->host) && !policy_net_of(host, &net))
+		return false;
+	return policy_match_nocase(host, e->host);
 }
 
 int policy_endpoints_add(struct policy_endpoints *e,

@@ -11,6 +11,8 @@
 #ifndef ADIT_POLICY_INTERNAL_H
 #define ADIT_POLICY_INTERNAL_H
 
+#include <stdarg.h>
+
 #include "policy/policy.h"
 
 /* err.c */
@@ -170,6 +172,14 @@ bool policy_is_host(const char *s, size_t n);
 const char *policy_endpoint_parse(const char *s, bool slash, bool bare,
                                   struct policy_endpoint *e);
 bool policy_endpoint_is_path(const struct policy_endpoint *e);
+/* Does its host, which is no network, stand for this one? Names are compared
+ * as they are; a pattern ignores case, and one of addresses (10.0.*) matches
+ * no name. */
+bool policy_endpoint_has_host(const struct policy_endpoint *e,
+                              const char *host);
+/* Why a path may not be asked for: it is not absolute, or one that another
+ * could be mistaken for. NULL: it may. */
+const char *policy_path_check(const char *path);
 bool policy_endpoint_has_port(const struct policy_endpoint *e, unsigned port);
 /* Takes one->host over, in failure too. */
 int policy_endpoints_add(struct policy_endpoints *e,
@@ -190,6 +200,9 @@ int policy_take_channel_timeout(const struct policy_stmt *,
                                 struct policy_setting *);
 int policy_take_penalties(const struct policy_stmt *, struct policy_setting *);
 int policy_take_exempt(const struct policy_stmt *, struct policy_setting *);
+int policy_take_channels(const struct policy_stmt *, struct policy_setting *);
+int policy_take_listeners(const struct policy_stmt *,
+                          struct policy_setting *);
 /* sshd_config(5), TIME FORMATS. Returns NULL, or why not. */
 const char *policy_time(const char *s, unsigned *seconds);
 /* One word of PerSourcePenalties. Returns NULL, or why not. */
@@ -253,6 +266,23 @@ void policy_peer_of(const char *address, struct policy_peer *peer);
 int policy_nets_match(const struct policy_nets *nets,
                       const struct policy_peer *peer);
 
+/* decide.c */
+
+/* Fill *v; what fmt gives is made printable. */
+void policy_verdict_fill(struct policy_verdict *v, bool allowed,
+                         struct policy_where where, const char *fmt,
+                         va_list ap) __attribute__((format(printf, 4, 0)));
+/* What stops every forward one way (POLICY_FORWARD_*), way 0: tunnels. True
+ * with *v filled. keyword is AllowTcpForwarding's or its like. */
+bool policy_forwards_stopped(const struct policy_settings *s,
+                             const struct policy_keyopts *key,
+                             enum policy_keyword keyword, unsigned way,
+                             struct policy_verdict *v);
+/* "AllowTcpForwarding yes", whatever the answer. */
+void policy_verdict_forwarding(const struct policy_settings *s,
+                               enum policy_keyword keyword, bool allowed,
+                               struct policy_verdict *v);
+
 /* parse.c */
 
 enum policy_criterion_kind { POLICY_BY_USER, POLICY_BY_GROUP,
@@ -315,6 +345,8 @@ void policy_block_free(struct policy_block *b);
 
 bool policy_match(const char *s, const char *pattern);
 bool policy_match_nocase(const char *s, const char *pattern);
+/* Part by part: no * and no ? matches a slash. */
+bool policy_match_path(const char *path, const char *pattern);
 /* Comma list with negation: 1 matched, 0 not, -1 a negated one matched. */
 int policy_match_list(const char *s, const char *list, bool nocase);
 /* Lists of addresses, names and CIDR: 1, 0, or -1 for a malformed list.
@@ -341,12 +373,22 @@ bool policy_net_of(const char *address, struct policy_net *net);
 bool policy_net_holds(const struct policy_net *net,
                       const struct policy_net *address);
 
+/* An address, and those that a connection to it reaches as well: the IPv4 one
+ * behind a NAT64 (64:ff9b::/96), this host for 0.0.0.0 and ::. Returns how
+ * many, at most POLICY_ALIASES_MAX. */
+enum { POLICY_ALIASES_MAX = 3 };
+size_t policy_net_aliases(const struct policy_net *address,
+                          struct policy_net out[POLICY_ALIASES_MAX]);
+
 enum { POLICY_ADDR_CAP = 56 /* INET6_ADDRSTRLEN, /128 and some */ };
 /* "address[/bits]" as a device may have it, the bits left out where they are
  * all; "prefix/bits" of a route. In canonical form into buf. Return NULL, or
  * why not. */
 const char *policy_addr_device(const char *s, char buf[POLICY_ADDR_CAP]);
 const char *policy_addr_prefix(const char *s, char buf[POLICY_ADDR_CAP]);
+/* The address alone, in canonical form; returns buf. */
+const char *policy_net_str(const struct policy_net *net,
+                           char buf[POLICY_ADDR_CAP]);
 
 /* keyopts.c */
 

@@ -56,7 +56,6 @@ const struct policy_choice policy_roots[] = {
 #define NO_SESSION "adit starts no programs"
 #define NO_X11 "adit forwards no X11"
 #define NO_METHOD "adit offers no method but publickey"
-#define NO_UNIX "adit forwards no unix sockets"
 #define NOT_YET "not supported yet"
 #define OBSOLETE "obsolete in sshd too"
 #define ALGORITHMS \
@@ -151,8 +150,8 @@ static const struct policy_keyword_row rows[] = {
 	CHOICE("StreamLocalBindUnlink", M, POLICY_STREAM_LOCAL_BIND_UNLINK,
 	       policy_yes_no),
 	USED("DenyOpen", M, POLICY_DENY_OPEN, deny_open),
-	USED("MaxChannels", M, POLICY_MAX_CHANNELS, number),
-	USED("MaxListeners", M, POLICY_MAX_LISTENERS, number),
+	USED("MaxChannels", M, POLICY_MAX_CHANNELS, channels),
+	USED("MaxListeners", M, POLICY_MAX_LISTENERS, listeners),
 	USED("MaxConnections", M, POLICY_MAX_CONNECTIONS, number),
 	USED("SessionLifetime", M, POLICY_SESSION_LIFETIME, time_or_none),
 	/* sshd's second names */

@@ -329,3 +329,29 @@ int policy_take_exempt(const struct policy_stmt *st, struct policy_setting *out)
 		return policy_fail_word(st, NULL, "out of memory");
 	return 0;
 }
+
+static int take_at_most(const struct policy_stmt *st, unsigned max,
+                        struct policy_setting *out)
+{
+	const struct policy_lex_word *w = policy_only_arg(st);
+	char why[64];
+
+	if (w == NULL)
+		return -1;
+	if (policy_number(w->text, max, &out->number[0]))
+		return 0;
+	snprintf(why, sizeof why, "not a number up to %u", max);
+	return policy_fail_word(st, w, why);
+}
+
+int policy_take_channels(const struct policy_stmt *st,
+                         struct policy_setting *out)
+{
+	return take_at_most(st, POLICY_CHANNELS_MAX, out);
+}
+
+int policy_take_listeners(const struct policy_stmt *st,
+                          struct policy_setting *out)
+{
+	return take_at_most(st, POLICY_LISTENERS_MAX, out);
+}

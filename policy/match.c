@@ -45,6 +45,26 @@ bool policy_match_nocase(const char *s, const char *pattern)
 	return glob(s, pattern, strlen(pattern), true);
 }
 
+bool policy_match_path(const char *path, const char *pattern)
+{
+	for (;;) {
+		size_t n = strcspn(path, "/"), m = strcspn(pattern, "/");
+		char part[256];
+
+		if (n >= sizeof part)
+			return false;
+		memcpy(part, path, n);
+		part[n] = '\0';
+		if (!glob(part, pattern, m, false) ||
+		    (path[n] == '\0') != (pattern[m] == '\0'))
+			return false;
+		if (path[n] == '\0')
+			return true;
+		path += n + 1;
+		pattern += m + 1;
+	}
+}
+
 int policy_match_list(const char *s, const char *list, bool nocase)
 {
 	int result = 0;

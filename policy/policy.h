@@ -235,6 +235,9 @@ struct policy_listen {
 	int port;   /* never 0 after policy_eval() */
 };
 
+/* The most that MaxChannels and MaxListeners may say. */
+enum { POLICY_CHANNELS_MAX = 2048, POLICY_LISTENERS_MAX = 256 };
+
 /* Of TunnelAddress, TunnelRoute, for one connection. */
 enum { POLICY_TUNNEL_ADDRESSES_MAX = 16, POLICY_TUNNEL_ROUTES_MAX = 32 };
 
@@ -384,6 +387,7 @@ void policy_key_free(struct policy_key *key);
 
 struct policy_verdict {
 	bool allowed;
+	bool depends; /* not allowed yet: the address that is found decides */
 	struct policy_where where;
 	char rule[256]; /* printable, e.g. `PermitOpen 10.0.0.1:80` */
 };
@@ -402,16 +406,38 @@ void policy_may_login(const struct policy_settings *s,
 /* May the key be used from this address at this time (from=, expiry-time=)? */
 void policy_may_use_key(const struct policy_key *key, const char *address,
                         uint64_t now_s, struct policy_verdict *v);
-/* direct-tcpip (RFC 4254, 7.2) to host:port as the client named them. */
+/* direct-tcpip (RFC 4254, 7.2) to host:port as the client named them, before
+ * a name is looked up. If it is allowed, or depends on the address, each
+ * address needs policy_may_connect(), too. */
 void policy_may_open(const struct policy_settings *s,
                      const struct policy_keyopts *key, const char *host,
                      unsigned port, struct policy_verdict *v);
+/* The same, to the numeric address that host was found to have. A zone is
+ * passed over, IPv4 in IPv6 (mapped) is IPv4. */
+void policy_may_connect(const struct policy_settings *s,
+                        const struct policy_keyopts *key, const char *host,
+                        const char *address, unsigned port,
+                        struct policy_verdict *v);
 /* tcpip-forward (RFC 4254, 7.1) on host:port as the client named them, port 0
  * included; privileged ports per permit_privileged_ports, for root too (sshd:
  * for root always, for others never). */
 void policy_may_listen(const struct policy_settings *s,
                        const struct policy_keyopts *key, const char *host,
                        unsigned port, struct policy_verdict *v);
+/* direct-streamlocal@openssh.com, streamlocal-forward@openssh.com (OpenSSH's
+ * PROTOCOL, 2.4). */
+void policy_may_open_path(const struct policy_settings *s,
+                          const struct policy_keyopts *key, const char *path,
+                          struct policy_verdict *v);
+void policy_may_listen_path(const struct policy_settings *s,
+                            const struct policy_keyopts *key,
+                            const char *path, struct policy_verdict *v);
+/* One more channel or listener for a session that has n: MaxChannels,
+ * MaxListeners. */
+void policy_may_add_channel(const struct policy_settings *s, unsigned n,
+                            struct policy_verdict *v);
+void policy_may_add_listener(const struct policy_settings *s, unsigned n,
+                             struct policy_verdict *v);
 /* tun@openssh.com; mode POLICY_TUNNEL_POINTOPOINT or _ETHERNET, unit -1: any.
  * Which unit it then gets, policy_tunnel_units() says. */
 void policy_may_tunnel(const struct policy_settings *s,

@@ -274,6 +274,12 @@ int policy_take_deny_open(const struct policy_stmt *st,
 	if (st->args.n > 0 && strcmp(st->args.v[0].text, "any") == 0)
 		return policy_fail_word(st, &st->args.v[0],
 		                        "that would be *:*");
+	for (size_t i = 0; i < st->args.n; i++)
+		if (st->args.v[i].text[0] == '/')
+			return policy_fail_word(st, &st->args.v[i],
+			                        "a socket may have more paths "
+			                        "than one; PermitOpen says "
+			                        "which are opened");
 	return take_endpoints(st, out, false);
 }
 
