@@ -26,6 +26,9 @@ enum { ABI_REFER = 2, ABI_TRUNCATE = 3, ABI_NET = 4, ABI_IOCTL = 5,
 	           LANDLOCK_ACCESS_FS_WRITE_FILE | \
 	           LANDLOCK_ACCESS_FS_REMOVE_DIR | \
 	           LANDLOCK_ACCESS_FS_REMOVE_FILE | FS_MAKE)
+/* Whatever a socket's path is, the account's rights to it are enough. */
+#define FS_SOCKETS (LANDLOCK_ACCESS_FS_MAKE_SOCK | \
+	            LANDLOCK_ACCESS_FS_REMOVE_FILE)
 
 struct attributes {
 	uint64_t fs, net, scoped;
@@ -79,6 +82,8 @@ int landlock_prepare(enum profile_paths paths)
 
 	if (abi < 0)
 		return -1;
+	if (paths == PROFILE_PATHS_SOCKETS || paths == PROFILE_PATHS_TUN)
+		a.fs &= ~FS_SOCKETS;
 	if (paths == PROFILE_PATHS_NONE || paths == PROFILE_PATHS_SETTINGS)
 		a.fs |= FS_READ;
 	if (abi >= ABI_REFER)

@@ -69,7 +69,9 @@ void sandbox_print(enum sandbox_role role, FILE *f)
 	static const char *const paths[] = {
 		[PROFILE_PATHS_KEEP] = "keep",
 		[PROFILE_PATHS_READ] = "read",
-		[PROFILE_PATHS_TUN] = "read, write /dev/net and /proc/sys/net",
+		[PROFILE_PATHS_SOCKETS] = "read, make sockets, remove files",
+		[PROFILE_PATHS_TUN] = "read, make sockets, remove files, "
+		                      "write /dev/net and /proc/sys/net",
 		[PROFILE_PATHS_SETTINGS] = "read and write /proc/sys/net",
 		[PROFILE_PATHS_NONE] = "nothing, no TCP, no signals to others",
 	};

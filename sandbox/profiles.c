@@ -174,6 +174,14 @@ static const struct profile_group server = {
 	"server", "accept accept4 listen", NULL, 0
 };
 
+/* Unix sockets of an account: what is left where one is to be made, and those
+ * that are over. The zygote and the broker have it for the account's sake. */
+static const struct profile_rule unix_sockets_rules[] = {
+	{ "unlinkat", 1, { { 2, INT, 0 } } },
+};
+static const struct profile_group unix_sockets =
+	GROUP("unix sockets", "umask", unix_sockets_rules);
+
 /* Attach to a device that was made for the account, on a descriptor that the
  * zygote's helper opened, and switch off what its last user switched on. */
 static const struct profile_rule tun_rules[] = {
@@ -317,7 +325,7 @@ static const struct profile profiles[SANDBOX__MAX] = {
 		.caps = BROKER_CAPS,
 		.bounding = BROKER_CAPS,
 		.covers = ROLE(ACCOUNT) | ROLE(RESOLVER),
-		.paths = PROFILE_PATHS_READ,
+		.paths = PROFILE_PATHS_SOCKETS,
 		.limits = { NO_CORE, NOFILE(16384) },
 		.groups = { &base, &code, &bytes, &fds, &self, &read_files, &client,
 		            &children, &confine, &ids },
@@ -330,11 +338,12 @@ static const struct profile profiles[SANDBOX__MAX] = {
 		.covers = ROLE(RESOLVER),
 		.limits = { NO_CORE, NOFILE(16384) },
 		.groups = { &base, &code, &bytes, &fds, &self, &read_files, &client,
-		            &server, &tun, &children, &confine },
+		            &server, &unix_sockets, &tun, &children, &confine },
 		.soft = no_clone3,
 	},
 	[SANDBOX_RESOLVER] = {
 		.name = "resolver",
+		.paths = PROFILE_PATHS_READ,
 		.limits = { NO_CORE, NO_FORK, NOFILE(256) },
 		.groups = { &base, &code, &bytes, &fds, &self, &read_files,
 		            &client },

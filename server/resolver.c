@@ -97,8 +97,8 @@ static void child(const struct resolve *job, int fd, pid_t parent)
 	char err[128];
 
 	/* Names are resolved by code that the network feeds: it gets none of
-	 * the broker's sockets, and does not outlive it. */
-	close_others(fd, log_fd());
+	 * the broker's sockets, and does not outlive it. The sandbox comes
+	 * first, as one of its parts is a descriptor. */
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != parent)
 		_exit(1);
 	memset(&ans, 0, sizeof(ans));
@@ -106,6 +106,7 @@ static void child(const struct resolve *job, int fd, pid_t parent)
 	    sandbox_enter(job->resolver->sandbox, NULL, NULL, err,
 	                  sizeof(err)) < 0)
 		_exit(1);
+	close_others(fd, log_fd());
 	ans.gai_error = lookup(job->host, job->port,
 	                       job->passive ? AI_PASSIVE : 0, &ans.a);
 	_exit(write(fd, &ans, sizeof(ans)) == (ssize_t)sizeof(ans) ? 0 : 1);

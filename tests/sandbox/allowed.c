@@ -11,6 +11,7 @@
 #include <sched.h>
 #include <shadow.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -19,8 +20,10 @@
 #include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -230,6 +233,25 @@ static void use_tcp(unsigned port)
 	close(l);
 }
 
+/* As the account, through the rulesets of all that it descends from. */
+static void use_unix_socket(void)
+{
+	struct sockaddr_un un = { .sun_family = AF_UNIX };
+	int l, c;
+
+	snprintf(un.sun_path, sizeof un.sun_path, "/tmp/adit-probe.%d",
+	         getpid());
+	umask(0177);
+	MUST(110, (l = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)) >= 0);
+	MUST(111, bind(l, (struct sockaddr *)&un, sizeof un) == 0);
+	MUST(112, listen(l, 5) == 0);
+	MUST(113, (c = socket(AF_UNIX, SOCK_STREAM, 0)) >= 0);
+	MUST(114, connect(c, (struct sockaddr *)&un, sizeof un) == 0);
+	MUST(115, unlinkat(AT_FDCWD, un.sun_path, 0) == 0);
+	close(c);
+	close(l);
+}
+
 static int read_as_nobody(void)
 {
 	int fd;
@@ -282,6 +304,7 @@ static void as_broker(bool root)
 	probe_enter(SANDBOX_ACCOUNT);
 	MUST(87, getuid() == NOBODY && geteuid() == NOBODY);
 	use_tcp(0);
+	use_unix_socket();
 	if (root) {
 		use_tcp(997);
 		attach_tun(tun);

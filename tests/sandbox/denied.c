@@ -54,6 +54,9 @@ TRY(open_file, SYS_openat, AT_FDCWD, "/etc/passwd", O_RDONLY)
 TRY(create_file, SYS_openat, AT_FDCWD, "/nowhere/x", O_WRONLY | O_CREAT, 0600)
 TRY(cut_file, SYS_openat, AT_FDCWD, "/nowhere/x", O_RDWR | O_TRUNC)
 TRY(write_file, SYS_openat, AT_FDCWD, "/dev/null", O_RDWR)
+TRY(remove_file, SYS_unlinkat, AT_FDCWD, "/nowhere/x", 0)
+TRY(remove_folder, SYS_unlinkat, AT_FDCWD, "/nowhere", AT_REMOVEDIR)
+TRY(new_mask, SYS_umask, 0)
 TRY(open_how, SYS_openat2, AT_FDCWD, "/etc/passwd", &no_message, 24)
 TRY(execute, SYS_execve, "/bin/true", no_args, no_args)
 TRY(trace, SYS_ptrace, 0, 0, 0, 0)
@@ -140,6 +143,10 @@ const struct denied denied_table[] = {
 	                                 ROLE(BROKER_ZYGOTE) |
 	                                 ROLE(SESSION_ZYGOTE)), true,
 	  try_write_file },
+	{ "unlinkat", LEAVES | ROLE(SESSION_ZYGOTE), false, try_remove_file },
+	{ "unlinkat AT_REMOVEDIR", EVERYBODY & ~ROLE(LISTENER), false,
+	  try_remove_folder },
+	{ "umask", LEAVES | ROLE(SESSION_ZYGOTE), false, try_new_mask },
 	{ "openat2", EVERYBODY, false, try_open_how },
 	{ "execve", EVERYBODY & ~ROLE(LISTENER), false, try_execute },
 	{ "ptrace", EVERYBODY, false, try_trace },

@@ -14,6 +14,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -260,23 +261,25 @@ Test(sandbox, ids_for_a_role_that_keeps_its_own_are_an_error)
 }
 
 /* What Landlock alone refuses, no filter in its way: a letter each for reading
- * and writing a file, writing a setting of the network, making a folder,
- * connecting, a signal to another process. */
+ * and writing a file, writing a setting of the network, making a folder, a
+ * socket and removing that, connecting, a signal to another process. */
 static void try_paths(enum profile_paths paths, char *out)
 {
 	struct sockaddr_in sin = { .sin_family = AF_INET, .sin_port = 0x0900,
 	                           .sin_addr = { htonl(INADDR_LOOPBACK) } };
 	int ruleset = landlock_prepare(paths), fd;
+	struct sockaddr_un un = { .sun_family = AF_UNIX };
 	char folder[] = "/tmp/test_sandbox.XXXXXX", file[64], sub[64];
 
 	if (mkdtemp(folder) == NULL || ruleset < 0)
 		return;
 	snprintf(file, sizeof file, "%s/file", folder);
 	snprintf(sub, sizeof sub, "%s/folder", folder);
+	snprintf(un.sun_path, sizeof un.sun_path, "%s/socket", folder);
 	close(open(file, O_WRONLY | O_CREAT, 0600));
 	pid_t pid = fork();
 	if (pid == 0) {
-		static char got[7] = "------";
+		static char got[8] = "-------";
 		if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
 		    landlock_enter(ruleset) < 0)
 			_exit(1);
@@ -285,10 +288,13 @@ static void try_paths(enum profile_paths paths, char *out)
 		got[2] = open("/proc/sys/net/ipv4/ip_default_ttl",
 		              O_RDWR) >= 0 ? 's' : '-';
 		got[3] = mkdir(sub, 0700) == 0 ? 'm' : '-';
+		fd = socket(AF_UNIX, SOCK_STREAM, 0);
+		got[4] = bind(fd, (struct sockaddr *)&un, sizeof un) == 0 &&
+		         unlink(un.sun_path) == 0 ? 'u' : '-';
 		fd = socket(AF_INET, SOCK_STREAM, 0);
-		got[4] = connect(fd, (struct sockaddr *)&sin, sizeof sin) < 0 &&
+		got[5] = connect(fd, (struct sockaddr *)&sin, sizeof sin) < 0 &&
 		         errno == EACCES ? '-' : 'c';
-		got[5] = kill(getppid(), 0) == 0 ? 'k' : '-';
+		got[6] = kill(getppid(), 0) == 0 ? 'k' : '-';
 		memcpy(out, got, sizeof got);
 		_exit(0);
 	}
@@ -305,10 +311,11 @@ Test(sandbox, landlock_leaves_what_the_profile_says)
 		enum profile_paths paths;
 		const char *left;
 	} rows[] = {
-		{ PROFILE_PATHS_READ, "r---ck" },
-		{ PROFILE_PATHS_TUN, "r-s-ck" },
-		{ PROFILE_PATHS_SETTINGS, "--s-ck" },
-		{ PROFILE_PATHS_NONE, "------" },
+		{ PROFILE_PATHS_READ, "r----ck" },
+		{ PROFILE_PATHS_SOCKETS, "r---uck" },
+		{ PROFILE_PATHS_TUN, "r-s-uck" },
+		{ PROFILE_PATHS_SETTINGS, "--s--ck" },
+		{ PROFILE_PATHS_NONE, "-------" },
 	};
 	long abi = syscall(SYS_landlock_create_ruleset, NULL, 0, 1);
 	char *out = mmap(NULL, 64, PROT_READ | PROT_WRITE,
