@@ -257,11 +257,14 @@ static void may_path(const struct policy_settings *s,
 {
 	struct wanted w = { .host = path };
 	const char *why = policy_path_check(path);
+	unsigned way = listen ? POLICY_FORWARD_REMOTE : POLICY_FORWARD_LOCAL;
 
+	/* both, as in sshd, whose manual does not say so */
 	if (policy_forwards_stopped(s, key,
-	                            POLICY_ALLOW_STREAM_LOCAL_FORWARDING,
-	                            listen ? POLICY_FORWARD_REMOTE :
-	                                     POLICY_FORWARD_LOCAL, v))
+	                            POLICY_ALLOW_STREAM_LOCAL_FORWARDING, way,
+	                            v) ||
+	    policy_forwards_stopped(s, key, POLICY_ALLOW_TCP_FORWARDING, way,
+	                            v))
 		return;
 	if (why != NULL) {
 		verdict(v, false, nowhere, "%s", why);

@@ -425,7 +425,8 @@ void policy_may_listen(const struct policy_settings *s,
                        const struct policy_keyopts *key, const char *host,
                        unsigned port, struct policy_verdict *v);
 /* direct-streamlocal@openssh.com, streamlocal-forward@openssh.com (OpenSSH's
- * PROTOCOL, 2.4). */
+ * PROTOCOL, 2.4): by AllowStreamLocalForwarding and AllowTcpForwarding, and, of
+ * a list that is set, by an entry for the path. */
 void policy_may_open_path(const struct policy_settings *s,
                           const struct policy_keyopts *key, const char *path,
                           struct policy_verdict *v);

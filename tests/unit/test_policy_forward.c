@@ -240,6 +240,16 @@ Test(policy_forward, deny_wins)
 	NO(opens("10.0.1.99", 1));
 	NO(connects("n", "10.0.1.99", 1));
 	YES(connects("n", "10.0.11.99", 1));
+	/* a Match block's replace the others, and may do so with nothing */
+	given("DenyOpen a:*\nMatch User bob\nDenyOpen b:*\nDenyOpen c:*", "");
+	YES(opens("a", 1));
+	NO(opens("b", 1));
+	NO(opens("c", 1));
+	given("DenyOpen a:*\nMatch User bob\nDenyOpen none", "");
+	YES(opens("a", 1));
+	given("DenyOpen a:*\nDenyOpen b:*\nMatch User eve\nDenyOpen none", "");
+	NO(opens("a", 1));
+	NO(opens("b", 1));
 	given("DenyOpen [64:ff9b::/96]:*", "");
 	NO(opens("64:ff9b::1", 1));
 }
@@ -318,7 +328,8 @@ Test(policy_forward, paths)
 	YES(opens_path("/tmp/b"));
 }
 
-/* sshd serves unix sockets in all but the last two of these. */
+/* In sshd PermitOpen *:* opens every path, and no PermitListen keeps one from
+ * being listened on. */
 Test(policy_forward, paths_are_refused_by_lists_without_them)
 {
 	given("PermitOpen none\nPermitListen none", "");
@@ -330,7 +341,11 @@ Test(policy_forward, paths_are_refused_by_lists_without_them)
 	NO(opens_path("/x"));
 	NO(listens_path("/x"));
 	given("AllowTcpForwarding no", "");
-	YES(opens_path("/x"));
+	NO(opens_path("/x"));
+	expect_rule("p:1", "AllowTcpForwarding no");
+	given("AllowTcpForwarding remote", "");
+	NO(opens_path("/x"));
+	YES(listens_path("/x"));
 	given("AllowStreamLocalForwarding local", "");
 	YES(opens_path("/x"));
 	NO(listens_path("/x"));
