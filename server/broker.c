@@ -106,6 +106,9 @@ static void (*const handlers[SESSION__MAX])(struct broker *,
 	[SESSION_CLOSE] = broker_on_close,
 	[SESSION_PROVE] = broker_on_prove,
 	[SESSION_LOG] = on_log,
+	[SESSION_OPEN_PATH] = broker_on_open_path,
+	[SESSION_LISTEN_PATH] = broker_on_listen_path,
+	[SESSION_CANCEL_PATH] = broker_on_cancel_path,
 };
 
 static void on_session(void *arg, uint32_t events)

@@ -1,5 +1,6 @@
 /*
- * tcpip-forward (RFC 4254, 7.1): bind, accept, hand over.
+ * tcpip-forward (RFC 4254, 7.1) and streamlocal-forward@openssh.com: bind,
+ * accept, hand over.
  */
 #include <errno.h>
 #include <netinet/in.h>
@@ -21,8 +22,10 @@ struct listening {
 	struct listening *next;
 	struct broker *broker;
 	uint32_t id;    /* of the request, until it is answered */
-	char host[256]; /* exactly as asked for */
+	char host[256]; /* exactly as asked for; a unix socket's path */
 	char shown[520];
+	bool is_path;
+	struct broker_file file; /* of the path */
 	unsigned port;  /* as asked for; then the real one */
 	struct resolve *resolve;
 	struct { int fd; struct loop_io *io; } sockets[SOCKETS_MAX];
@@ -31,11 +34,23 @@ struct listening {
 
 static void close_sockets(struct listening *l)
 {
+	if (l->is_path && l->nsockets > 0)
+		broker_path_remove(l->host, &l->file);
 	for (size_t i = 0; i < l->nsockets; i++) {
 		loop_del(l->sockets[i].io);
 		close(l->sockets[i].fd);
 	}
 	l->nsockets = 0;
+}
+
+static const char *describe(const struct listening *l, char *buf, size_t cap)
+{
+	if (l->is_path)
+		snprintf(buf, cap, "streamlocal-forward on %s", l->shown);
+	else
+		snprintf(buf, cap, "tcpip-forward on %s port %u",
+		         l->shown[0] != '\0' ? l->shown : "*", l->port);
+	return buf;
 }
 
 static void listening_free(struct listening *l)
@@ -139,14 +154,26 @@ static size_t bind_all(struct listening *l, const struct addresses *a,
 	return bad;
 }
 
+/* "tcpip-forward on HOST port N for USER ...[ failed: why]" */
+static void log_listening(const struct listening *l, const char *cancel,
+                          const char *why)
+{
+	struct broker *b = l->broker;
+	char what[600];
+
+	if (!broker_may_log(b, *why != '\0' ? &b->tick_failures
+	                                    : &b->tick_listens))
+		return;
+	log_info("%s%s for %s from %s port %u%s%s", cancel,
+	         describe(l, what, sizeof(what)), b->user_shown, b->address,
+	         b->port, *why != '\0' ? " failed: " : "", why);
+}
+
 static void refuse(struct listening *l, const char *why)
 {
 	struct broker *b = l->broker;
 
-	if (broker_may_log(b, &b->tick_failures))
-		log_info("tcpip-forward on %s port %u for %s from %s port %u "
-		         "failed: %s", l->shown, l->port, b->user_shown,
-		         b->address, b->port, why);
+	log_listening(l, "", why);
 	broker_refuse(b, l->id, 2, why);
 	listening_free(l);
 }
@@ -183,11 +210,24 @@ static void on_addresses(void *arg, const struct addresses *a, const char *why)
 			return;
 		}
 	}
-	if (broker_may_log(b, &b->tick_listens))
-		log_info("tcpip-forward on %s port %u for %s from %s port %u",
-		         l->shown[0] != '\0' ? l->shown : "*", l->port,
-		         b->user_shown, b->address, b->port);
+	log_listening(l, "", "");
 	broker_tell(b, -1, BROKER_LISTENING, l->id, l->port);
+}
+
+/* MaxChannels counts what others open, too. */
+static bool may_accept(struct listening *l)
+{
+	struct broker *b = l->broker;
+	struct policy_verdict v;
+	char where[600], what[640];
+
+	policy_may_add_channel(&b->settings, broker_channels(b), &v);
+	if (!v.allowed && ++b->tick_logs <= BROKER_TICK_LOGS) {
+		snprintf(what, sizeof(what), "a connection by %s",
+		         describe(l, where, sizeof(where)));
+		broker_log_refusal(b, what, &v);
+	}
+	return v.allowed;
 }
 
 static void hand_over(struct listening *l, int fd,
@@ -198,11 +238,13 @@ static void hand_over(struct listening *l, int fd,
 	unsigned port = 0;
 	int one = 1;
 
-	if (b->forwards >= BROKER_FORWARDS_MAX) {
-		if (++b->tick_logs <= BROKER_TICK_LOGS)
-			log_info("connection to %s port %u dropped: %s has too "
-			         "many forwards", l->shown, l->port,
-			         b->user_shown);
+	if (!may_accept(l))
+		return;
+	if (l->is_path) {
+		broker_path_plain(fd);
+		b->forwards++;
+		broker_tell(b, fd, BROKER_ACCEPTED_PATH, 0u, l->host,
+		            strlen(l->host));
 		return;
 	}
 	address_format(ss, host, sizeof(host), &port);
@@ -289,65 +331,111 @@ static void start(struct listening *l)
 		l->resolve = job;
 }
 
-void broker_on_listen(struct broker *b, struct proto_msg *m)
+/* A new listening on what the message's string says, if MaxListeners and
+ * policy allow it; NULL: the answer is given. */
+static struct listening *admit(struct broker *b, struct proto_msg *m,
+                               bool is_path)
 {
-	uint32_t id = (uint32_t)m->f[0].n;
+	struct listening *l = calloc(1, sizeof(*l));
 	struct policy_verdict v;
-	struct listening *l;
 	char what[600];
 
-	l = b->nlistening < BROKER_LISTENERS_MAX ? calloc(1, sizeof(*l)) : NULL;
-	if (l == NULL || m->f[2].n > 65535 ||
+	if (l == NULL || (!is_path && m->f[2].n > 65535) ||
 	    proto_cstr(&m->f[1], l->host, sizeof(l->host)) < 0) {
-		if (broker_may_log(b, &b->tick_failures))
-			log_info("refused tcpip-forward for %s from %s port "
-			         "%u: %s", b->user_shown, b->address, b->port,
-			         l == NULL ? "too many listeners"
-			                   : "bad address");
-		broker_refuse(b, id, 1, l == NULL ? "too many listeners"
-		                                  : "bad address");
+		broker_refuse(b, (uint32_t)m->f[0].n, 1, "bad address");
 		free(l);
-		return;
+		return NULL;
 	}
 	l->broker = b;
-	l->id = id;
-	l->port = (unsigned)m->f[2].n;
+	l->id = (uint32_t)m->f[0].n;
+	l->is_path = is_path;
+	l->port = is_path ? 0 : (unsigned)m->f[2].n;
 	log_escape(l->shown, sizeof(l->shown), l->host, strlen(l->host));
-	policy_may_listen(&b->settings, &b->key.opts, l->host, l->port, &v);
+	if (is_path)
+		policy_may_listen_path(&b->settings, &b->key.opts, l->host,
+		                       &v);
+	else
+		policy_may_listen(&b->settings, &b->key.opts, l->host, l->port,
+		                  &v);
 	if (!v.allowed) {
-		snprintf(what, sizeof(what), "tcpip-forward on %s port %u",
-		         l->shown, l->port);
-		broker_log_refusal(b, what, &v);
-		broker_refuse(b, id, 1,
+		broker_refuse(b, l->id, 1,
 		              "this listener is not permitted by policy");
+	} else {
+		policy_may_add_listener(&b->settings, b->nlistening, &v);
+		if (!v.allowed)
+			broker_refuse(b, l->id, 1, "too many listeners");
+	}
+	if (!v.allowed) {
+		broker_log_refusal(b, describe(l, what, sizeof(what)), &v);
 		free(l);
-		return;
+		return NULL;
 	}
 	l->next = b->listening;
 	b->listening = l;
 	b->nlistening++;
-	start(l);
+	return l;
 }
 
-void broker_on_cancel(struct broker *b, struct proto_msg *m)
+void broker_on_listen(struct broker *b, struct proto_msg *m)
+{
+	struct listening *l = admit(b, m, false);
+
+	if (l != NULL)
+		start(l);
+}
+
+void broker_on_listen_path(struct broker *b, struct proto_msg *m)
+{
+	struct listening *l = admit(b, m, true);
+	const char *why = NULL;
+	int fd;
+
+	if (l == NULL)
+		return;
+	fd = broker_path_listen(&b->settings, l->host, &l->file, &why);
+	if (fd < 0) {
+		refuse(l, why);
+		return;
+	}
+	l->sockets[0].fd = fd;
+	l->nsockets = 1;
+	l->sockets[0].io = loop_add(b->loop, fd,
+	                            b->listeners_held ? 0 : EPOLLIN,
+	                            on_accept, l);
+	if (l->sockets[0].io == NULL) {
+		refuse(l, strerror(errno));
+		return;
+	}
+	log_listening(l, "", "");
+	broker_tell(b, -1, BROKER_LISTENING, l->id, 0u);
+}
+
+static void cancel(struct broker *b, struct proto_msg *m, bool is_path)
 {
 	uint32_t id = (uint32_t)m->f[0].n;
 	char host[256];
 
 	if (proto_cstr(&m->f[1], host, sizeof(host)) == 0) {
 		for (struct listening *l = b->listening; l; l = l->next) {
-			if (l->nsockets == 0 || l->port != m->f[2].n ||
+			if (l->nsockets == 0 || l->is_path != is_path ||
+			    (!is_path && l->port != m->f[2].n) ||
 			    strcmp(l->host, host) != 0)
 				continue;
-			if (broker_may_log(b, &b->tick_listens))
-				log_info("cancel-tcpip-forward on %s port %u "
-				         "for %s from %s port %u", l->shown,
-				         l->port, b->user_shown, b->address,
-				         b->port);
+			log_listening(l, "cancel-", "");
 			listening_free(l);
 			broker_tell(b, -1, BROKER_CANCELLED, id);
 			return;
 		}
 	}
 	broker_refuse(b, id, 2, "no such listener");
+}
+
+void broker_on_cancel(struct broker *b, struct proto_msg *m)
+{
+	cancel(b, m, false);
+}
+
+void broker_on_cancel_path(struct broker *b, struct proto_msg *m)
+{
+	cancel(b, m, true);
 }

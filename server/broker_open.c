@@ -11,13 +11,19 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "server/address.h"
 #include "server/broker_private.h"
+
+static const char not_permitted[] =
+	"this destination is not permitted by policy";
 
 struct open {
 	struct open *next;
 	struct broker *broker;
 	uint32_t id;
 	char what[600]; /* for the log */
+	char host[256]; /* as asked for */
+	unsigned port;
 	struct resolve *resolve;
 	struct addresses addresses;
 	size_t at; /* the address that is tried */
@@ -122,6 +128,30 @@ static void try_next(struct open *o, int error)
 	failed(o, strerror(error));
 }
 
+/* Keep the addresses that policy lets us connect to. No name is looked up
+ * after this: what was checked is what is connected to. */
+static void choose(struct open *o, const struct addresses *a)
+{
+	struct broker *b = o->broker;
+	struct policy_verdict v;
+	char address[64], what[700];
+
+	for (size_t i = 0; i < a->n; i++) {
+		if (address_format(&a->v[i].ss, address, sizeof(address),
+		                   NULL) < 0)
+			continue;
+		policy_may_connect(&b->settings, &b->key.opts, o->host,
+		                   address, o->port, &v);
+		if (v.allowed) {
+			o->addresses.v[o->addresses.n++] = a->v[i];
+			continue;
+		}
+		snprintf(what, sizeof(what), "%s, address %s", o->what,
+		         address);
+		broker_log_refusal(b, what, &v);
+	}
+}
+
 static void on_resolved(void *arg, const struct addresses *a, const char *why)
 {
 	struct open *o = arg;
@@ -131,8 +161,30 @@ static void on_resolved(void *arg, const struct addresses *a, const char *why)
 		failed(o, why);
 		return;
 	}
-	o->addresses = *a;
-	try_next(o, 0);
+	choose(o, a);
+	if (o->addresses.n > 0) {
+		try_next(o, 0);
+		return;
+	}
+	broker_refuse(o->broker, o->id, 1, not_permitted);
+	open_free(o);
+}
+
+unsigned broker_channels(const struct broker *b)
+{
+	return b->forwards + b->nopens + broker_tun_channels(b);
+}
+
+bool broker_admit_channel(struct broker *b, uint32_t id, const char *what)
+{
+	struct policy_verdict v;
+
+	policy_may_add_channel(&b->settings, broker_channels(b), &v);
+	if (v.allowed)
+		return true;
+	broker_log_refusal(b, what, &v);
+	broker_refuse(b, id, 4, "too many channels");
+	return false;
 }
 
 void broker_on_open_tcp(struct broker *b, struct proto_msg *m)
@@ -156,26 +208,27 @@ void broker_on_open_tcp(struct broker *b, struct proto_msg *m)
 	log_escape(shown, sizeof(shown), host, strlen(host));
 	snprintf(what, sizeof(what), "direct-tcpip to %s port %u", shown, port);
 	policy_may_open(&b->settings, &b->key.opts, host, port, &v);
-	if (!v.allowed) {
+	if (!v.allowed && !v.depends) {
 		broker_log_refusal(b, what, &v);
-		broker_refuse(b, id, 1,
-		              "this destination is not permitted by policy");
+		broker_refuse(b, id, 1, not_permitted);
 		return;
 	}
-	o = b->nopens < BROKER_PENDING_MAX &&
-	    b->forwards + b->nopens < BROKER_FORWARDS_MAX
-		? calloc(1, sizeof(*o)) : NULL;
+	if (!broker_admit_channel(b, id, what))
+		return;
+	o = b->nopens < BROKER_PENDING_MAX ? calloc(1, sizeof(*o)) : NULL;
 	if (o == NULL) {
 		if (broker_may_log(b, &b->tick_failures))
 			log_info("refused %s for %s from %s port %u: too many "
-			         "forwards", what, b->user_shown, b->address,
-			         b->port);
-		broker_refuse(b, id, 4, "too many forwards");
+			         "at once that are not open yet", what,
+			         b->user_shown, b->address, b->port);
+		broker_refuse(b, id, 4, "too many channels on their way");
 		return;
 	}
 	o->broker = b;
 	o->id = id;
 	o->fd = -1;
+	o->port = port;
+	strcpy(o->host, host);
 	strcpy(o->what, what);
 	o->next = b->opens;
 	b->opens = o;

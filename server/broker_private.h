@@ -1,7 +1,9 @@
 /* broker.c, broker_auth.c, broker_deny.c, broker_sign.c, broker_open.c,
- * broker_listen.c, broker_tun.c: one process. */
+ * broker_listen.c, broker_path.c, broker_tun.c: one process. */
 #ifndef ADIT_BROKER_PRIVATE_H
 #define ADIT_BROKER_PRIVATE_H
+
+#include <sys/stat.h>
 
 #include "policy/policy.h"
 #include "server/account.h"
@@ -16,9 +18,7 @@
 
 enum {
 	BROKER_QUEUE = 1024,      /* messages to the session */
-	BROKER_FORWARDS_MAX = 2048,
 	BROKER_PENDING_MAX = 256, /* opens that resolve or connect */
-	BROKER_LISTENERS_MAX = 256,
 	BROKER_TICK_MS = 100,
 	BROKER_TICK_MESSAGES = 1000, /* of the session a tick; then it waits */
 	BROKER_TICK_SIGNATURES = 30,
@@ -133,6 +133,26 @@ void broker_sign_next(struct broker *b);
 void broker_on_open_tcp(struct broker *b, struct proto_msg *m);
 void broker_on_close(struct broker *b, struct proto_msg *m);
 void broker_open_free(struct broker *b);
+/* May the session have one more channel (MaxChannels)? If not it is refused,
+ * and the log says so of what. */
+bool broker_admit_channel(struct broker *b, uint32_t id, const char *what);
+/* Those that are open or on their way. */
+unsigned broker_channels(const struct broker *b);
+
+/* broker_path.c */
+struct broker_file { /* a unix socket's */
+	dev_t dev;
+	ino_t ino;
+};
+void broker_on_open_path(struct broker *b, struct proto_msg *m);
+/* A socket that listens at path. Returns it with *file filled, or -1 with
+ * *why: a static text, or strerror(3)'s. */
+int broker_path_listen(const struct policy_settings *s, const char *path,
+                       struct broker_file *file, const char **why);
+/* Before the socket is closed: remove its path, if it is still its own. */
+void broker_path_remove(const char *path, const struct broker_file *file);
+/* No descriptors come through this unix socket. */
+void broker_path_plain(int fd);
 
 /* broker_tun.c; init takes the channel to the zygote. */
 int broker_tun_init(struct broker *b, int channel);
@@ -140,10 +160,13 @@ void broker_on_open_tun(struct broker *b, struct proto_msg *m);
 /* Was the grant of that id a tunnel? If so, it is over, says the session. */
 bool broker_tun_closed(struct broker *b, uint32_t id);
 void broker_tun_free(struct broker *b);
+unsigned broker_tun_channels(const struct broker *b);
 
 /* broker_listen.c */
 void broker_on_listen(struct broker *b, struct proto_msg *m);
 void broker_on_cancel(struct broker *b, struct proto_msg *m);
+void broker_on_listen_path(struct broker *b, struct proto_msg *m);
+void broker_on_cancel_path(struct broker *b, struct proto_msg *m);
 /* Accept again, or not, as the session's queue has room. */
 void broker_listen_update(struct broker *b);
 void broker_listen_free(struct broker *b);

@@ -378,6 +378,8 @@ void broker_on_open_tun(struct broker *b, struct proto_msg *m)
 		snprintf(v.rule, sizeof(v.rule), "MaxTunnels %u",
 		         b->settings.max_tunnels);
 	}
+	if (v.allowed && !broker_admit_channel(b, id, what))
+		return;
 	if (!v.allowed) {
 		broker_log_refusal(b, what, &v);
 		broker_refuse(b, id, 1, "this tunnel is not permitted by policy");
@@ -414,4 +416,13 @@ bool broker_tun_closed(struct broker *b, uint32_t id)
 	         b->user_shown, b->address, b->port);
 	live(b);
 	return true;
+}
+
+unsigned broker_tun_channels(const struct broker *b)
+{
+	unsigned n = 0;
+
+	for (const struct tunnel *t = b->tunnels; t != NULL; t = t->next)
+		n += !t->closed;
+	return n;
 }

@@ -296,6 +296,37 @@ static int prove_request(struct connection *c, struct wire *in,
 	return 0;
 }
 
+/* streamlocal-forward@openssh.com and its cancel (OpenSSH's PROTOCOL, 2.4) */
+static int path_request(struct connection *c, struct wire *in,
+                        bool want_reply, bool cancel)
+{
+	const char *what = cancel ? "cancel-streamlocal-forward" :
+	                            "streamlocal-forward";
+	char path[CONNECTION_HOST_MAX + 1];
+	const uint8_t *s;
+	size_t len;
+	uint32_t request;
+	struct pending *q;
+
+	s = wire_string(in, &len);
+	if (!wire_end(in))
+		return connection_fail(c, CONNECTION_PROTOCOL_ERROR,
+		                       "malformed %s", what);
+	if (connection_host(s, len, path) < 0)
+		return refuse_listen(c, want_reply, what, "bad path");
+	request = c->pending_first + c->npending;
+	q = pending_add(c);
+	if (!q)
+		return refuse_listen(c, want_reply, what,
+		                     "too many requests pending");
+	q->want_reply = want_reply;
+	if (cancel)
+		c->ops.cancel_path(c->arg, request, path);
+	else
+		c->ops.listen_path(c->arg, request, path);
+	return 0;
+}
+
 static int global_request(struct connection *c, struct wire *in)
 {
 	const uint8_t *name;
@@ -311,12 +342,12 @@ static int global_request(struct connection *c, struct wire *in)
 		return listen_request(c, in, want_reply, false);
 	if (wire_is(name, len, "cancel-tcpip-forward"))
 		return listen_request(c, in, want_reply, true);
-	if (wire_is(name, len, "streamlocal-forward@openssh.com") ||
-	    wire_is(name, len, "cancel-streamlocal-forward@openssh.com"))
-		return refuse_listen(c, want_reply, "streamlocal-forward",
-		                     "unix sockets are not forwarded here");
 	if (wire_is(name, len, "hostkeys-prove-00@openssh.com"))
 		return prove_request(c, in, want_reply);
+	if (wire_is(name, len, "streamlocal-forward@openssh.com"))
+		return path_request(c, in, want_reply, false);
+	if (wire_is(name, len, "cancel-streamlocal-forward@openssh.com"))
+		return path_request(c, in, want_reply, true);
 	/* Sessions are refused anyway, so this is easy to promise. */
 	if (wire_is(name, len, "no-more-sessions@openssh.com"))
 		return reply_now(c, want_reply, true);

@@ -18,7 +18,7 @@ enum {
 	CONNECTION_WINDOW = 2 * 1024 * 1024, /* bytes, what sshd offers */
 	CONNECTION_PACKET = 32 * 1024,       /* largest data we take, bytes */
 	CONNECTION_PACKET_MIN = 1024, /* a client's smaller one is refused */
-	CONNECTION_HOST_MAX = 255,           /* longest host name, bytes */
+	CONNECTION_HOST_MAX = 255,     /* longest host name or path, bytes */
 	CONNECTION_DATA_HEADER = 9 /* type, channel, length before the data */
 };
 
@@ -34,7 +34,8 @@ enum { CONNECTION_PROTOCOL_ERROR = 2, CONNECTION_BY_APPLICATION = 11,
        CONNECTION_TOO_MANY = 12 };
 
 enum connection_kind { CONNECTION_DIRECT_TCPIP, CONNECTION_FORWARDED_TCPIP,
-                       CONNECTION_TUN };
+                       CONNECTION_TUN, CONNECTION_DIRECT_STREAMLOCAL,
+                       CONNECTION_FORWARDED_STREAMLOCAL };
 
 struct connection_limits {
 	unsigned channels;       /* open, opening and dying together */
@@ -61,6 +62,8 @@ struct connection_ops {
 	                 unsigned origin_port);
 	void (*open_tun)(void *arg, uint32_t chan, uint32_t mode,
 	                 uint32_t unit);
+	/* direct-streamlocal@openssh.com */
+	void (*open_path)(void *arg, uint32_t chan, const char *path);
 	/* tcpip-forward, cancel-tcpip-forward: answer with
 	 * connection_global_reply(request, ...), now or later, in any order. */
 	void (*listen)(void *arg, uint32_t request, const char *host,
@@ -72,7 +75,10 @@ struct connection_ops {
 	 * connection_global_data(). */
 	void (*prove)(void *arg, uint32_t request, const uint8_t *blobs,
 	              size_t len);
-	/* A channel that we opened (forwarded-tcpip) is open. */
+	/* The same for streamlocal-forward@openssh.com. */
+	void (*listen_path)(void *arg, uint32_t request, const char *path);
+	void (*cancel_path)(void *arg, uint32_t request, const char *path);
+	/* A channel that we opened (forwarded-tcpip and the like) is open. */
 	void (*opened)(void *arg, uint32_t chan);
 	/* Data for chan. The receiver calls connection_consumed() as it gets
 	 * rid of it; unconsumed data is at most the window and a tenth of it (a
@@ -112,7 +118,7 @@ void connection_client(struct connection *c, const char *version);
 int connection_input(struct connection *c, uint8_t type, const uint8_t *body,
                      size_t len);
 
-/* Answers to open_tcp and open_tun. After refuse the channel is gone (no gone
+/* Answers to open_tcp, open_tun, open_path. After refuse the channel is gone (no gone
  * op). Both are ignored when chan went meanwhile (returns -1). text: shown to
  * the user, cut at 512 bytes. */
 int connection_accept(struct connection *c, uint32_t chan);
@@ -137,6 +143,9 @@ void connection_hostkeys(struct connection *c, const uint8_t *const *blobs,
 int connection_forwarded(struct connection *c, const char *host, unsigned port,
                          const char *origin, unsigned origin_port,
                          uint32_t *chan);
+/* The same for forwarded-streamlocal@openssh.com (OpenSSH's PROTOCOL, 2.4). */
+int connection_forwarded_path(struct connection *c, const char *path,
+                              uint32_t *chan);
 
 /* Bytes of data that may go to chan in one packet now; 0: none. For streams
  * min(window, max packet, CONNECTION_PACKET). For a tun the largest SSH string

@@ -1,6 +1,7 @@
 #include "connection_private.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -197,33 +198,67 @@ int connection_refuse(struct connection *c, uint32_t chan,
 	return 0;
 }
 
+/* An open of ours up to what its type adds; sent by the caller. NULL: a limit,
+ * with a note about the connection for what. */
+static struct channel *begin_open(struct connection *c,
+                                  enum connection_kind kind, const char *type,
+                                  const char *what, struct payload *p)
+{
+	struct channel *ch;
+	const char *why;
+
+	ch = connection_channel_new(c, kind, CHANNEL_OPENING_OURS, &why);
+	if (!ch) {
+		connection_note(c, "connection for %s dropped: %s", what, why);
+		return NULL;
+	}
+	connection_begin(p, MSG_OPEN);
+	connection_put_text(p, type);
+	connection_put_u32(p, ch->number);
+	connection_put_u32(p, ch->window_max);
+	connection_put_u32(p, CONNECTION_PACKET);
+	return ch;
+}
+
 int connection_forwarded(struct connection *c, const char *host, unsigned port,
                          const char *origin, unsigned origin_port,
                          uint32_t *chan)
 {
+	char what[CONNECTION_HOST_MAX + 32];
 	struct payload p;
 	struct channel *ch;
-	const char *why;
 
 	if (c->dead || strlen(host) > CONNECTION_HOST_MAX ||
 	    strlen(origin) > CONNECTION_HOST_MAX)
 		return -1;
-	ch = connection_channel_new(c, CONNECTION_FORWARDED_TCPIP,
-	                            CHANNEL_OPENING_OURS, &why);
-	if (!ch) {
-		connection_note(c, "connection for %s port %u dropped: %s",
-		                host, port, why);
+	snprintf(what, sizeof(what), "%s port %u", host, port);
+	ch = begin_open(c, CONNECTION_FORWARDED_TCPIP, "forwarded-tcpip", what,
+	                &p);
+	if (!ch)
 		return -1;
-	}
-	connection_begin(&p, MSG_OPEN);
-	connection_put_text(&p, "forwarded-tcpip");
-	connection_put_u32(&p, ch->number);
-	connection_put_u32(&p, ch->window_max);
-	connection_put_u32(&p, CONNECTION_PACKET);
 	connection_put_text(&p, host);
 	connection_put_u32(&p, port);
 	connection_put_text(&p, origin);
 	connection_put_u32(&p, origin_port);
+	*chan = ch->number;
+	connection_send(c, &p);
+	return 0;
+}
+
+int connection_forwarded_path(struct connection *c, const char *path,
+                              uint32_t *chan)
+{
+	struct payload p;
+	struct channel *ch;
+
+	if (c->dead || strlen(path) > CONNECTION_HOST_MAX)
+		return -1;
+	ch = begin_open(c, CONNECTION_FORWARDED_STREAMLOCAL,
+	                "forwarded-streamlocal@openssh.com", path, &p);
+	if (!ch)
+		return -1;
+	connection_put_text(&p, path);
+	connection_put_text(&p, ""); /* reserved */
 	*chan = ch->number;
 	connection_send(c, &p);
 	return 0;

@@ -108,12 +108,32 @@ static int open_tun(struct connection *c, const struct open *o,
 	return 0;
 }
 
+/* What follows the path is reserved; clients put their originator there. */
+static int open_path(struct connection *c, const struct open *o,
+                     struct wire *in)
+{
+	char path[CONNECTION_HOST_MAX + 1];
+	const uint8_t *s;
+	size_t len, reserved;
+	struct channel *ch;
+
+	s = wire_string(in, &len);
+	wire_string(in, &reserved);
+	wire_u32(in);
+	if (!wire_end(in))
+		return malformed(c, "direct-streamlocal open");
+	if (connection_host(s, len, path) < 0)
+		return refuse(c, o, CONNECTION_PROHIBITED, "bad path");
+	ch = admit(c, o, CONNECTION_DIRECT_STREAMLOCAL);
+	if (ch)
+		c->ops.open_path(c->arg, ch->number, path);
+	return 0;
+}
+
 static const struct {
 	const char *type, *text;
 } refused[] = {
 	{ "session", "this server only forwards; use ssh -N" },
-	{ "direct-streamlocal@openssh.com",
-	  "this server does not forward unix sockets" },
 	{ "x11", "this server does not forward X11" },
 	{ "auth-agent@openssh.com", "this server does not forward agents" },
 };
@@ -134,6 +154,8 @@ int connection_parse_open(struct connection *c, struct wire *in)
 		return open_tcp(c, &o, in);
 	if (wire_is(type, len, "tun@openssh.com"))
 		return open_tun(c, &o, in);
+	if (wire_is(type, len, "direct-streamlocal@openssh.com"))
+		return open_path(c, &o, in);
 	if (wire_is(type, len, "session") && !wire_end(in))
 		return malformed(c, "session open");
 	for (size_t i = 0; i < sizeof(refused) / sizeof(*refused); i++)

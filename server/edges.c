@@ -88,6 +88,9 @@ static const struct proto_rule session_to_broker[] = {
 	{ SESSION_CLOSE, "CLOSE", "w", 0, 0, OPEN, false },
 	{ SESSION_PROVE, "PROVE", "ws", 8, 0, OPEN, false },
 	{ SESSION_LOG, "LOG", "bs", 512, 0, ANY, false },
+	{ SESSION_OPEN_PATH, "OPEN_PATH", "ws", 256, 0, OPEN, false },
+	{ SESSION_LISTEN_PATH, "LISTEN_PATH", "ws", 256, 0, OPEN, false },
+	{ SESSION_CANCEL_PATH, "CANCEL_PATH", "ws", 256, 0, OPEN, false },
 };
 static const struct proto_rule broker_to_session[] = {
 	{ BROKER_SIGNED, "SIGNED", "s", 4096, 0, ANY, false },
@@ -102,6 +105,7 @@ static const struct proto_rule broker_to_session[] = {
 	{ BROKER_LISTENING, "LISTENING", "ww", 0, 0, OPEN, false },
 	{ BROKER_CANCELLED, "CANCELLED", "w", 0, 0, OPEN, false },
 	{ BROKER_ACCEPTED, "ACCEPTED", "wswsw", 256, 1, OPEN, false },
+	{ BROKER_ACCEPTED_PATH, "ACCEPTED_PATH", "ws", 256, 1, OPEN, false },
 };
 TABLE(edge_session_to_broker, "session -> broker", session_to_broker);
 TABLE(edge_broker_to_session, "broker -> session", broker_to_session);

@@ -91,6 +91,11 @@ enum edge_session_msg {
 	BROKER_CANCELLED,     /* w id */
 	BROKER_ACCEPTED,      /* w grant, s address as asked, w port,
 	                         s originator, w its port, + connected fd */
+	/* the same with unix sockets */
+	SESSION_OPEN_PATH,    /* w id, s path: OPENED or REFUSED */
+	SESSION_LISTEN_PATH,  /* w id, s path: LISTENING (port 0) or REFUSED */
+	SESSION_CANCEL_PATH,  /* w id, s path: CANCELLED or REFUSED */
+	BROKER_ACCEPTED_PATH, /* w grant, s path as asked, + connected fd */
 	SESSION__MAX
 };
 extern const struct proto_table edge_session_to_broker,

@@ -135,6 +135,23 @@ static void on_prove(void *arg, uint32_t request, const uint8_t *blobs,
 		            n);
 }
 
+static void on_open_path(void *arg, uint32_t chan, const char *path)
+{
+	session_ask(arg, SESSION_OPEN_PATH, chan, path, strlen(path));
+}
+
+static void on_listen_path(void *arg, uint32_t request, const char *path)
+{
+	session_ask(arg, SESSION_LISTEN_PATH, request | SESSION_GLOBAL_ID,
+	            path, strlen(path));
+}
+
+static void on_cancel_path(void *arg, uint32_t request, const char *path)
+{
+	session_ask(arg, SESSION_CANCEL_PATH, request | SESSION_GLOBAL_ID,
+	            path, strlen(path));
+}
+
 static void on_opened(void *arg, uint32_t chan)
 {
 	struct stream *st = stream_of(arg, chan);
@@ -255,6 +272,8 @@ int session_forward_init(struct session *s)
 	static const struct connection_ops ops = {
 		.send = on_send, .disconnect = on_disconnect,
 		.open_tcp = on_open_tcp, .open_tun = on_open_tun,
+		.open_path = on_open_path, .listen_path = on_listen_path,
+		.cancel_path = on_cancel_path,
 		.listen = on_listen, .cancel = on_cancel, .opened = on_opened,
 		.data = on_data, .eof = on_eof, .closed = on_closed,
 		.gone = on_gone, .room = on_room, .note = on_note,
@@ -388,17 +407,22 @@ static void refused(struct session *s, const struct proto_msg *m)
 static void accepted(struct session *s, struct proto_msg *m)
 {
 	char host[CONNECTION_HOST_MAX + 1], origin[CONNECTION_HOST_MAX + 1];
+	bool is_path = m->type == BROKER_ACCEPTED_PATH;
 	uint32_t chan;
-	int fd = m->fds[0];
+	int fd = m->fds[0], rc;
 
 	if (proto_cstr(&m->f[1], host, sizeof(host)) < 0 ||
-	    proto_cstr(&m->f[3], origin, sizeof(origin)) < 0)
+	    (!is_path && proto_cstr(&m->f[3], origin, sizeof(origin)) < 0))
 		return;
-	if (connection_forwarded(s->connection, host, (unsigned)m->f[2].n,
-	                         origin, (unsigned)m->f[4].n, &chan) < 0) {
+	if (is_path)
+		rc = connection_forwarded_path(s->connection, host, &chan);
+	else
+		rc = connection_forwarded(s->connection, host,
+		                          (unsigned)m->f[2].n, origin,
+		                          (unsigned)m->f[4].n, &chan);
+	if (rc < 0) {
 		session_log(s, POLICY_LOG_INFO, "too many channels: a "
-		            "connection to port %u is dropped",
-		            (unsigned)m->f[2].n);
+		            "connection to %s is dropped", host);
 		session_ask(s, SESSION_CLOSE, UINT32_MAX); /* no channel */
 		return;
 	}
@@ -422,6 +446,7 @@ void session_on_broker(struct session *s, struct proto_msg *m)
 		refused(s, m);
 		break;
 	case BROKER_ACCEPTED:
+	case BROKER_ACCEPTED_PATH:
 		accepted(s, m);
 		break;
 	case BROKER_PROVED:

@@ -108,6 +108,21 @@ static void on_cancel(void *arg, uint32_t request, const char *host,
 		connection_global_reply(c, request, false, 0);
 }
 
+static void on_open_path(void *arg, uint32_t chan, const char *path)
+{
+	on_open_tcp(arg, chan, path, 0, "", 0);
+}
+
+static void on_listen_path(void *arg, uint32_t request, const char *path)
+{
+	on_listen(arg, request, path, 1, true);
+}
+
+static void on_cancel_path(void *arg, uint32_t request, const char *path)
+{
+	on_cancel(arg, request, path, 0);
+}
+
 static void on_opened(void *arg, uint32_t chan)
 {
 	(void)arg;
@@ -195,6 +210,14 @@ static void forward(void)
 		born(chan);
 }
 
+static void forward_path(void)
+{
+	uint32_t chan;
+
+	if (connection_forwarded_path(c, "/run/x", &chan) == 0)
+		born(chan);
+}
+
 static void on_gone(void *arg, uint32_t chan, const char *why, size_t len)
 {
 	(void)arg, (void)why;
@@ -259,6 +282,7 @@ static size_t receiver(uint8_t what, const uint8_t *p, size_t left)
 	case 9: connection_debug(c, "text"); break;
 	case 10: manner = (uint8_t)chan; break;
 	case 11: connection_client(c, chan & 1 ? "AsyncSSH" : "x"); break;
+	case 12: forward_path(); break;
 	default: break;
 	}
 	return left < 2 ? left : 2;
@@ -298,7 +322,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	static const struct connection_ops ops = {
 		.send = on_send, .disconnect = on_disconnect,
 		.open_tcp = on_open_tcp, .open_tun = on_open_tun,
-		.listen = on_listen, .cancel = on_cancel, .opened = on_opened,
+		.open_path = on_open_path, .listen_path = on_listen_path,
+		.cancel_path = on_cancel_path, .listen = on_listen, .cancel = on_cancel, .opened = on_opened,
 		.data = on_data, .eof = on_eof, .closed = on_closed,
 		.gone = on_gone, .room = on_room, .note = on_note,
 		.alive = on_alive, .prove = on_prove,

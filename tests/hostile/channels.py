@@ -134,7 +134,7 @@ def other_types_refused():
                 ('x11', string('127.0.0.1') + u32(6000)),
                 ('auth-agent@openssh.com', b''),
                 ('direct-streamlocal@openssh.com',
-                 string('/x') + string('') + u32(0)),
+                 string('../x') + string('') + u32(0)),
                 ('forwarded-tcpip', string('') + u32(1) + string('') +
                  u32(1))):
             c.send(c.open_request(kind, rest))

@@ -64,17 +64,6 @@ def _(t):
     t.true(reaches(port), 'the forward')
 
 
-@case('-R of a unix socket, and -L to one, are refused', 'aditd')
-def _(t):
-    srv, port = t.server(), t.port()
-    client = t.client(srv, '-L', f'{port}:/run/sshd.sock')
-    t.true(not reaches(port), '-L to a socket')
-    client.wait_err('open failed: ')
-    client = t.client(srv, '-R', f'/home/{USER}/s:127.0.0.1:9', wait=False)
-    t.true(client.wait() != 0, '-R of a socket')
-    t.true(not os.path.exists(f'/home/{USER}/s'), 'a socket is made')
-
-
 @case('no process of the account runs anything', 'aditd')
 def _(t):
     srv = t.server()

@@ -112,6 +112,11 @@ static inline void op_send(void *arg, const uint8_t *p, size_t len)
 		print_fields(w, "success", len > 1 ? "w" : "", p + 1, len - 1);
 		return;
 	}
+	if (p[0] == 90 && len > 33 && memcmp(p + 5, "forwarded-streamlocal",
+	                                     21) == 0) {
+		print_fields(w, "open", "swwwss", p + 1, len - 1);
+		return;
+	}
 	for (size_t i = 0; i < sizeof(replies) / sizeof(*replies); i++)
 		if (replies[i].type == p[0]) {
 			print_fields(w, replies[i].name, replies[i].fields,
@@ -170,6 +175,34 @@ static inline void op_cancel(void *arg, uint32_t request, const char *host,
 
 	w->request = request;
 	line(w, "cancel %u '%s':%u", request, host, port);
+}
+
+static inline void op_open_path(void *arg, uint32_t chan, const char *path)
+{
+	struct world *w = arg;
+
+	w->chan = chan;
+	line(w, "open_path %u '%s'", chan, path);
+	if (w->accept)
+		connection_accept(w->c, chan);
+}
+
+static inline void op_listen_path(void *arg, uint32_t request,
+                                  const char *path)
+{
+	struct world *w = arg;
+
+	w->request = request;
+	line(w, "listen_path %u '%s'", request, path);
+}
+
+static inline void op_cancel_path(void *arg, uint32_t request,
+                                  const char *path)
+{
+	struct world *w = arg;
+
+	w->request = request;
+	line(w, "cancel_path %u '%s'", request, path);
 }
 
 static inline void op_opened(void *arg, uint32_t chan)
@@ -246,7 +279,8 @@ static inline void op_prove(void *arg, uint32_t request, const uint8_t *blobs,
 static const struct connection_ops world_ops = {
 	.send = op_send, .disconnect = op_disconnect,
 	.open_tcp = op_open_tcp, .open_tun = op_open_tun,
-	.listen = op_listen, .cancel = op_cancel, .opened = op_opened,
+	.open_path = op_open_path, .listen_path = op_listen_path,
+	.cancel_path = op_cancel_path, .listen = op_listen, .cancel = op_cancel, .opened = op_opened,
 	.data = op_data, .eof = op_eof, .closed = op_closed, .gone = op_gone,
 	.room = op_room, .note = op_note, .alive = op_alive,
 	.prove = op_prove,

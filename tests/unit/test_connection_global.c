@@ -90,22 +90,30 @@ Test(connection_global, refused_here)
 	end(w);
 }
 
-Test(connection_global, streamlocal_is_refused)
+Test(connection_global, unix_sockets)
 {
-	static const char log[] = "note streamlocal-forward refused: unix "
-		"sockets are not forwarded here\n> debug 1 "
-		"'streamlocal-forward refused: unix sockets are not forwarded "
-		"here' ''\n";
+	static const char listen[] = "streamlocal-forward@openssh.com";
+	static const char cancel[] = "cancel-streamlocal-forward@openssh.com";
 	struct world *w = world();
 
-	say(w, 80, "sbs", "streamlocal-forward@openssh.com", 0u, "/x");
-	expect(w, log);
-	say(w, 80, "sbs", "streamlocal-forward@openssh.com", 1u, "/x");
-	cr_assert_str_eq(w->log + strlen(log), "> failure\n");
-	forget(w);
-	say(w, 80, "sbs", "cancel-streamlocal-forward@openssh.com", 1u, "/x");
-	cr_assert_str_eq(w->log + strlen(log), "> failure\n");
-	forget(w);
+	say(w, 80, "sbs", listen, 1u, "/x");
+	expect(w, "listen_path 0 '/x'\n");
+	connection_global_reply(w->c, 0, true, 0);
+	expect(w, "> success\n");
+	say(w, 80, "sbs", cancel, 1u, "/x");
+	expect(w, "cancel_path 1 '/x'\n");
+	connection_global_reply(w->c, 1, false, 0);
+	expect(w, "> failure\n");
+	say(w, 80, "sbs", listen, 0u, "/x");
+	expect(w, "listen_path 2 '/x'\n");
+	connection_global_reply(w->c, 2, true, 0);
+	expect(w, "");
+	say(w, 80, "sbS", listen, 1u, "/a\0b", (size_t)4);
+	expect(w, "note streamlocal-forward refused: bad path\n"
+	          "> debug 1 'streamlocal-forward refused: bad path' ''\n"
+	          "> failure\n");
+	say(w, 80, "sbsw", cancel, 1u, "/x", 0u);
+	expect(w, "disconnect 2 malformed cancel-streamlocal-forward\n");
 	end(w);
 }
 

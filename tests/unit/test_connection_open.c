@@ -89,8 +89,6 @@ Test(connection_open, other_types_are_refused_with_a_text)
 		{ "x11", 1, "this server does not forward X11" },
 		{ "auth-agent@openssh.com", 1,
 		  "this server does not forward agents" },
-		{ "direct-streamlocal@openssh.com", 1,
-		  "this server does not forward unix sockets" },
 		{ "forwarded-tcpip", 3, "unknown channel type" },
 		{ "", 3, "unknown channel type" },
 		{ "direct-tcpi", 3, "unknown channel type" },
@@ -541,5 +539,41 @@ Test(connection_open, forwarded_bounds)
 	cr_assert_eq(w->log_len, strlen("> open 'forwarded-tcpip' 0 2097152 "
 	                                "32768 '' 65535 '' 65535\n") + 510);
 	forget(w);
+	end(w);
+}
+
+Test(connection_open, unix_sockets)
+{
+	static const char type[] = "direct-streamlocal@openssh.com";
+	struct world *w = world();
+	char longest[257];
+	uint32_t chan;
+
+	say(w, 90, "swwwssw", type, 7u, 1000u, 32768u, "/run/x", "o", 5u);
+	expect(w, "open_path 0 '/run/x'\n");
+	cr_assert_eq(connection_kind(w->c, 0), CONNECTION_DIRECT_STREAMLOCAL);
+	cr_assert_eq(connection_accept(w->c, 0), 0);
+	expect(w, "> confirm 7 0 2097152 32768\n");
+	say(w, 94, "ws", 0u, "data");
+	expect(w, "data 0 'data'\n");
+	say(w, 90, "swwwSsw", type, 8u, 1000u, 32768u, "/a\0b", (size_t)4, "",
+	    0u);
+	expect(w, "note channel refused: bad path\n"
+	          "> open-failure 8 1 'bad path' ''\n");
+	memset(longest, 'x', 256);
+	longest[256] = '\0';
+	say(w, 90, "swwwssw", type, 8u, 1000u, 32768u, longest, "", 0u);
+	expect(w, "note channel refused: bad path\n"
+	          "> open-failure 8 1 'bad path' ''\n");
+	cr_assert_eq(connection_forwarded_path(w->c, longest, &chan), -1);
+	cr_assert_eq(connection_forwarded_path(w->c, "/run/y", &chan), 0);
+	expect(w, "> open 'forwarded-streamlocal@openssh.com' 1 2097152 32768 "
+	          "'/run/y' ''\n");
+	cr_assert_eq(connection_kind(w->c, 1),
+	             CONNECTION_FORWARDED_STREAMLOCAL);
+	say(w, 91, "wwww", 1u, 9u, 1000u, 32768u);
+	expect(w, "opened 1\n");
+	say(w, 90, "swwws", type, 8u, 1000u, 32768u, "/run/x");
+	expect(w, "disconnect 2 malformed direct-streamlocal open\n");
 	end(w);
 }
