@@ -236,21 +236,24 @@ static void hand_over(struct listening *l, int fd,
 	struct broker *b = l->broker;
 	char host[64] = "?";
 	unsigned port = 0;
+	uint32_t id;
 	int one = 1;
 
 	if (!may_accept(l))
 		return;
+	if (broker_grant_accepted(b, fd, &id) < 0) {
+		b->accept_failed = true;
+		return;
+	}
 	if (l->is_path) {
 		broker_path_plain(fd);
-		b->forwards++;
-		broker_tell(b, fd, BROKER_ACCEPTED_PATH, 0u, l->host,
+		broker_tell(b, fd, BROKER_ACCEPTED_PATH, id, l->host,
 		            strlen(l->host));
 		return;
 	}
 	address_format(ss, host, sizeof(host), &port);
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-	b->forwards++;
-	broker_tell(b, fd, BROKER_ACCEPTED, 0u, l->host, strlen(l->host),
+	broker_tell(b, fd, BROKER_ACCEPTED, id, l->host, strlen(l->host),
 	            l->port, host, strlen(host), port);
 }
 

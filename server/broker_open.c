@@ -2,6 +2,7 @@
  * direct-tcpip (RFC 4254, 7.2): resolve, connect, hand over.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
@@ -51,6 +52,37 @@ void broker_open_free(struct broker *b)
 {
 	while (b->opens != NULL)
 		open_free(b->opens);
+	while (b->ngrants > 0)
+		close(b->grants[--b->ngrants].fd);
+	free(b->grants);
+	b->grants = NULL;
+}
+
+int broker_grant(struct broker *b, uint32_t id, int fd)
+{
+	struct broker_grant *g = b->grants;
+	unsigned room = b->grants_room > 0 ? 2 * b->grants_room : 16;
+
+	if (b->ngrants == b->grants_room) {
+		g = reallocarray(g, room, sizeof(*g));
+		if (g == NULL)
+			return -1;
+		b->grants = g;
+		b->grants_room = room;
+	}
+	g += b->ngrants;
+	g->id = id;
+	g->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	if (g->fd < 0)
+		return -1;
+	b->ngrants++;
+	return 0;
+}
+
+int broker_grant_accepted(struct broker *b, int fd, uint32_t *id)
+{
+	*id = BROKER_ACCEPTED_ID | b->accepts++ % BROKER_ACCEPTED_ID;
+	return broker_grant(b, *id, fd);
 }
 
 static void failed(struct open *o, const char *why)
@@ -70,9 +102,12 @@ static void connected(struct open *o)
 	int one = 1;
 
 	setsockopt(o->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	if (broker_grant(b, o->id, o->fd) < 0) {
+		failed(o, strerror(errno));
+		return;
+	}
 	log_verbose("%s for %s from %s port %u", o->what, b->user_shown,
 	            b->address, b->port);
-	b->forwards++;
 	broker_tell(b, o->fd, BROKER_OPENED, o->id);
 	open_free(o);
 }
@@ -172,7 +207,7 @@ static void on_resolved(void *arg, const struct addresses *a, const char *why)
 
 unsigned broker_channels(const struct broker *b)
 {
-	return b->forwards + b->nopens + broker_tun_channels(b);
+	return b->ngrants + b->nopens + broker_tun_channels(b);
 }
 
 bool broker_admit_channel(struct broker *b, uint32_t id, const char *what)
@@ -243,6 +278,12 @@ void broker_on_close(struct broker *b, struct proto_msg *m)
 {
 	if (broker_tun_closed(b, (uint32_t)m->f[0].n))
 		return;
-	if (b->forwards > 0)
-		b->forwards--;
+	for (unsigned i = 0; i < b->ngrants; i++) {
+		if (b->grants[i].id != (uint32_t)m->f[0].n)
+			continue;
+		shutdown(b->grants[i].fd, SHUT_RDWR);
+		close(b->grants[i].fd);
+		b->grants[i] = b->grants[--b->ngrants];
+		return;
+	}
 }

@@ -85,6 +85,11 @@ void broker_on_open_path(struct broker *b, struct proto_msg *m)
 	if (!broker_admit_channel(b, id, what))
 		return;
 	fd = connect_path(path, &why);
+	if (fd >= 0 && broker_grant(b, id, fd) < 0) {
+		why = strerror(errno);
+		close(fd);
+		fd = -1;
+	}
 	if (fd < 0) {
 		log_info("%s for %s from %s port %u failed: %s", what,
 		         b->user_shown, b->address, b->port, why);
@@ -93,7 +98,6 @@ void broker_on_open_path(struct broker *b, struct proto_msg *m)
 	}
 	log_verbose("%s for %s from %s port %u", what, b->user_shown,
 	            b->address, b->port);
-	b->forwards++;
 	broker_tell(b, fd, BROKER_OPENED, id);
 	close(fd);
 }

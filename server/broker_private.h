@@ -93,7 +93,11 @@ struct broker {
 	struct tunnel *tunnels;
 	uint32_t maker_requests;
 	uint64_t tunnel_opens_ms; /* when the last one would have been due */
-	unsigned forwards; /* handed to the session and not closed, it says */
+	/* sockets handed to the session; our copy ends them when it says that
+	 * they are over, so that it cannot keep one without its being counted */
+	struct broker_grant { uint32_t id; int fd; } *grants;
+	unsigned ngrants, grants_room;
+	uint32_t accepts; /* numbers for those that others opened */
 	bool listeners_held;
 	bool accept_failed; /* out of descriptors or memory: wait a tick */
 };
@@ -136,6 +140,10 @@ void broker_open_free(struct broker *b);
 /* May the session have one more channel (MaxChannels)? If not it is refused,
  * and the log says so of what. */
 bool broker_admit_channel(struct broker *b, uint32_t id, const char *what);
+/* Keep a copy of fd, to be handed over as id. -1: no descriptor, no memory. */
+int broker_grant(struct broker *b, uint32_t id, int fd);
+/* The same, as a number of ours: *id. */
+int broker_grant_accepted(struct broker *b, int fd, uint32_t *id);
 /* Those that are open or on their way. */
 unsigned broker_channels(const struct broker *b);
 

@@ -62,6 +62,9 @@ enum edge_maker_msg {
 };
 extern const struct proto_table edge_broker_to_maker, edge_maker_to_broker;
 
+/* Grants that the session did not ask for have numbers from here on. */
+#define BROKER_ACCEPTED_ID 0x80000000u
+
 /* session -> broker: intents; each is answered */
 enum edge_session_msg {
 	SESSION_SIGN = 1, /* b host key, s algorithm, s hash: SIGNED, or the end */
@@ -73,7 +76,8 @@ enum edge_session_msg {
 	SESSION_OPEN_TUN, /* w id, w mode, w unit: TUNNEL or REFUSED */
 	SESSION_LISTEN,   /* w id, s address, w port: LISTENING or REFUSED */
 	SESSION_CANCEL,   /* w id, s address, w port: CANCELLED or REFUSED */
-	SESSION_CLOSE,    /* w grant: the forward of that id is over */
+	SESSION_CLOSE,    /* w grant: the forward of that id (of its OPEN, or of
+	                     its ACCEPTED) is over; its socket is shut */
 	SESSION_PROVE,    /* w id, s host keys, a byte each: PROVED or REFUSED */
 	SESSION_LOG,      /* b level, s text: the session's words */
 	/* broker -> session */

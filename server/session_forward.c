@@ -16,15 +16,19 @@ static struct stream *stream_of(struct session *s, uint32_t chan)
 }
 
 /* Takes fd. -1: no memory. */
-static int add_stream(struct session *s, uint32_t chan, int fd)
+static int add_stream(struct session *s, uint32_t chan, int fd,
+                      uint32_t grant)
 {
 	if (chan >= s->nstreams) {
-		uint32_t n = s->nstreams > 0 ? s->nstreams * 2 : 16;
+		uint32_t n = s->nstreams > 0 ? s->nstreams * 2 : 16, *g;
 		struct stream **p;
 
 		while (n <= chan)
 			n *= 2;
-		p = reallocarray(s->streams, n, sizeof(*p));
+		g = reallocarray(s->grants, n, sizeof(*g));
+		if (g != NULL)
+			s->grants = g;
+		p = g != NULL ? reallocarray(s->streams, n, sizeof(*p)) : NULL;
 		if (p == NULL) {
 			close(fd);
 			return -1;
@@ -33,6 +37,7 @@ static int add_stream(struct session *s, uint32_t chan, int fd)
 		s->streams = p;
 		s->nstreams = n;
 	}
+	s->grants[chan] = grant;
 	s->streams[chan] = stream_new(&s->pump, chan, fd);
 	return s->streams[chan] != NULL ? 0 : -1;
 }
@@ -227,12 +232,14 @@ static void on_gone(void *arg, uint32_t chan, const char *why, size_t why_len)
 	struct session *s = arg;
 	struct stream *st = stream_of(s, chan);
 	struct tunnel *t = tunnel_of(s, chan);
+	uint32_t grant = chan;
 
 	if (why != NULL && why_len > 0)
 		session_log(s, POLICY_LOG_VERBOSE,
 		            "the client refused a forwarded connection: %.*s",
 		            (int)(why_len < 200 ? why_len : 200), why);
 	if (st != NULL) {
+		grant = s->grants[chan];
 		s->streams[chan] = NULL;
 		stream_gone(st);
 	} else if (t != NULL) {
@@ -241,7 +248,7 @@ static void on_gone(void *arg, uint32_t chan, const char *why, size_t why_len)
 	} else {
 		return;
 	}
-	session_ask(s, SESSION_CLOSE, chan);
+	session_ask(s, SESSION_CLOSE, grant);
 }
 
 static void on_room(void *arg, uint32_t chan)
@@ -330,6 +337,7 @@ void session_forward_free(struct session *s)
 		stream_gone(s->streams[i]);
 	pump_resume(&s->pump);
 	free(s->streams);
+	free(s->grants);
 	connection_free(s->connection);
 }
 
@@ -341,7 +349,7 @@ static void opened(struct session *s, struct proto_msg *m)
 	int fd = m->fds[0];
 
 	m->fds[0] = -1;
-	if (stream_of(s, chan) != NULL || add_stream(s, chan, fd) < 0) {
+	if (stream_of(s, chan) != NULL || add_stream(s, chan, fd, chan) < 0) {
 		session_end(s, "out of memory");
 		return;
 	}
@@ -423,11 +431,11 @@ static void accepted(struct session *s, struct proto_msg *m)
 	if (rc < 0) {
 		session_log(s, POLICY_LOG_INFO, "too many channels: a "
 		            "connection to %s is dropped", host);
-		session_ask(s, SESSION_CLOSE, UINT32_MAX); /* no channel */
+		session_ask(s, SESSION_CLOSE, (uint32_t)m->f[0].n);
 		return;
 	}
 	m->fds[0] = -1;
-	if (add_stream(s, chan, fd) < 0)
+	if (add_stream(s, chan, fd, (uint32_t)m->f[0].n) < 0)
 		session_end(s, "out of memory");
 }
 

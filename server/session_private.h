@@ -41,6 +41,7 @@ struct session {
 	bool over; /* nothing more is taken or sent but what is in the output */
 	struct pump pump;
 	struct stream **streams; /* by channel number */
+	uint32_t *grants;        /* the broker's numbers for them */
 	uint32_t nstreams;
 	struct tunnel *tunnels[SESSION_TUNNELS_MAX];
 	size_t ntunnels;

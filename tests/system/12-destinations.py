@@ -8,8 +8,8 @@ import socket
 import struct
 import threading
 
-from harness import (USER, authorize, case, connect, listening, main, public,
-                     reaches, talk, wait_for)
+from harness import (USER, authorize, case, connect, listening, main,
+                     processes, public, reaches, talk, wait_for)
 
 
 def hosts(t, *lines):
@@ -283,7 +283,8 @@ def _(t):
     srv = t.server('LogLevel VERBOSE\nMaxChannels 3')
     client = t.client(srv, '-L', f'{port}:127.0.0.1:{echo.port}',
                       '-R', f'{remote}:127.0.0.1:{echo.port}')
-    held = []
+    held, broker = [], processes('adit-broker')[0]
+    before = len(broker.fds())
     for p in (port, port, remote):
         s = connect(p)
         t.undo.callback(s.close)
@@ -301,6 +302,10 @@ def _(t):
     held[0].close()
     wait_for(lambda: reaches(port), 10, 'what was closed still counts')
     t.true(client.process.poll() is None, 'the client')
+    for s in held[1:]:
+        s.close()
+    wait_for(lambda: len(broker.fds()) == before, 10,
+             lambda: f'descriptors of the broker: {broker.fds()}')
 
 
 @case('MaxChannels 0, MaxListeners 0 and N', 'aditd')
