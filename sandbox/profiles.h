@@ -60,7 +60,7 @@ struct profile_limit {
 enum profile_paths {
 	PROFILE_PATHS_KEEP,     /* all of it */
 	PROFILE_PATHS_READ,     /* reading; nothing is executed */
-	PROFILE_PATHS_SOCKETS,  /* the same, and unix sockets made, files removed */
+	PROFILE_PATHS_SOCKETS,  /* the same; sockets made, files removed */
 	PROFILE_PATHS_TUN,      /* the same, and what makes tunnels */
 	PROFILE_PATHS_SETTINGS, /* /proc/sys/net alone, also to write */
 	PROFILE_PATHS_NONE      /* nothing, nor TCP, nor signals to others */

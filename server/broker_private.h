@@ -93,8 +93,8 @@ struct broker {
 	struct tunnel *tunnels;
 	uint32_t maker_requests;
 	uint64_t tunnel_opens_ms; /* when the last one would have been due */
-	/* sockets handed to the session; our copy ends them when it says that
-	 * they are over, so that it cannot keep one without its being counted */
+	/* sockets handed to the session; our copy ends them when it says so,
+	 * so that it cannot keep one that is no longer counted */
 	struct broker_grant { uint32_t id; int fd; } *grants;
 	unsigned ngrants, grants_room;
 	uint32_t accepts; /* numbers for those that others opened */
