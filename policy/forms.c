@@ -6,6 +6,8 @@ static const struct {
 	const char *form;
 } forms[] = {
 	{ policy_take_number, "a number" },
+	{ policy_take_channels, "a number up to 2048" },
+	{ policy_take_listeners, "a number up to 256" },
 	{ policy_take_port, "a port from 1 to 65535" },
 	{ policy_take_listen, "an address, with :port or without" },
 	{ policy_take_path, "a path" },

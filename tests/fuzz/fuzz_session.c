@@ -70,10 +70,15 @@ static void set_up(void)
 	static char *argv[] = { "fuzz_session", NULL };
 	ssh_key key = NULL;
 	char *text = NULL;
+	static const struct policy_settings none = {
+		.required_rsa_bits = 2048 };
+	static const uint8_t *blob; /* the engine keeps it */
+	static size_t len;
+	struct policy_error err;
+	struct transport offer;
 	const char *why;
-	const uint8_t *blob;
-	size_t len;
 
+	check(transport_resolve(&none, &offer, &err) == 0);
 	check(role_init(1, argv, false) == 0);
 	signal(SIGPIPE, SIG_IGN); /* as main() */
 	log_level(POLICY_LOG_QUIET);
@@ -85,7 +90,7 @@ static void set_up(void)
 	ssh_string_free_char(text);
 	ssh_key_free(key);
 	blob = pki_private_blob(host_key, &len);
-	check(engine_warm(&blob, &len, 1, &why) == 0);
+	check(engine_warm(&blob, &len, 1, &offer, &why) == 0);
 }
 
 static unsigned byte(void)

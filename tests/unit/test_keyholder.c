@@ -54,10 +54,10 @@ static void run_keyholder(int fd)
 {
 	static char name[] = "test_keyholder", *argv[] = { name, NULL };
 	struct options o = { .policy_file = policy_path };
-	struct policy_error err;
+	static const struct config_reports quiet;
 	struct config c;
 
-	if (role_init(1, argv, false) < 0 || config_load(&c, &o, -1, &err) < 0)
+	if (role_init(1, argv, false) < 0 || config_load(&c, &o, -1, &quiet) < 0)
 		_exit(99);
 	c.privileged = false;
 	_exit(keyholder_run(&c, fd));
