@@ -143,7 +143,32 @@ static const char *parse_options(const char **s, struct policy_key *key)
 	return NULL;
 }
 
-/* Returns NULL, or why not, with *s at the place. */
+/* What follows the type. Returns NULL, or why not, with *s at the place. */
+static const char *parse_blob(const char **s, size_t type_len,
+                              struct policy_key *key)
+{
+	const char *why;
+	size_t n;
+
+	key->type = strndup(*s, type_len);
+	if (key->type == NULL)
+		return "out of memory";
+	*s = skip_blanks(*s + type_len);
+	n = word_len(*s);
+	if (n == 0)
+		return "missing key behind its type";
+	if ((why = decode(*s, n, key)) != NULL)
+		return why;
+	return NULL;
+}
+
+static const char *parse_comment(const char **s, struct policy_key *key)
+{
+	*s = skip_blanks(*s + word_len(*s));
+	key->comment = strdup(*s);
+	return key->comment == NULL ? "out of memory" : NULL;
+}
+
 static const char *parse_line(const char **s, struct policy_key *key)
 {
 	const struct key_type *type;
@@ -159,47 +184,54 @@ static const char *parse_line(const char **s, struct policy_key *key)
 		return "a certificate is no key to authorise";
 	if ((type = find_type(*s, n)) == NULL)
 		return "unknown type of key";
-	if ((key->type = strdup(type->name)) == NULL)
-		return "out of memory";
-	*s = skip_blanks(*s + n);
-	n = word_len(*s);
-	if (n == 0)
-		return "missing key behind its type";
-	if ((why = decode(*s, n, key)) != NULL ||
+	if ((why = parse_blob(s, n, key)) != NULL ||
 	    (why = check_blob(key, type)) != NULL)
 		return why;
-	*s = skip_blanks(*s + n);
-	key->comment = strdup(*s);
-	return key->comment == NULL ? "out of memory" : NULL;
+	return parse_comment(s, key);
 }
 
-static int use_line(const char *file, unsigned line, const char *text,
-                    size_t len, struct policy_key *key,
-                    struct policy_error *err)
+/* A key alone, of any type that sshd has had in this century. */
+static const char *parse_pubkey(const char **s, struct policy_key *key)
 {
-	const char *nul = memchr(text, '\0', len), *why, *s;
-	char *copy;
+	size_t n = word_len(*s), pos = 0, len;
+	const struct key_type *type = find_type(*s, n);
+	const char *why;
+	const uint8_t *p;
 
-	memset(key, 0, sizeof *key);
-	key->where = (struct policy_where){ .file = file, .line = line };
+	if (type == NULL && !is_certificate(*s, n) &&
+	    !is_word("ssh-dss", *s, n) &&
+	    !is_word("ssh-dss-cert-v01@openssh.com", *s, n))
+		return "not a key";
+	if ((why = parse_blob(s, n, key)) != NULL ||
+	    (type != NULL && (why = check_blob(key, type)) != NULL))
+		return why;
+	p = next_string(key, &pos, &len);
+	if (p == NULL || !is_word(key->type, (const char *)p, len))
+		return "the key is of another type";
+	return parse_comment(s, key);
+}
+
+static int copy_line(const char *file, unsigned line, const char *text,
+                     size_t len, char **copy, unsigned *column,
+                     struct policy_error *err)
+{
+	const char *nul = memchr(text, '\0', len);
+	size_t blanks = 0;
+
 	if (nul != NULL)
 		return policy_fail(err, file, line,
 		                   (unsigned)(nul - text) + 1, "NUL byte");
-	if ((copy = strndup(text, len)) == NULL)
-		return policy_fail(err, file, line, 0, "out of memory");
-	s = skip_blanks(copy);
-	if ((why = parse_line(&s, key)) != NULL) {
-		policy_fail(err, file, line, (unsigned)(s - copy) + 1, "%s",
-		            why);
-		policy_key_free(key);
-	}
-	free(copy);
-	return why == NULL ? 1 : -1;
+	while (blanks < len && (text[blanks] == ' ' || text[blanks] == '\t'))
+		blanks++;
+	*column = (unsigned)blanks + 1;
+	*copy = strndup(text + blanks, len - blanks);
+	return *copy != NULL ? 1 : policy_fail(err, file, line, 0,
+	                                       "out of memory");
 }
 
-int policy_key_next(const char *file, const char *text, size_t len, size_t *pos,
-                    unsigned *line, struct policy_key *key,
-                    struct policy_error *err)
+int policy_line_next(const char *file, const char *text, size_t len,
+                     size_t *pos, unsigned *line, char **copy,
+                     unsigned *column, struct policy_error *err)
 {
 	while (*pos < len) {
 		const char *start = text + *pos, *end, *p;
@@ -215,11 +247,51 @@ int policy_key_next(const char *file, const char *text, size_t len, size_t *pos,
 		for (p = start; p < end && (*p == ' ' || *p == '\t'); p++)
 			;
 		if (p < end && *p != '#')
-			return use_line(file, *line, start,
-			                (size_t)(end - start), key, err);
+			return copy_line(file, *line, start,
+			                 (size_t)(end - start), copy, column,
+			                 err);
 	}
-	memset(key, 0, sizeof *key);
 	return 0;
+}
+
+static int key_next(const char *file, const char *text, size_t len,
+                    size_t *pos, unsigned *line, struct policy_key *key,
+                    const char *(*parse)(const char **s,
+                                         struct policy_key *key),
+                    struct policy_error *err)
+{
+	char *copy = NULL;
+	const char *s, *why;
+	unsigned column;
+	int rc = policy_line_next(file, text, len, pos, line, &copy, &column,
+	                          err);
+
+	memset(key, 0, sizeof *key);
+	if (rc <= 0)
+		return rc;
+	key->where = (struct policy_where){ .file = file, .line = *line };
+	s = copy;
+	if ((why = parse(&s, key)) != NULL) {
+		policy_fail(err, file, *line, column + (unsigned)(s - copy),
+		            "%s", why);
+		policy_key_free(key);
+	}
+	free(copy);
+	return why == NULL ? 1 : -1;
+}
+
+int policy_key_next(const char *file, const char *text, size_t len, size_t *pos,
+                    unsigned *line, struct policy_key *key,
+                    struct policy_error *err)
+{
+	return key_next(file, text, len, pos, line, key, parse_line, err);
+}
+
+int policy_pubkey_next(const char *file, const char *text, size_t len,
+                       size_t *pos, unsigned *line, struct policy_key *key,
+                       struct policy_error *err)
+{
+	return key_next(file, text, len, pos, line, key, parse_pubkey, err);
 }
 
 void policy_key_free(struct policy_key *key)

@@ -167,6 +167,14 @@ void policy_may_use_key(const struct policy_key *key, const char *address,
 		        text);
 		return;
 	}
+	if (o->source_address != NULL &&
+	    (address == NULL ||
+	     policy_addr_list(address, o->source_address) != 1)) {
+		verdict(v, false, key->where,
+		        "certificate option source-address=\"%s\"",
+		        o->source_address);
+		return;
+	}
 	if (o->from == NULL)
 		return;
 	verdict(v, address != NULL &&
@@ -204,6 +212,11 @@ bool policy_forwards_stopped(const struct policy_settings *s,
 	}
 	if (way != 0 && (ways & way) == 0) {
 		policy_verdict_forwarding(s, keyword, false, v);
+		return true;
+	}
+	if (key != NULL && key->withheld) {
+		verdict(v, false, key->withheld_where,
+		        "certificate without permit-port-forwarding");
 		return true;
 	}
 	/* a key that names its tunnel has said what it may do */

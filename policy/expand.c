@@ -14,26 +14,29 @@ static bool append(char *buf, size_t cap, size_t *n, const char *s)
 	return true;
 }
 
-static int expand(const char *word, const char *user, const char *uid,
-                  const char *home, char *buf, size_t cap)
+static const char *value_of(const struct policy_token *tokens, char letter)
+{
+	if (letter == '%')
+		return "%";
+	for (; tokens->letter != '\0'; tokens++)
+		if (tokens->letter == letter)
+			return tokens->value;
+	return NULL;
+}
+
+int policy_expand_tokens(const char *word, const struct policy_token *tokens,
+                         char *buf, size_t cap)
 {
 	size_t n = 0;
 
+	if (cap == 0)
+		return -1;
 	buf[0] = '\0';
 	for (; *word != '\0'; word++) {
-		const char *s = "%";
 		char one[2] = { *word };
+		const char *s = *word == '%' ? value_of(tokens, *++word) : one;
 
-		if (*word != '%')
-			s = one;
-		else switch (*++word) {
-		case '%': break;
-		case 'h': s = home; break;
-		case 'u': s = user; break;
-		case 'U': s = uid; break;
-		default: return -1;
-		}
-		if (!append(buf, cap, &n, s))
+		if (s == NULL || !append(buf, cap, &n, s))
 			return -1;
 	}
 	return 0;
@@ -43,16 +46,17 @@ int policy_expand(const char *word, const char *user, uid_t uid,
                   const char *home, char *buf, size_t cap)
 {
 	char uid_text[24];
+	const struct policy_token tokens[] = {
+		{ 'h', home }, { 'u', user }, { 'U', uid_text }, { '\0', NULL }
+	};
 	size_t below = 0;
 
-	if (cap == 0)
-		return -1;
 	snprintf(uid_text, sizeof uid_text, "%llu", (unsigned long long)uid);
-	if (expand(word, user, uid_text, home, buf, cap) < 0)
+	if (policy_expand_tokens(word, tokens, buf, cap) < 0)
 		return -1;
 	if (buf[0] == '/')
 		return 0;
 	if (!append(buf, cap, &below, home) || !append(buf, cap, &below, "/"))
 		return -1;
-	return expand(word, user, uid_text, home, buf + below, cap - below);
+	return policy_expand_tokens(word, tokens, buf + below, cap - below);
 }

@@ -219,10 +219,11 @@ int policy_take_algorithms(const struct policy_stmt *,
 int policy_take_file(const struct policy_stmt *, struct policy_setting *);
 int policy_take_user_file(const struct policy_stmt *, struct policy_setting *);
 int policy_take_command(const struct policy_stmt *, struct policy_setting *);
-int policy_take_name(const struct policy_stmt *, struct policy_setting *);
 int policy_take_text(const struct policy_stmt *, struct policy_setting *);
 int policy_take_mask(const struct policy_stmt *, struct policy_setting *);
 int policy_take_qos(const struct policy_stmt *, struct policy_setting *);
+int policy_take_command_user(const struct policy_stmt *,
+                             struct policy_setting *);
 
 /* tunnel.c: the arguments of Tunnel* */
 
@@ -390,6 +391,16 @@ const char *policy_addr_prefix(const char *s, char buf[POLICY_ADDR_CAP]);
 const char *policy_net_str(const struct policy_net *net,
                            char buf[POLICY_ADDR_CAP]);
 
+/* authkeys.c */
+
+/* The next line of a text that is neither blank nor a comment, without blanks
+ * around it and without a NUL byte: 1 with *copy to be freed and *column of its
+ * first byte, 0 at the end, -1 with *err. *pos and *line as for
+ * policy_key_next(). */
+int policy_line_next(const char *file, const char *text, size_t len,
+                     size_t *pos, unsigned *line, char **copy,
+                     unsigned *column, struct policy_error *err);
+
 /* keyopts.c */
 
 /* Parse the options at *s, up to a blank or the end, and advance *s. Returns
@@ -397,7 +408,6 @@ const char *policy_net_str(const struct policy_net *net,
  * where is what opts' rules will name. */
 const char *policy_keyopts_parse(const char **s, struct policy_where where,
                                  struct policy_keyopts *opts);
-void policy_keyopts_free(struct policy_keyopts *opts);
 
 /* print.c */
 

@@ -12,7 +12,6 @@ enum { ENDPOINTS_MAX = 4096 /* sshd's too */ };
 struct opts {
 	struct policy_keyopts *o;
 	struct policy_where where;
-	bool principals;
 };
 
 static const char no_memory[] = "out of memory";
@@ -85,20 +84,19 @@ static const struct {
 
 static const char *take_command(struct opts *p, const char *value)
 {
-	(void)value;
 	if (p->o->has_command)
 		return "command given twice";
 	p->o->has_command = true;
-	return NULL;
+	p->o->command = strdup(value);
+	return p->o->command == NULL ? no_memory : NULL;
 }
 
 static const char *take_principals(struct opts *p, const char *value)
 {
-	(void)value;
-	if (p->principals)
+	if (p->o->principals != NULL)
 		return "principals given twice";
-	p->principals = true;
-	return NULL;
+	p->o->principals = strdup(value);
+	return p->o->principals == NULL ? no_memory : NULL;
 }
 
 static const char *take_environment(struct opts *p, const char *value)
@@ -306,7 +304,7 @@ const char *policy_keyopts_parse(const char **s, struct policy_where where,
 		if (*++*s == '\0')
 			return "missing key option behind the comma";
 	}
-	if (p.principals && !o->cert_authority)
+	if (o->principals != NULL && !o->cert_authority)
 		return "principals needs cert-authority";
 	return NULL;
 }
@@ -316,5 +314,8 @@ void policy_keyopts_free(struct policy_keyopts *o)
 	policy_endpoints_free(&o->permit_open);
 	policy_endpoints_free(&o->permit_listen);
 	free(o->from);
+	free(o->command);
+	free(o->principals);
+	free(o->source_address);
 	memset(o, 0, sizeof *o);
 }

@@ -60,7 +60,6 @@ const struct policy_choice policy_roots[] = {
 #define OBSOLETE "obsolete in sshd too"
 #define ALGORITHMS \
 	"not supported yet, and other algorithms than these would be accepted"
-#define NO_CERTIFICATES "not supported yet, no certificate is accepted"
 
 static const struct policy_keyword_row rows[] = {
 	USED("Port", G, POLICY_PORT, port),
@@ -128,11 +127,11 @@ static const struct policy_keyword_row rows[] = {
 	USED("AuthorizedPrincipalsCommand", M,
 	     POLICY_AUTHORIZED_PRINCIPALS_COMMAND, command),
 	USED("AuthorizedPrincipalsCommandUser", M,
-	     POLICY_AUTHORIZED_PRINCIPALS_COMMAND_USER, name),
+	     POLICY_AUTHORIZED_PRINCIPALS_COMMAND_USER, command_user),
 	USED("AuthorizedKeysCommand", M, POLICY_AUTHORIZED_KEYS_COMMAND,
 	     command),
 	USED("AuthorizedKeysCommandUser", M,
-	     POLICY_AUTHORIZED_KEYS_COMMAND_USER, name),
+	     POLICY_AUTHORIZED_KEYS_COMMAND_USER, command_user),
 	USED("PerSourceMaxStartups", G, POLICY_PER_SOURCE_MAX_STARTUPS,
 	     source_max),
 	USED("PerSourceNetBlockSize", G, POLICY_PER_SOURCE_NET_BLOCK_SIZE,

@@ -4,6 +4,8 @@
 #include <string.h>
 #include <strings.h>
 
+enum { KEYS_MAX = 16 };
+
 static int add_word(const struct policy_stmt *st, struct policy_setting *out,
                     const char *text)
 {
@@ -52,6 +54,8 @@ int policy_take_methods(const struct policy_stmt *st,
 			return policy_fail_word(st, w, "adit offers publickey "
 			                        "and nothing else, so nobody "
 			                        "could log in so");
+		if (n > KEYS_MAX)
+			return policy_fail_word(st, w, "more than 16 keys");
 		if (i == 0 || n < out->number[1])
 			out->number[1] = n;
 	}
@@ -143,6 +147,25 @@ int policy_take_user_file(const struct policy_stmt *st,
 	return add_word(st, out, w->text);
 }
 
+/* Tokens of AuthorizedKeysCommand, and what AuthorizedPrincipalsCommand has in
+ * addition: sshd_config(5), TOKENS. */
+static const struct policy_token command_tokens[] = {
+	{ 'F', "" }, { 'K', "" }, { 'T', "" }, { 'i', "" }, { 's', "" },
+	{ 'U', "" }, { 'f', "" }, { 'h', "" }, { 'k', "" }, { 't', "" },
+	{ 'u', "" }, { '\0', NULL }
+};
+enum { OF_PRINCIPALS = 5 };
+
+static bool tokens_known(const struct policy_stmt *st, const char *word)
+{
+	const struct policy_token *t = command_tokens;
+	char buf[4096];
+
+	if (st->row->keyword == POLICY_AUTHORIZED_KEYS_COMMAND)
+		t += OF_PRINCIPALS;
+	return policy_expand_tokens(word, t, buf, sizeof buf) == 0;
+}
+
 /* A command and its arguments, or none. */
 int policy_take_command(const struct policy_stmt *st,
                         struct policy_setting *out)
@@ -155,18 +178,32 @@ int policy_take_command(const struct policy_stmt *st,
 		return 0;
 	if (w->text[0] != '/')
 		return policy_fail_word(st, w, "not an absolute path, or none");
-	for (size_t i = 0; i < st->args.n; i++)
+	for (size_t i = 0; i < st->args.n; i++) {
+		if (i > 0 && !tokens_known(st, w[i].text))
+			return policy_fail_word(st, &w[i], "unknown % token, "
+			                        "or too long");
 		if (add_word(st, out, w[i].text) < 0)
 			return -1;
+	}
 	return 0;
 }
 
-/* One word, whatever it is. */
-int policy_take_name(const struct policy_stmt *st, struct policy_setting *out)
+/* An account's name, perhaps by %u. */
+int policy_take_command_user(const struct policy_stmt *st,
+                             struct policy_setting *out)
 {
+	static const struct policy_token user[] = { { 'u', "u" },
+	                                            { '\0', NULL } };
 	const struct policy_lex_word *w = policy_only_arg(st);
+	char buf[256];
 
-	return w == NULL ? -1 : add_word(st, out, w->text);
+	if (w == NULL)
+		return -1;
+	if (policy_expand_tokens(w->text, user, buf, sizeof buf) < 0 ||
+	    buf[0] == '\0')
+		return policy_fail_word(st, w, "not a name; %% and %u are "
+		                        "known");
+	return add_word(st, out, w->text);
 }
 
 /* All words, with a blank between; none is nothing. */

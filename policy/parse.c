@@ -437,3 +437,19 @@ void policy_free(struct policy *p)
 	free(p->notes);
 	free(p);
 }
+
+const struct policy_words *policy_lines_of(const struct policy *p,
+                                           enum policy_keyword keyword,
+                                           size_t i,
+                                           struct policy_where *where)
+{
+	for (size_t n = 0; n < p->nsettings; n++) {
+		const struct policy_setting *s = &p->settings[n];
+
+		if (s->keyword != keyword || i-- > 0)
+			continue;
+		*where = s->where;
+		return &s->words;
+	}
+	return NULL;
+}

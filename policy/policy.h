@@ -354,6 +354,13 @@ struct policy_keyopts {
 	bool cert_authority;
 	bool has_command;
 	bool no_touch_required, verify_required;
+	char *command;               /* of command="", or a certificate's */
+	char *principals;            /* of principals="": a list, or NULL */
+	char *source_address;        /* a certificate's list of networks, or
+	                              * NULL */
+	/* a certificate does not permit forwards: no tunnel= helps */
+	bool withheld;
+	struct policy_where withheld_where;
 };
 
 struct policy_key {
@@ -382,6 +389,43 @@ int policy_key_find(const char *file, const char *text, size_t len,
                     size_t blob_len, struct policy_key *key,
                     struct policy_error *err);
 void policy_key_free(struct policy_key *key);
+
+/* The same for a list of keys without options, of certification authorities or
+ * of revoked keys: a certificate is a key here, too (its blob is not looked
+ * into), and so is DSA. */
+int policy_pubkey_next(const char *file, const char *text, size_t len,
+                       size_t *pos, unsigned *line, struct policy_key *key,
+                       struct policy_error *err);
+
+/* A line of AuthorizedPrincipalsFile (sshd_config(5)). */
+struct policy_principal {
+	char *name;
+	struct policy_keyopts opts;
+	struct policy_where where; /* file: borrowed from the caller */
+};
+
+/* As policy_key_next(). */
+int policy_principal_next(const char *file, const char *text, size_t len,
+                          size_t *pos, unsigned *line,
+                          struct policy_principal *p, struct policy_error *err);
+void policy_principal_free(struct policy_principal *p);
+
+/* Certificates: OpenSSH's PROTOCOL.certkeys */
+
+/* The options that a certificate's two fields bring; where: who vouches for
+ * it, named when it is what refuses. Returns NULL, or a static reason for
+ * which the certificate is refused; *out is to be freed either way. */
+const char *policy_cert_opts(const uint8_t *critical, size_t critical_len,
+                             const uint8_t *extensions, size_t extensions_len,
+                             struct policy_where where,
+                             struct policy_keyopts *out);
+/* Restrict opts by more, those of a certificate or of a second key: permitted
+ * is what both permit; lists of opts go before those of more. Takes from more
+ * what it needs. Returns NULL, or a static reason why the two do not go
+ * together. */
+const char *policy_keyopts_merge(struct policy_keyopts *opts,
+                                 struct policy_keyopts *more);
+void policy_keyopts_free(struct policy_keyopts *opts);
 
 /* Decisions. Each fills the verdict with the rule that decided. */
 
@@ -481,5 +525,20 @@ enum policy_bind policy_bind(enum policy_gateway gateway, const char *host);
  * token. */
 int policy_expand(const char *word, const char *user, uid_t uid,
                   const char *home, char *buf, size_t cap);
+
+/* The same with tokens of the caller's; letter 0 ends them. */
+struct policy_token {
+	char letter;
+	const char *value;
+};
+int policy_expand_tokens(const char *word, const struct policy_token *tokens,
+                         char *buf, size_t cap);
+
+/* The words of line i among those that set the keyword, in whatever block, and
+ * where it stands. NULL past the last. They belong to p. */
+const struct policy_words *policy_lines_of(const struct policy *p,
+                                           enum policy_keyword keyword,
+                                           size_t i,
+                                           struct policy_where *where);
 
 #endif

@@ -206,6 +206,10 @@ static void put_key(FILE *out, const struct policy_key *k)
 	if (o->expiry_time != 0)
 		fprintf(out, " expiry=%llu",
 		        (unsigned long long)o->expiry_time);
+	if (o->principals != NULL)
+		fprintf(out, " principals=%s", o->principals);
+	if (o->command != NULL)
+		fprintf(out, " command=%s", o->command);
 	fprintf(out, "%s%s%s%s\n", o->cert_authority ? " cert-authority" : "",
 	        o->has_command ? " command" : "",
 	        o->no_touch_required ? " no-touch-required" : "",
