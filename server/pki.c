@@ -8,6 +8,7 @@
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 
+#include "server/cert.h"
 #include "server/pki.h"
 #include "server/seam.h"
 
@@ -18,7 +19,7 @@ struct pki_private {
 };
 
 /* Algorithms by key type. SHA-1 (ssh-rsa as a signature) and DSA are absent
- * on purpose; certificates are not understood. */
+ * on purpose; certificates are cert.c's. */
 static const struct algorithm {
 	const char *algorithm, *key_type, *name;
 	unsigned fields; /* strings in a key's blob, its type's name included */
@@ -183,9 +184,76 @@ static const char *fits(const char *algorithm, const uint8_t *blob,
 const char *pki_algorithm_refused(const char *algorithm, const uint8_t *blob,
                                   size_t len)
 {
+	const char *type;
 	const struct algorithm *a;
 
-	return fits(algorithm, blob, len, &a);
+	if (!cert_is(blob, len))
+		return fits(algorithm, blob, len, &a);
+	if (cert_algorithm(algorithm, &type) == NULL)
+		return "signature algorithm is not accepted";
+	return is_string(blob, len, type) ? NULL :
+	       "signature algorithm does not fit the key type";
+}
+
+int pki_signature_algorithm(const uint8_t *sig, size_t len,
+                            char name[PKI_ALGORITHM_MAX])
+{
+	size_t n;
+	const uint8_t *p = string_at(sig, len, &n);
+
+	if (p == NULL || n == 0 || n >= PKI_ALGORITHM_MAX ||
+	    memchr(p, '\0', n) != NULL)
+		return -1;
+	memcpy(name, p, n);
+	name[n] = '\0';
+	return 0;
+}
+
+size_t pki_plain(const uint8_t *blob, size_t len, uint8_t *buf, size_t cap)
+{
+	struct cert c;
+
+	if (cert_is(blob, len))
+		return cert_parse(blob, len, &c) == NULL
+			? cert_key(&c, buf, cap) : 0;
+	if (len > cap)
+		return 0;
+	memcpy(buf, blob, len);
+	return len;
+}
+
+unsigned pki_rsa_bits(const uint8_t *blob, size_t len)
+{
+	uint8_t plain[PKI_BLOB_MAX];
+	size_t total = pki_plain(blob, len, plain, sizeof(plain)), at = 0, n;
+	const uint8_t *p = NULL;
+	unsigned bits;
+
+	if (!is_string(plain, total, "ssh-rsa"))
+		return 0;
+	for (int i = 0; i < 3; i++) { /* type, e, n */
+		p = string_at(plain + at, total - at, &n);
+		if (p == NULL)
+			return 1; /* a key, but none of any size */
+		at += 4 + n;
+	}
+	for (; n > 0 && *p == 0; n--)
+		p++;
+	bits = (unsigned)n * 8;
+	for (unsigned top = 0x80; n > 0 && (*p & top) == 0; top >>= 1)
+		bits--;
+	return bits > 0 ? bits : 1;
+}
+
+bool pki_is_sk(const uint8_t *blob, size_t len)
+{
+	uint8_t plain[PKI_BLOB_MAX];
+	size_t n = pki_plain(blob, len, plain, sizeof(plain));
+
+	for (size_t i = 0; i < NALGORITHMS; i++)
+		if (is_string(plain, n, algorithms[i].key_type))
+			return algorithms[i].sk;
+	return false;
 }
 
 int pki_sign(const struct pki_private *k, const char *algorithm,
@@ -241,17 +309,18 @@ static const char *check_presence(const uint8_t *sig, size_t len, bool touch,
 	return NULL;
 }
 
-const char *pki_verify(const uint8_t *blob, size_t blob_len,
-                       const char *algorithm, const uint8_t *sig,
-                       size_t sig_len, const uint8_t *data, size_t len,
-                       bool touch_required, bool verify_required)
+static const char *verify_plain(const uint8_t *blob, size_t blob_len,
+                                const char *algorithm, const uint8_t *sig,
+                                size_t sig_len, const uint8_t *data,
+                                size_t len, bool touch_required,
+                                bool verify_required)
 {
 	const char *why;
 	ssh_session checker = NULL; /* libssh wants one for its size limit */
 	ssh_signature s = NULL;
 	ssh_string str = NULL;
 	ssh_key key = NULL;
-	int rsa_min = PKI_RSA_MIN_BITS;
+	int rsa_min = PKI_RSA_FLOOR_BITS;
 	const struct algorithm *a = NULL;
 
 	why = fits(algorithm, blob, blob_len, &a);
@@ -291,23 +360,62 @@ out:
 	return why;
 }
 
-const char *pki_describe(const uint8_t *blob, size_t len, char *buf,
-                         size_t cap)
+const char *pki_verify(const uint8_t *blob, size_t blob_len,
+                       const char *algorithm, const uint8_t *sig,
+                       size_t sig_len, const uint8_t *data, size_t len,
+                       bool touch_required, bool verify_required)
 {
-	uint8_t md[32];
+	uint8_t plain[PKI_BLOB_MAX];
+	const char *why = pki_algorithm_refused(algorithm, blob, blob_len);
+	const char *type;
+
+	if (why != NULL)
+		return why;
+	if (cert_is(blob, blob_len)) {
+		algorithm = cert_algorithm(algorithm, &type);
+		blob_len = pki_plain(blob, blob_len, plain, sizeof(plain));
+		blob = plain;
+	}
+	return verify_plain(blob, blob_len, algorithm, sig, sig_len, data, len,
+	                    touch_required, verify_required);
+}
+
+const char *pki_fingerprint(const uint8_t *blob, size_t len,
+                            char buf[PKI_FINGERPRINT_MAX])
+{
+	uint8_t md[32], plain[PKI_BLOB_MAX];
 	char b64[48];
-	const char *name = "UNKNOWN";
 	int n;
 
-	for (size_t i = 0; i < NALGORITHMS; i++)
-		if (is_string(blob, len, algorithms[i].key_type))
-			name = algorithms[i].name;
+	if (cert_is(blob, len)) {
+		len = pki_plain(blob, len, plain, sizeof(plain));
+		blob = plain;
+	}
 	if (EVP_Digest(blob, len, md, NULL, EVP_sha256(), NULL) != 1)
 		memset(md, 0, sizeof(md));
 	n = EVP_EncodeBlock((unsigned char *)b64, md, sizeof(md));
 	while (n > 0 && b64[n - 1] == '=')
 		b64[--n] = '\0';
-	snprintf(buf, cap, "%s SHA256:%s", name, b64);
+	snprintf(buf, PKI_FINGERPRINT_MAX, "SHA256:%s", b64);
+	return buf;
+}
+
+const char *pki_describe(const uint8_t *blob, size_t len, char *buf,
+                         size_t cap)
+{
+	const char *name = "UNKNOWN", *cert = "";
+	char print[PKI_FINGERPRINT_MAX];
+	struct cert c;
+
+	if (cert_is(blob, len))
+		cert = "-CERT";
+	for (size_t i = 0; i < NALGORITHMS; i++)
+		if (is_string(blob, len, algorithms[i].key_type) ||
+		    (cert[0] != '\0' && cert_parse(blob, len, &c) == NULL &&
+		     strcmp(c.key_type, algorithms[i].key_type) == 0))
+			name = algorithms[i].name;
+	snprintf(buf, cap, "%s%s %s", name, cert,
+	         pki_fingerprint(blob, len, print));
 	return buf;
 }
 

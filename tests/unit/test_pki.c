@@ -119,16 +119,30 @@ Test(pki, rsa_signature_of_the_other_digest)
 	pki_private_free(k);
 }
 
-Test(pki, small_rsa_is_refused)
+/* Whether that is enough, RequiredRSASize says. */
+Test(pki, bits_of_a_key)
 {
-	struct pki_private *k = fresh_key(SSH_KEYTYPE_RSA, 1024);
-	uint8_t sig[4096];
-	int n = pki_sign(k, "rsa-sha2-256", text, sizeof(text), sig,
-	                 sizeof(sig));
+	static const struct {
+		enum ssh_keytypes_e type;
+		int bits;
+		unsigned rsa_bits;
+	} rows[] = {
+		{ SSH_KEYTYPE_RSA, 1024, 1024 },
+		{ SSH_KEYTYPE_RSA, 2048, 2048 },
+		{ SSH_KEYTYPE_ED25519, 0, 0 },
+	};
 
-	cr_assert_gt(n, 0);
-	cr_expect_not_null(verify(k, "rsa-sha2-256", sig, n, text));
-	pki_private_free(k);
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct pki_private *k = fresh_key(rows[i].type, rows[i].bits);
+		size_t len;
+		const uint8_t *blob = pki_private_blob(k, &len);
+
+		cr_expect_eq(pki_rsa_bits(blob, len), rows[i].rsa_bits);
+		cr_expect_not(pki_is_sk(blob, len));
+		pki_private_free(k);
+	}
+	cr_expect_eq(pki_rsa_bits((const uint8_t *)"\0\0\0\7ssh-rsa", 11), 1,
+	             "too short for any limit");
 }
 
 Test(pki, algorithm_and_key_type_agree)

@@ -1,0 +1,33 @@
+/*
+ * algorithms: lists of names as PubkeyAcceptedAlgorithms has them
+ * (sshd_config(5)), against what this build supports. Text in, text out.
+ */
+#ifndef ADIT_ALGORITHMS_H
+#define ADIT_ALGORITHMS_H
+
+#include "policy/policy.h"
+
+enum { ALGORITHMS_CAP = 2048 };
+
+/* What text means (NULL: all): names, patterns with * and ?, and in front +
+ * (also), - (without) or ^ (first). all is the default, too. Returns 0, or -1:
+ * nothing is left, a name has a !, or it does not fit. */
+int algorithms_list(const char *text, const char *all,
+                    char buf[ALGORITHMS_CAP]);
+bool algorithms_has(const char *list, const char *name);
+/* The first name or pattern in text from *at on that is none of all, copied;
+ * *at is advanced. False: there is none. */
+bool algorithms_unknown(const char *text, const char *all, size_t *at,
+                        char *name, size_t cap);
+
+/* For PubkeyAcceptedAlgorithms and CASignatureAlgorithms. */
+const char *algorithms_pubkey(void);
+const char *algorithms_ca(void);
+
+/* Look through both keywords in the whole policy. Returns 0; -1 with *err if a
+ * line leaves nothing. say (may be NULL) is told, a line each, what this build
+ * does not know. */
+int algorithms_check(const struct policy *p, struct policy_error *err,
+                     void (*say)(const char *text));
+
+#endif
