@@ -156,13 +156,13 @@ struct profile_calls *profile_calls_new(enum sandbox_role role,
 	c->n = 0;
 	bool ok = add_groups(c, pf);
 	for (unsigned r = 0; r < SANDBOX__MAX; r++)
-		if ((pf->covers >> r & 1) != 0)
+		if ((profile_covers(pf) >> r & 1) != 0)
 			ok = ok && add_groups(c, profile_of(r));
 	if (sanitized)
 		ok = ok && add_group(c, &sanitizer_group);
 	ok = ok && add_soft(c, pf);
 	for (unsigned r = 0; r < SANDBOX__MAX; r++)
-		if ((pf->covers >> r & 1) != 0)
+		if ((profile_covers(pf) >> r & 1) != 0)
 			ok = ok && add_soft(c, profile_of(r));
 	if (!ok) {
 		free(c);

@@ -31,7 +31,8 @@ static void print_call(FILE *f, const struct profile_call *call)
 {
 	if (call->error != 0)
 		fprintf(f, "fail %s: %s\n", call->name,
-		        call->error == ENOSYS ? "ENOSYS" : "ENOENT");
+		        call->error == ENOSYS ? "ENOSYS" :
+		        call->error == EPERM ? "EPERM" : "ENOENT");
 	else if (call->nalts == 0)
 		fprintf(f, "allow %s\n", call->name);
 	for (size_t i = 0; i < call->nalts; i++) {
@@ -96,6 +97,9 @@ void sandbox_print(enum sandbox_role role, FILE *f)
 		if ((pf->covers >> r & 1) != 0)
 			fprintf(f, " %s", sandbox_role_name(r));
 	fprintf(f, "%s\n", pf->covers == 0 ? " none" : "");
+	if (pf->covers_asked != 0)
+		fputs("starts-if-asked command (then landlock keep, and all "
+		      "its calls)\n", f);
 	if (less != NULL && more != NULL) {
 		for (size_t i = 0; i < less->n; i++)
 			print_call(f, &less->call[i]);

@@ -78,6 +78,7 @@ struct profile {
 	/* Bit a role: those that start from a process of this one. Filters
 	 * stack and never lift, so it allows all that they do. */
 	uint32_t covers;
+	uint32_t covers_asked; /* the same, after sandbox_commands() */
 	/* Ended by name NULL. */
 	struct profile_limit limits[PROFILE_LIMITS_MAX + 1];
 	const struct profile_group *groups[PROFILE_GROUPS_MAX + 1];
@@ -85,6 +86,8 @@ struct profile {
 };
 
 const struct profile *profile_of(enum sandbox_role role);
+/* Its covers, with those that sandbox_commands() asked for. */
+uint32_t profile_covers(const struct profile *pf);
 
 /* One system call of a role, with the ways to be allowed. */
 struct profile_call {

@@ -17,10 +17,27 @@ struct sandbox {
 };
 
 static bool optional;
+static bool commands;
 
 void sandbox_required(bool yes)
 {
 	optional = !yes;
+}
+
+void sandbox_commands(bool yes)
+{
+	commands = yes;
+}
+
+uint32_t profile_covers(const struct profile *pf)
+{
+	return pf->covers | (commands ? pf->covers_asked : 0);
+}
+
+static enum profile_paths paths_of(const struct profile *pf)
+{
+	return commands && pf->covers_asked != 0 ? PROFILE_PATHS_KEEP
+	                                         : pf->paths;
 }
 
 struct sandbox *sandbox_prepare(enum sandbox_role role, bool trap)
@@ -34,8 +51,8 @@ struct sandbox *sandbox_prepare(enum sandbox_role role, bool trap)
 	sb->role = role;
 	sb->trap = trap;
 	sb->ruleset = -1;
-	if (profile_of(role)->paths != PROFILE_PATHS_KEEP) {
-		sb->ruleset = landlock_prepare(profile_of(role)->paths);
+	if (paths_of(profile_of(role)) != PROFILE_PATHS_KEEP) {
+		sb->ruleset = landlock_prepare(paths_of(profile_of(role)));
 		sb->ruleset_error = sb->ruleset < 0 ? errno : 0;
 	}
 	if (seccomp_program_compile(calls, trap, &sb->prog) < 0)

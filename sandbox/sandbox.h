@@ -27,6 +27,8 @@ enum sandbox_role {
 	                         * as it may open nothing */
 	SANDBOX_SESSION_ZYGOTE, /* forks sessions; no right, empty root */
 	SANDBOX_SESSION,        /* parses the network */
+	SANDBOX_COMMAND,        /* short-lived child of BROKER_ZYGOTE: an
+	                         * ordinary user's program, whatever it does */
 	SANDBOX__MAX
 };
 
@@ -41,6 +43,11 @@ enum sandbox_role {
  * no-new-privileges and seccomp; so they may, unless told otherwise. What else
  * the machine lacks is never more than reported. */
 void sandbox_required(bool yes);
+
+/* Whether LISTENER and BROKER_ZYGOTE, prepared after this, may start COMMAND.
+ * Filters stack, so that they must allow all that a foreign program calls; and
+ * Landlock leaves BROKER_ZYGOTE the file system. Off unless asked for. */
+void sandbox_commands(bool yes);
 
 struct sandbox; /* a role's profile, its seccomp program compiled */
 

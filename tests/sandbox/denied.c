@@ -16,7 +16,8 @@
 #include "tests/sandbox/probe.h"
 
 #define ROLE(name) (UINT32_C(1) << SANDBOX_##name)
-#define EVERYBODY ((UINT32_C(1) << SANDBOX__MAX) - 1)
+/* But a foreign program, most of what it may not do just fails. */
+#define EVERYBODY (((UINT32_C(1) << SANDBOX__MAX) - 1) & ~ROLE(COMMAND))
 #define STRICT (ROLE(SESSION) | ROLE(KEYHOLDER) | ROLE(TUNMAKER))
 #define STRICT_OR_ZYGOTE (STRICT | ROLE(SESSION_ZYGOTE))
 #define LEAVES (STRICT | ROLE(RESOLVER))
@@ -129,9 +130,9 @@ const struct denied denied_table[] = {
 	{ "pkey_mprotect", EVERYBODY, false, try_protect_key },
 	{ "socket inet", STRICT_OR_ZYGOTE, false, try_socket_inet },
 	{ "socket unix", STRICT_OR_ZYGOTE, false, try_socket_unix },
-	{ "socket packet", EVERYBODY, false, try_socket_packet },
-	{ "socket alg", EVERYBODY, false, try_socket_alg },
-	{ "socket netfilter", EVERYBODY, false, try_socket_netfilter },
+	{ "socket packet", EVERYBODY | ROLE(COMMAND), false, try_socket_packet },
+	{ "socket alg", EVERYBODY | ROLE(COMMAND), false, try_socket_alg },
+	{ "socket netfilter", EVERYBODY | ROLE(COMMAND), false, try_socket_netfilter },
 	{ "openat", STRICT, true, try_open_file },
 	{ "openat O_CREAT", EVERYBODY & ~(ROLE(LISTENER) |
 	                                  ROLE(SESSION_ZYGOTE)), false,
@@ -156,10 +157,10 @@ const struct denied denied_table[] = {
 	{ "perf_event_open", EVERYBODY, false, try_perf },
 	{ "keyctl", EVERYBODY, false, try_keys },
 	{ "userfaultfd", EVERYBODY, false, try_fault },
-	{ "finit_module", EVERYBODY, false, try_module },
+	{ "finit_module", EVERYBODY | ROLE(COMMAND), false, try_module },
 	{ "clone", LEAVES, false, try_fork },
-	{ "clone CLONE_NEWUSER", EVERYBODY, false, try_clone_user },
-	{ "clone CLONE_NEWNET", EVERYBODY, false, try_clone_net },
+	{ "clone CLONE_NEWUSER", EVERYBODY | ROLE(COMMAND), false, try_clone_user },
+	{ "clone CLONE_NEWNET", EVERYBODY | ROLE(COMMAND), false, try_clone_net },
 	{ "unshare", EVERYBODY & ~ROLE(LISTENER), false, try_unshare },
 	{ "setns", EVERYBODY, false, try_setns },
 	{ "mount", EVERYBODY & ~ROLE(LISTENER), false, try_mount },
@@ -201,12 +202,12 @@ const struct denied denied_table[] = {
 	{ "kill init", LEAVES, false, try_signal_init },
 	{ "kill everybody", EVERYBODY, false, try_signal_all },
 	{ "fcntl", STRICT, false, try_control_fd },
-	{ "pidfd_getfd", EVERYBODY, false, try_send_fd },
+	{ "pidfd_getfd", EVERYBODY | ROLE(COMMAND), false, try_send_fd },
 	{ "prctl PR_SET_DUMPABLE 1", EVERYBODY, true, try_dumpable },
 	{ "prctl PR_SET_MM", EVERYBODY, true, try_mm },
 	{ "prlimit64 of init", EVERYBODY, false, try_limit_other },
 	{ "seccomp", LEAVES, false, try_new_filter },
-	{ "open_by_handle_at", EVERYBODY, false, try_by_handle },
+	{ "open_by_handle_at", EVERYBODY | ROLE(COMMAND), false, try_by_handle },
 	{ "personality", EVERYBODY, false, try_persona },
 #if defined(__x86_64__)
 	{ "i386 getpid", EVERYBODY, false, try_int80 },
