@@ -86,6 +86,8 @@ int policy_algorithms(const char *spec, const char *defaults, const char *all,
 	if (cap == 0)
 		return -1;
 	buf[0] = '\0';
+	if (spec != NULL && strchr(spec, '!') != NULL)
+		return -1;
 	switch (how) {
 	case '-':
 		add_from(&l, defaults, spec + 1, false);

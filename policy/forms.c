@@ -34,7 +34,7 @@ static const struct {
 	{ policy_take_file, "an absolute path, or none" },
 	{ policy_take_user_file, "a path, or none" },
 	{ policy_take_command, "an absolute path and arguments, or none" },
-	{ policy_take_name, "a name" },
+	{ policy_take_command_user, "a name" },
 	{ policy_take_text, "a text, or none" },
 	{ policy_take_mask, "an octal mask, such as 0177" },
 	{ policy_take_qos, "a type of service, such as af21, or none" },

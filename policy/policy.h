@@ -506,7 +506,7 @@ int policy_tunnel_name(const struct policy_settings *s, unsigned mode,
 /* Resolve a list of algorithms as sshd does: spec (NULL: the defaults) has
  * names or patterns with commas, and +, - or ^ in front; all is what there is.
  * Names that are not among all are passed over. Into buf; returns their number,
- * or -1 if they do not fit. */
+ * or -1 if they do not fit or a ! is among them. */
 int policy_algorithms(const char *spec, const char *defaults, const char *all,
                       char *buf, size_t cap);
 /* The first name or pattern of spec that stands for none of all, and its

@@ -9,16 +9,11 @@
 
 enum { ALGORITHMS_CAP = 2048 };
 
-/* What text means (NULL: all): names, patterns with * and ?, and in front +
- * (also), - (without) or ^ (first). all is the default, too. Returns 0, or -1:
- * nothing is left, a name has a !, or it does not fit. */
+/* What text means (NULL: all), as policy_algorithms(); all is the default, too.
+ * Returns 0, or -1: nothing is left, or it does not fit. */
 int algorithms_list(const char *text, const char *all,
                     char buf[ALGORITHMS_CAP]);
 bool algorithms_has(const char *list, const char *name);
-/* The first name or pattern in text from *at on that is none of all, copied;
- * *at is advanced. False: there is none. */
-bool algorithms_unknown(const char *text, const char *all, size_t *at,
-                        char *name, size_t cap);
 
 /* For PubkeyAcceptedAlgorithms and CASignatureAlgorithms. */
 const char *algorithms_pubkey(void);

@@ -272,7 +272,8 @@ static int start(struct broker *b, struct proto_msg *m, int channel)
 
 int broker_run(const struct broker_env *env, struct proto_msg *m, int channel)
 {
-	struct broker b = { .env = env, .leash = -1 };
+	struct broker b = { .env = env, .leash = -1,
+		.expires_s = UINT64_MAX, .ends_ms = UINT64_MAX };
 	int rc = start(&b, m, channel) < 0 || loop_run(b.loop) != 0;
 
 	if (rc != 0)
@@ -287,6 +288,7 @@ int broker_run(const struct broker_env *env, struct proto_msg *m, int channel)
 	ipc_peer_free(b.keyholder);
 	policy_settings_free(&b.settings);
 	policy_key_free(&b.key);
+	broker_keys_free(&b);
 	account_free(&b.account);
 	loop_free(b.loop);
 	if (b.leash >= 0)

@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "server/broker_private.h"
@@ -140,105 +139,9 @@ static bool too_many(struct broker *b)
 	return true;
 }
 
-/* ---- authorized_keys ---- */
-
-static bool key_usable(struct broker *b, const struct policy_key *key)
-{
-	struct policy_verdict v;
-	char where[320];
-
-	if (key->opts.cert_authority)
-		return false;
-	policy_may_use_key(key, b->address, (uint64_t)time(NULL), &v);
-	if (!v.allowed)
-		log_info("key for %s not usable from %s port %u: %s: %s",
-		         b->user_shown, b->address, b->port,
-		         policy_where_str(&v.where, where, sizeof(where)),
-		         v.rule);
-	return v.allowed;
-}
-
-static bool search_text(struct broker *b, const char *path, const char *text,
-                        size_t text_len, const uint8_t *blob, size_t len)
-{
-	struct policy_key key;
-	struct policy_error err;
-	char shown[1024];
-	size_t pos = 0;
-	unsigned line = 0;
-	int rc;
-
-	while ((rc = policy_key_find(path, text, text_len, &pos, &line, blob,
-	                             len, &key, &err)) != 0) {
-		if (rc < 0) {
-			log_verbose("%s:%u:%u: %s",
-			            log_escape(shown, sizeof(shown), path,
-			                       strlen(path)),
-			            err.line, err.column, err.text);
-			continue;
-		}
-		if (key_usable(b, &key)) {
-			policy_key_free(&b->key);
-			b->key = key;
-			return true;
-		}
-		policy_key_free(&key);
-	}
-	return false;
-}
-
-/* The file name of a key's rule must outlive the text: words of the settings
- * are expanded into this, one place a file. */
-static char key_path[4096];
-
-static bool find_key(struct broker *b, const uint8_t *blob, size_t len)
-{
-	const struct policy_words *files = &b->settings.authorized_keys_files;
-	bool found = false;
-
-	for (size_t i = 0; i < files->n && !found; i++) {
-		char why[320], shown[1024], *text;
-		size_t text_len = 0;
-
-		if (policy_expand(files->v[i].text, b->account.name,
-		                  b->account.uid,
-		                  b->account.home, key_path,
-		                  sizeof(key_path)) < 0)
-			continue;
-		text = account_read_file(&b->account, key_path,
-		                         b->settings.strict_modes,
-		                         b->env->config->privileged, &text_len,
-		                         why, sizeof(why));
-		if (text != NULL)
-			found = search_text(b, key_path, text, text_len, blob,
-			                    len);
-		else if (errno != ENOENT && errno != ENOTDIR)
-			log_info("Authentication refused for %s: %s: %s",
-			         b->user_shown,
-			         log_escape(shown, sizeof(shown), key_path,
-			                    strlen(key_path)), why);
-		free(text);
-	}
-	return found && b->account.exists && b->may_login;
-}
-
-/* Everything about a key but the signature. */
-static const char *check_key(struct broker *b, const char *algorithm,
-                             const struct proto_field *blob)
-{
-	const char *why = pki_algorithm_refused(algorithm, blob->p, blob->len);
-
-	if (why == NULL && !find_key(b, blob->p, blob->len))
-		why = "key is not authorised";
-	if (why == NULL && !b->env->config->privileged &&
-	    b->account.uid != getuid())
-		why = "not running as root, so only its own account may log in";
-	return why;
-}
-
 void broker_on_query(struct broker *b, struct proto_msg *m)
 {
-	char algorithm[PKI_ALGORITHM_MAX], desc[PKI_FINGERPRINT_MAX + 16];
+	char algorithm[PKI_ALGORITHM_MAX], desc[BROKER_KEY_DESC];
 	const char *why;
 
 	if (too_many(b))
@@ -251,12 +154,12 @@ void broker_on_query(struct broker *b, struct proto_msg *m)
 		deny(b, "publickey", "");
 		return;
 	}
-	why = check_key(b, algorithm, &m->f[2]);
+	why = broker_key_check(b, algorithm, m->f[2].p, m->f[2].len);
 	if (why == NULL) {
 		broker_tell(b, -1, BROKER_QUERIED, 1u);
 		return;
 	}
-	pki_describe(m->f[2].p, m->f[2].len, desc, sizeof(desc));
+	broker_key_describe(m->f[2].p, m->f[2].len, desc);
 	log_debug("%s for %s: %s", desc, b->user_shown, why);
 	deny(b, "publickey", desc);
 }
@@ -345,7 +248,7 @@ static int become_account(struct broker *b)
 
 static void log_in(struct broker *b, const char *desc)
 {
-	if (become_account(b) < 0) {
+	if (become_account(b) < 0 || broker_life_start(b) < 0) {
 		broker_end(b);
 		return;
 	}
@@ -368,11 +271,20 @@ static void log_in(struct broker *b, const char *desc)
 	            b->settings.rekey_bytes, b->settings.rekey_s);
 }
 
+/* No failure, and not the end either. */
+static void ask_for_more(struct broker *b, const char *desc)
+{
+	log_verbose("Partial publickey for %s from %s port %u ssh2: %s",
+	            b->user_shown, b->address, b->port, desc);
+	broker_tell(b, -1, BROKER_DENIED, (unsigned)DENIED_PARTIAL);
+}
+
 void broker_on_auth(struct broker *b, struct proto_msg *m)
 {
 	char method[64], algorithm[PKI_ALGORITHM_MAX];
-	char desc[PKI_FINGERPRINT_MAX + 16];
+	char desc[BROKER_KEY_DESC];
 	const char *why;
+	bool enough = false;
 
 	if (too_many(b))
 		return;
@@ -380,17 +292,22 @@ void broker_on_auth(struct broker *b, struct proto_msg *m)
 		refuse_change(b);
 		return;
 	}
-	pki_describe(m->f[3].p, m->f[3].len, desc, sizeof(desc));
+	broker_key_describe(m->f[3].p, m->f[3].len, desc);
 	if (proto_cstr(&m->f[1], method, sizeof(method)) < 0 ||
 	    proto_cstr(&m->f[2], algorithm, sizeof(algorithm)) < 0)
 		why = "malformed method or algorithm";
 	else
-		why = check_key(b, algorithm, &m->f[3]);
+		why = broker_key_check(b, algorithm, m->f[3].p, m->f[3].len);
 	if (why == NULL)
 		why = check_signature(b, method, algorithm, m);
 	if (why == NULL && may_log_in(b)) {
-		log_in(b, desc);
-		return;
+		why = broker_key_signed(b, m->f[3].p, m->f[3].len, &enough);
+		if (why == NULL && enough)
+			log_in(b, desc);
+		else if (why == NULL)
+			ask_for_more(b, desc);
+		if (why == NULL)
+			return;
 	}
 	if (why != NULL)
 		log_verbose("%s for %s from %s port %u: %s", desc,

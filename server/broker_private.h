@@ -1,5 +1,6 @@
-/* broker.c, broker_auth.c, broker_deny.c, broker_sign.c, broker_open.c,
- * broker_listen.c, broker_path.c, broker_tun.c: one process. */
+/* broker.c, broker_auth.c, broker_deny.c, broker_keys.c, broker_cert.c,
+ * broker_life.c, broker_sign.c, broker_open.c, broker_listen.c, broker_path.c,
+ * broker_tun.c: one process. */
 #ifndef ADIT_BROKER_PRIVATE_H
 #define ADIT_BROKER_PRIVATE_H
 
@@ -8,6 +9,7 @@
 #include "policy/policy.h"
 #include "server/account.h"
 #include "server/broker.h"
+#include "server/cert.h"
 #include "server/edges.h"
 #include "server/hashes.h"
 #include "server/ipc.h"
@@ -30,6 +32,18 @@ enum {
 struct open;     /* a direct-tcpip on its way, broker_open.c */
 struct listening; /* a tcpip-forward, broker_listen.c */
 struct tunnel;    /* a tun@openssh.com channel, broker_tun.c */
+
+/* A key that is offered. blob is the message's. */
+struct candidate {
+	const uint8_t *blob;
+	size_t len;
+	uint8_t plain[PKI_BLOB_MAX]; /* the key alone */
+	size_t plain_len;
+	bool is_cert;
+	struct cert cert;
+};
+
+struct file_name; /* broker_keys.c */
 
 struct broker {
 	const struct broker_env *env;
@@ -100,6 +114,19 @@ struct broker {
 	uint32_t accepts; /* numbers for those that others opened */
 	bool listeners_held;
 	bool accept_failed; /* out of descriptors or memory: wait a tick */
+
+	/* keys; b->key is the one that is tried, its options those of its
+	 * certificate, too */
+	struct file_name *file_names;
+	uint64_t key_valid_before;  /* of its certificate; UINT64_MAX: never */
+	struct policy_keyopts given; /* of the keys that signed before it */
+	uint8_t (*used)[32];        /* those keys' digests */
+	unsigned nused;
+	/* how long the connection may last */
+	uint64_t expires_s;         /* wall clock; UINT64_MAX: never */
+	const char *expires_why;    /* static */
+	uint64_t ends_ms;           /* monotonic; UINT64_MAX: never */
+	const char *ends_why;
 };
 
 /* broker.c: end the connection; the loop stops after the present callback. */
@@ -126,6 +153,45 @@ void broker_on_other_auth(struct broker *b, struct proto_msg *m);
  * at a time: deny.timer is there until the answer is out. */
 void broker_deny_start(struct broker *b);
 void broker_deny(struct broker *b);
+
+/* broker_keys.c: which keys may log in */
+
+enum { BROKER_KEY_DESC = 480 };
+/* Everything about a key but its signature. Returns NULL with b->key filled,
+ * or why not, static. */
+const char *broker_key_check(struct broker *b, const char *algorithm,
+                             const uint8_t *blob, size_t len);
+/* b->key signed, and its account is open. Returns NULL with its options added
+ * to those of the keys before it, *enough: no other one is wanted; or why
+ * not. */
+const char *broker_key_signed(struct broker *b, const uint8_t *blob,
+                              size_t len, bool *enough);
+/* A name that lives as long as b, for struct policy_where. NULL: no memory. */
+const char *broker_file_name(struct broker *b, const char *path);
+/* What a command of the policy writes for this login; free(3) it. NULL: it
+ * failed, which is logged. */
+char *broker_command(struct broker *b, unsigned which,
+                     const struct candidate *c, size_t *len);
+void broker_keys_free(struct broker *b);
+
+/* broker_cert.c */
+
+/* Its CA's signature, and whether that is by an algorithm that policy has. */
+const char *broker_cert_signed(struct broker *b, const struct cert *c);
+/* Is it good for this account by a cert-authority line of its CA's? Restricts
+ * key's options by the certificate's. Logs why not. */
+bool broker_cert_by_line(struct broker *b, const struct candidate *c,
+                         struct policy_key *key);
+/* By TrustedUserCAKeys? Fills *key, to be freed either way. */
+bool broker_cert_by_ca(struct broker *b, const struct candidate *c,
+                       struct policy_key *key);
+/* How sshd logs a key: "ED25519-CERT SHA256:... ID x (serial 1) CA ...". */
+const char *broker_key_describe(const uint8_t *blob, size_t len,
+                                char buf[BROKER_KEY_DESC]);
+
+/* broker_life.c: end the connection when its certificate, its key or
+ * SessionLifetime is over. Returns 0, or -1: no memory. */
+int broker_life_start(struct broker *b);
 
 /* broker_sign.c */
 void broker_on_sign(struct broker *b, struct proto_msg *m);

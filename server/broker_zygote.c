@@ -6,6 +6,7 @@
 #include <sys/random.h>
 
 #include "server/broker.h"
+#include "server/command.h"
 #include "server/confine.h"
 #include "server/edges.h"
 #include "server/hostkeys.h"
@@ -19,11 +20,14 @@ static int child(void *arg, struct proto_msg *m, int channel)
 	return broker_run(arg, m, channel);
 }
 
-/* A broker has granted a tunnel. */
+/* A broker has granted a tunnel, or wants to know of keys. */
 static int help(void *arg, struct proto_msg *m, int channel)
 {
 	const struct broker_env *env = arg;
 
+	if (m->type == MAKER_COMMAND)
+		return command_run(env->sandbox_command, env->config, m,
+		                   channel);
 	return tunmaker_run(env->sandbox_tunmaker,
 	                    env->config->privileged ? &env->own : NULL, m,
 	                    channel);
@@ -47,15 +51,20 @@ int broker_zygote_run(struct config *c, int edge)
 	log_may_reconnect(true);
 	peer = ipc_peer_new(edge, &edge_to_broker_zygote, &edge_from_zygote,
 	                    256);
+	sandbox_commands(c->runs_commands);
 	env.sandbox = sandbox_prepare(SANDBOX_BROKER, SANDBOX_TRAP);
 	env.sandbox_account = sandbox_prepare(SANDBOX_ACCOUNT, SANDBOX_TRAP);
 	env.sandbox_resolver = sandbox_prepare(SANDBOX_RESOLVER, SANDBOX_TRAP);
 	env.sandbox_tunmaker = sandbox_prepare(SANDBOX_TUNMAKER, SANDBOX_TRAP);
+	if (c->runs_commands)
+		env.sandbox_command = sandbox_prepare(SANDBOX_COMMAND,
+		                                      SANDBOX_TRAP);
 	if (c->privileged)
 		config_own_ids("_adit", &env.own.uid, &env.own.gid);
 	if (peer == NULL || env.sandbox == NULL ||
 	    env.sandbox_account == NULL || env.sandbox_resolver == NULL ||
-	    env.sandbox_tunmaker == NULL)
+	    env.sandbox_tunmaker == NULL ||
+	    (c->runs_commands && env.sandbox_command == NULL))
 		log_fatal("broker zygote: out of memory");
 	else if (getrandom(env.timing_secret, sizeof(env.timing_secret), 0) !=
 	         (ssize_t)sizeof(env.timing_secret))
@@ -67,6 +76,7 @@ int broker_zygote_run(struct config *c, int edge)
 	sandbox_free(env.sandbox_account);
 	sandbox_free(env.sandbox_resolver);
 	sandbox_free(env.sandbox_tunmaker);
+	sandbox_free(env.sandbox_command);
 	config_free(c);
 	return rc;
 }

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "server/algorithms.h"
 #include "server/config.h"
 #include "server/include.h"
 
@@ -52,6 +53,73 @@ char *config_read(int fd, size_t max, size_t *len)
 	return NULL;
 }
 
+char *config_read_path(const char *path, size_t max, size_t *len)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	int saved = errno;
+	struct stat st;
+	char *text = NULL;
+
+	if (fd < 0)
+		return NULL;
+	if (fstat(fd, &st) == 0 && !S_ISREG(st.st_mode))
+		errno = EINVAL;
+	else
+		text = config_read(fd, max, len);
+	saved = errno;
+	close(fd);
+	errno = saved;
+	return text;
+}
+
+static bool has_command(const struct policy *p, enum policy_keyword keyword)
+{
+	const struct policy_words *w;
+	struct policy_where where;
+
+	for (size_t i = 0; (w = policy_lines_of(p, keyword, i,
+	                                        &where)) != NULL; i++)
+		if (w->n > 0)
+			return true;
+	return false;
+}
+
+/* As in sshd: without a user a command is never run, which nobody means. */
+static int check_command(const struct policy_settings *s,
+                         const struct policy_words *command, const char *user,
+                         enum policy_keyword keyword, const char *name,
+                         struct policy_error *err)
+{
+	const struct policy_where *w = &s->where[keyword];
+
+	if (command->n == 0 || user != NULL)
+		return 0;
+	snprintf(err->file, sizeof(err->file), "%s",
+	         w->file != NULL ? w->file : "");
+	err->line = w->line;
+	snprintf(err->text, sizeof(err->text), "%s without %sUser", name,
+	         name);
+	return -1;
+}
+
+static int check_keys(struct config *c, struct policy_error *err)
+{
+	const struct policy_settings *s = &c->global;
+
+	c->runs_commands =
+		has_command(c->policy, POLICY_AUTHORIZED_KEYS_COMMAND) ||
+		has_command(c->policy, POLICY_AUTHORIZED_PRINCIPALS_COMMAND);
+	if (check_command(s, &s->keys_command, s->keys_command_user,
+	                  POLICY_AUTHORIZED_KEYS_COMMAND,
+	                  "AuthorizedKeysCommand", err) < 0 ||
+	    check_command(s, &s->principals_command,
+	                  s->principals_command_user,
+	                  POLICY_AUTHORIZED_PRINCIPALS_COMMAND,
+	                  "AuthorizedPrincipalsCommand", err) < 0)
+		return -1;
+	return algorithms_check(c->policy, err, NULL);
+}
+
 static void on_error(void *arg, const struct policy_error *err)
 {
 	const struct config_reports *r = arg;
@@ -89,7 +157,8 @@ static int check(struct config *c, struct policy_error *err)
 		snprintf(err->text, sizeof(err->text), "out of memory");
 		return -1;
 	}
-	if (transport_resolve(&c->global, &c->transport, err) < 0)
+	if (transport_resolve(&c->global, &c->transport, err) < 0 ||
+	    check_keys(c, err) < 0)
 		return -1;
 	/* a daemon's working directory is not the operator's */
 	for (size_t i = 0; i < c->global.host_keys.n; i++) {
@@ -135,6 +204,7 @@ static int parse(struct config *c, const struct config_reports *reports)
 	for (size_t i = 0; transport_note(&c->global, i, note, sizeof(note));
 	     i++)
 		on_note(&arg, note);
+	algorithms_check(c->policy, &err, reports->note);
 	return 0;
 }
 

@@ -32,6 +32,7 @@ struct config {
 	struct policy_settings global; /* without a connection */
 	struct transport transport;
 	bool privileged;               /* started by root */
+	bool runs_commands;            /* some line of it names one */
 	char *name, *text;             /* the policy file */
 	size_t text_len;
 	struct includes *includes;     /* and those that it includes */
@@ -55,6 +56,9 @@ int config_snapshot(const struct config *c);
 /* uid and gid of one of the daemon's own users ("_adit", "_adit-session");
  * where that does not exist, an id that no account has. privileged only. */
 void config_own_ids(const char *name, uid_t *uid, gid_t *gid);
+
+/* The same for a path, which must be that of a regular file. */
+char *config_read_path(const char *path, size_t max, size_t *len);
 
 /* Read a whole file of at most max bytes from fd, NUL-terminated. NULL: errno
  * (EFBIG: larger). The caller frees it. */

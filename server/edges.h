@@ -51,19 +51,27 @@ enum edge_listener_msg {
 extern const struct proto_table edge_broker_to_listener,
 	edge_listener_to_broker;
 
-/* broker -> its zygote, answered by a tun maker */
+/* broker -> its zygote, answered by a tun maker, or by what runs a command */
 enum edge_maker_msg {
 	MAKER_MAKE = 1, /* w request, w mode, s name, w mtu, w txqueuelen + 1, b up,
 	                   s bridge, s addresses, s routes (a line each) */
 	MAKER_OPEN,     /* w request: /dev/net/tun, bound to no device yet */
 	MAKER_MADE,     /* w request, w mtu, w interface index, + its fd */
 	MAKER_FAILED,   /* w request, s reason */
+	MAKER_COMMAND,  /* w request, b which (COMMAND_*), s user, s address,
+	                   s local address, w local port, s key blob: who logs
+	                   in; what is run, policy says */
+	MAKER_OUTPUT,   /* w request, + a file with what it wrote */
 	MAKER__MAX
 };
 extern const struct proto_table edge_broker_to_maker, edge_maker_to_broker;
 
 /* Grants that the session did not ask for have numbers from here on. */
 #define BROKER_ACCEPTED_ID 0x80000000u
+
+/* Bits of BROKER_DENIED: disconnect now; the key was right, and another one is
+ * wanted (RFC 4252, 5.1, partial success). */
+enum { DENIED_LAST = 1, DENIED_PARTIAL = 2 };
 
 /* session -> broker: intents; each is answered */
 enum edge_session_msg {
@@ -87,7 +95,7 @@ enum edge_session_msg {
 	BROKER_AUTHENTICATED, /* w alive interval s, w alive count, q rekey
 	                         bytes, w rekey s */
 	BROKER_PROVED,        /* w id, s signatures, an SSH string each */
-	BROKER_DENIED,        /* b disconnect now */
+	BROKER_DENIED,        /* b DENIED_* */
 	BROKER_OPENED,        /* w id, + connected fd */
 	BROKER_TUNNEL,        /* w id, w mode, w mtu, s device, + its fd */
 	BROKER_REFUSED,       /* w id, w reason code, s text for the client */

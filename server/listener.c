@@ -186,6 +186,14 @@ static void reload(struct listener *l)
 		log_error("reload: the old policy stays in force");
 		return;
 	}
+	/* A filter cannot be widened. */
+	if (fresh.runs_commands && !l->commands) {
+		log_error("reload: AuthorizedKeysCommand and "
+		          "AuthorizedPrincipalsCommand need a restart where "
+		          "there was none: the old policy stays in force");
+		config_free(&fresh);
+		return;
+	}
 	snapshot = config_snapshot(&fresh);
 	if (snapshot < 0) {
 		log_error("reload: %s: the old policy stays in force",
@@ -281,11 +289,13 @@ static bool before_wait(void *arg)
 int listener_run(struct config *c, int ready_fd)
 {
 	struct listener l = { .config = c, .ready_fd = ready_fd,
-		.signal_fd = -1, .snapshot = -1 };
+		.signal_fd = -1, .snapshot = -1,
+		.commands = c->runs_commands };
 	int rc = 1;
 
 	log_may_reconnect(true);
 	sandbox_required(c->global.sandbox_required);
+	sandbox_commands(c->runs_commands);
 	if (open_all(&l) < 0 ||
 	    confine(SANDBOX_LISTENER, NULL, confine_log, NULL) < 0)
 		goto out;

@@ -81,6 +81,7 @@ struct listener {
 	struct penalty penalties[PENALTIES_MAX];
 	struct past past[PAST_MAX]; /* a ring */
 	size_t npast;
+	bool commands; /* our filter lets roles run the policy's commands */
 };
 
 /* listener_roles.c: tell every zygote to kill what it has of a connection. */

@@ -16,21 +16,21 @@ struct request {
 	size_t user_len, method_len, algorithm_len, blob_len, signature_len;
 };
 
-static void failure(struct session *s)
+static void failure(struct session *s, bool partial)
 {
-	static const uint8_t m[] = { MSG_FAILURE, 0, 0, 0, 9, 'p', 'u', 'b',
-		'l', 'i', 'c', 'k', 'e', 'y', 0 };
+	const uint8_t m[] = { MSG_FAILURE, 0, 0, 0, 9, 'p', 'u', 'b', 'l', 'i',
+		'c', 'k', 'e', 'y', partial };
 
 	engine_send(s->engine, m, sizeof(m));
 }
 
-static void denied(struct session *s, bool last)
+static void denied(struct session *s, uint64_t how)
 {
-	if (last)
+	if (how & DENIED_LAST)
 		engine_disconnect(s->engine, PROTOCOL_ERROR,
 		                  "Too many authentication failures");
 	else
-		failure(s);
+		failure(s, (how & DENIED_PARTIAL) != 0);
 }
 
 /* RFC 4252, 7: SSH_MSG_USERAUTH_PK_OK repeats algorithm and blob. */
@@ -92,7 +92,7 @@ static void query(struct session *s, const struct request *r)
 	if (m.type == BROKER_QUERIED)
 		pk_ok(s, r);
 	else
-		denied(s, m.f[0].n != 0);
+		denied(s, m.f[0].n);
 }
 
 static void claim(struct session *s, const struct request *r)
@@ -107,7 +107,7 @@ static void claim(struct session *s, const struct request *r)
 	if (m.type == BROKER_AUTHENTICATED)
 		session_logged_in(s, &m);
 	else
-		denied(s, m.f[0].n != 0);
+		denied(s, m.f[0].n);
 }
 
 static void other(struct session *s, const struct request *r)
@@ -117,7 +117,7 @@ static void other(struct session *s, const struct request *r)
 	session_ask(s, SESSION_OTHER_AUTH, r->user, r->user_len, r->method,
 	            r->method_len);
 	if (wait_answer(s, BROKER_DENIED, &m) == 0)
-		denied(s, m.f[0].n != 0);
+		denied(s, m.f[0].n);
 }
 
 /* The method's own fields. Returns -1 if they are malformed. */

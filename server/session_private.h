@@ -21,7 +21,7 @@ enum {
 	 * each channel, what it accepted in vain, global requests, log. */
 	SESSION_QUEUE = 3 * SESSION_CHANNELS_MAX + SESSION_GLOBALS_MAX +
 	                SESSION_LOG_QUEUE,
-	SESSION_BROKER_WAIT_MS = 20 * 1000,
+	SESSION_BROKER_WAIT_MS = 40 * 1000, /* two commands, and more */
 	SESSION_REKEY_MS = 30 * 1000
 };
 

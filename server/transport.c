@@ -26,7 +26,7 @@ static const char hostkeys[] =
 static const struct row {
 	enum policy_keyword keyword;
 	const char *name;
-	const char *all; /* NULL: those of pki.h */
+	const char *all;
 	size_t spec, to;
 } rows[] = {
 #define ROW(keyword, name, all, spec, to) \
@@ -38,15 +38,8 @@ static const struct row {
 	ROW(KEX_ALGORITHMS, "KexAlgorithms", kex, kex_algorithms, kex),
 	ROW(HOST_KEY_ALGORITHMS, "HostKeyAlgorithms", hostkeys,
 	    host_key_algorithms, hostkeys),
-	ROW(PUBKEY_ACCEPTED_ALGORITHMS, "PubkeyAcceptedAlgorithms", NULL,
-	    pubkey_algorithms, pubkeys),
 };
 enum { NROWS = sizeof(rows) / sizeof(rows[0]) };
-
-static const char *all_of(const struct row *r)
-{
-	return r->all != NULL ? r->all : pki_accepted_algorithms();
-}
 
 static const char *spec_of(const struct row *r, const struct policy_settings *s)
 {
@@ -59,9 +52,8 @@ int transport_resolve(const struct policy_settings *s, struct transport *t,
 	for (size_t i = 0; i < NROWS; i++) {
 		const struct row *r = &rows[i];
 		const struct policy_where *w = &s->where[r->keyword];
-		const char *all = all_of(r);
 
-		if (policy_algorithms(spec_of(r, s), all, all,
+		if (policy_algorithms(spec_of(r, s), r->all, r->all,
 		                      (char *)t + r->to,
 		                      TRANSPORT_LIST_MAX) > 0)
 			continue;
@@ -71,9 +63,13 @@ int transport_resolve(const struct policy_settings *s, struct transport *t,
 		err->line = w->line;
 		snprintf(err->text, sizeof(err->text),
 		         "%s: none of these is known, adit has %s", r->name,
-		         all);
+		         r->all);
 		return -1;
 	}
+	/* All of keys, whatever policy says of whom, and as in sshd none of
+	 * certificates. */
+	snprintf(t->pubkeys, sizeof(t->pubkeys), "%s",
+	         pki_accepted_algorithms());
 	snprintf(t->version, sizeof(t->version), "adit_%s%s%s",
 	         PACKAGE_VERSION, s->version_addendum != NULL ? " " : "",
 	         s->version_addendum != NULL ? s->version_addendum : "");
@@ -90,7 +86,7 @@ bool transport_note(const struct policy_settings *s, size_t i, char *buf,
 		size_t n;
 
 		while (spec != NULL &&
-		       (name = policy_algorithms_unknown(spec, all_of(&rows[k]),
+		       (name = policy_algorithms_unknown(spec, rows[k].all,
 		                                         &n)) != NULL) {
 			if (i-- == 0) {
 				snprintf(buf, cap, "%s: %s: adit has no %.*s",

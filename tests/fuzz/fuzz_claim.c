@@ -135,7 +135,7 @@ static EVP_PKEY *rsa_key(struct bytes e, struct bytes n)
 	BIGNUM *bn_n = BN_bin2bn(n.p, (int)n.len, NULL);
 	EVP_PKEY *key = NULL;
 
-	if (BN_num_bits(bn_n) >= 2048 &&
+	if (BN_num_bits(bn_n) >= PKI_RSA_FLOOR_BITS &&
 	    OSSL_PARAM_BLD_push_BN(bld, "n", bn_n) &&
 	    OSSL_PARAM_BLD_push_BN(bld, "e", bn_e))
 		key = from_params("RSA", bld);

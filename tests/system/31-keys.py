@@ -3,8 +3,7 @@
 import os
 import time
 
-from harness import (TOP, USER, authorize, case, keygen, main, public,
-                     reaches, sh)
+from harness import USER, authorize, case, keygen, main, public, reaches
 
 
 def option(text, user=USER):
@@ -168,17 +167,6 @@ def _(t):
     srv = t.server()
     option('cert-authority')
     t.true(not t.logs_in(srv), 'let in')
-
-
-@case('a certificate is not taken for its inner key', 'aditd')
-def _(t):
-    keygen('ca')
-    keygen('holder')
-    sh('ssh-keygen', '-q', '-s', f'{TOP}/ca', '-I', 'x', '-n', USER,
-       f'{TOP}/holder.pub')
-    authorize(USER, f'cert-authority {public("ca")}')
-    srv = t.server()
-    t.true(not t.logs_in(srv, key='holder'), 'let in')
 
 
 if __name__ == '__main__':
