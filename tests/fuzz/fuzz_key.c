@@ -36,7 +36,7 @@ static void public_key(const uint8_t *blob, size_t len)
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
 		if (pki_algorithm_refused(names[i], blob, len) == NULL) {
 			/* whether a certificate is whole, cert.c says */
-			check(i == 8 || (i < 8 && strncmp(desc, "UNKNOWN",
+			check(i == 10 || (i < 8 && strncmp(desc, "UNKNOWN",
 			                                  7) != 0));
 			fit++;
 		}
