@@ -345,6 +345,11 @@ static struct listening *admit(struct broker *b, struct proto_msg *m,
 
 	if (l == NULL || (!is_path && m->f[2].n > 65535) ||
 	    proto_cstr(&m->f[1], l->host, sizeof(l->host)) < 0) {
+		if (broker_may_log(b, &b->tick_failures))
+			log_info("refused %s for %s from %s port %u: bad "
+			         "address", is_path ? "streamlocal-forward"
+			                            : "tcpip-forward",
+			         b->user_shown, b->address, b->port);
 		broker_refuse(b, (uint32_t)m->f[0].n, 1, "bad address");
 		free(l);
 		return NULL;

@@ -70,6 +70,10 @@ void broker_on_open_path(struct broker *b, struct proto_msg *m)
 	int fd;
 
 	if (proto_cstr(&m->f[1], path, sizeof(path)) < 0) {
+		if (broker_may_log(b, &b->tick_failures))
+			log_info("refused direct-streamlocal for %s from %s "
+			         "port %u: bad path", b->user_shown,
+			         b->address, b->port);
 		broker_refuse(b, id, 1, "bad path");
 		return;
 	}

@@ -227,23 +227,23 @@ def _(t):
         s.login()
         counts = s.flood(300, owned.open_tcp('127.0.0.1', silent_port(t)))
         t.equal((counts.answers, counts.kept), ({REFUSED: 300 - 256}, 1))
-        s.log('refused direct-tcpip .*: too many forwards')
+        s.log('refused direct-tcpip .*: too many at once')
 
 
 @case('256 listeners, and no more', timeout=90)
 def _(t):
-    with attacked(t) as srv, Session(srv) as s:
+    with attacked(t, 'MaxListeners 256\n') as srv, Session(srv) as s:
         s.login()
         counts = s.flood(300, owned.listen('localhost', 0))
         t.equal((counts.answers, counts.kept),
                 ({LISTENING: 256, REFUSED: 300 - 256}, 1))
-        s.log('refused tcpip-forward .*: too many listeners')
+        s.log('refused tcpip-forward .*: MaxListeners 256')
 
 
 @case('2048 forwards, as far as the session closes none', timeout=90)
 def _(t):
     opened = owned.open_tcp('127.0.0.1', backlog(t, 4096))
-    with attacked(t) as srv, Session(srv) as s:
+    with attacked(t, 'MaxChannels 2048\n') as srv, Session(srv) as s:
         s.login()
         # It closes what it is given, and does not say so.
         have = 0
@@ -252,7 +252,7 @@ def _(t):
             t.equal((list(counts.answers), counts.kept), ([OPENED], 1))
             have += counts.fds
         t.equal(s.flood(10, opened).answers, {REFUSED: 10}, 'more')
-        s.log('too many forwards')
+        s.log('refused direct-tcpip .*: MaxChannels 2048')
         s.send(encode(CLOSE, 1))
         t.equal(s.flood(10, opened).answers, {OPENED: 1, REFUSED: 9})
 

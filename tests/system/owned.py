@@ -18,17 +18,34 @@ import owned_keys as keys
 
 string, u32 = minimal.ssh.string, minimal.ssh.u32
 
+
+
+def edge():
+    """The messages between session and broker as the sources have them:
+    their numbers, their fields."""
+    top = os.environ.get('SRCDIR') or os.path.join(os.path.dirname(__file__),
+                                                   '../..')
+    with open(f'{top}/server/edges.h') as f:
+        body = re.search(r'enum edge_session_msg {(.*?)};', f.read(), re.S)[1]
+    body = re.sub(r'/\*.*?\*/', '', body, flags=re.S)
+    names = [n.split('=')[0].strip() for n in body.split(',')]
+    with open(f'{top}/server/edges.c') as f:
+        rules = dict(re.findall(r'{ (\w+), "\w+", "(\w*)"', f.read()))
+    numbers = {n: i for i, n in enumerate(names, 1)}
+    return numbers, {numbers[n]: rules[n] for n in names if n in rules}
+
+
+NUMBERS, FIELDS = edge()
 (SIGN, QUERY, AUTH, OTHER_AUTH, OPEN_TCP, OPEN_TUN, LISTEN, CANCEL, CLOSE,
- LOG) = range(1, 11)
+ LOG) = (NUMBERS[f'SESSION_{n}'] for n in (
+     'SIGN QUERY AUTH OTHER_AUTH OPEN_TCP OPEN_TUN LISTEN CANCEL CLOSE LOG'
+ ).split())
 (SIGNED, QUERIED, AUTHENTICATED, DENIED, OPENED, TUNNEL, REFUSED, LISTENING,
- CANCELLED, ACCEPTED) = range(11, 21)
-FIELDS = {SIGN: 'bss', QUERY: 'sss', AUTH: 'sssss', OTHER_AUTH: 'ss',
-          OPEN_TCP: 'wswsw', OPEN_TUN: 'www', LISTEN: 'wsw', CANCEL: 'wsw',
-          CLOSE: 'w', LOG: 'bs', SIGNED: 's', QUERIED: 'b',
-          AUTHENTICATED: 'ww', DENIED: 'b', OPENED: 'w', TUNNEL: 'wwws',
-          REFUSED: 'wws', LISTENING: 'ww', CANCELLED: 'w',
-          ACCEPTED: 'wswsw'}
-GRANTS = (AUTHENTICATED, OPENED, TUNNEL, LISTENING, ACCEPTED)
+ CANCELLED, ACCEPTED, ACCEPTED_PATH, PROVED) = (NUMBERS[f'BROKER_{n}'] for n in (
+     'SIGNED QUERIED AUTHENTICATED DENIED OPENED TUNNEL REFUSED LISTENING '
+     'CANCELLED ACCEPTED ACCEPTED_PATH PROVED').split())
+GRANTS = (AUTHENTICATED, OPENED, TUNNEL, LISTENING, ACCEPTED, ACCEPTED_PATH,
+          PROVED)
 LOGIN, OPEN = 1, 2  # phases
 PLAIN, HOSTBOUND = 'publickey', 'publickey-hostbound-v00@openssh.com'
 CLIENT, BROKER = 0, 1  # which of its own descriptors goes along
@@ -73,6 +90,10 @@ class Answer:
             if how == 'b':
                 self.fields.append(data[at])
                 at += 1
+                continue
+            if how == 'q':
+                self.fields.append(struct.unpack_from('>Q', data, at)[0])
+                at += 8
                 continue
             n = struct.unpack_from('>I', data, at)[0]
             at += 4
