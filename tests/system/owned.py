@@ -36,6 +36,7 @@ def edge():
 
 
 NUMBERS, FIELDS = edge()
+INTENTS = {n for n in NUMBERS if n.startswith('SESSION_') and n[8] != '_'}
 (SIGN, QUERY, AUTH, OTHER_AUTH, OPEN_TCP, OPEN_TUN, LISTEN, CANCEL, CLOSE,
  LOG) = (NUMBERS[f'SESSION_{n}'] for n in (
      'SIGN QUERY AUTH OTHER_AUTH OPEN_TCP OPEN_TUN LISTEN CANCEL CLOSE LOG'
