@@ -212,7 +212,7 @@ class World:
         os.mkdir(folder, 0o755)
         self.srv = Server(folder, policy(self.port), (), None, self.port,
                           'aditd', ('127.0.0.1', self.far.ours,
-                                    self.faint.ours), log)
+                                    self.faint.ours), log_to=log)
         self.t.talkers.append(self.srv)
         self.t.undo.callback(self.srv.stop)
         self.srv.wait_ready()
