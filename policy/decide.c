@@ -53,7 +53,8 @@ static const struct policy_word *find_user(const struct policy_words *w,
 {
 	for (size_t i = 0; i < w->n; i++) {
 		const char *pattern = w->v[i].text;
-		int r = policy_match_user(conn->user, conn->address, pattern);
+		int r = policy_match_user(conn->user, conn->host, conn->address,
+		                          pattern);
 
 		/* USER@HOST cannot be told without an address: then the
 		 * answer that lets nobody in */
@@ -150,8 +151,9 @@ void policy_may_login(const struct policy_settings *s,
 		        policy_choice_name(policy_roots, root));
 }
 
-void policy_may_use_key(const struct policy_key *key, const char *address,
-                        uint64_t now_s, struct policy_verdict *v)
+void policy_may_use_key(const struct policy_key *key, const char *host,
+                        const char *address, uint64_t now_s,
+                        struct policy_verdict *v)
 {
 	const struct policy_keyopts *o = &key->opts;
 
@@ -178,7 +180,7 @@ void policy_may_use_key(const struct policy_key *key, const char *address,
 	if (o->from == NULL)
 		return;
 	verdict(v, address != NULL &&
-	        policy_match_host(address, o->from) == 1, key->where,
+	        policy_match_host(host, address, o->from) == 1, key->where,
 	        "key option from=\"%s\"", o->from);
 }
 

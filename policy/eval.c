@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <syslog.h>
 
 /* sshd's, with adit's own places */
 static const char *const default_host_keys[] = {
@@ -54,6 +55,7 @@ static const struct policy_settings defaults = {
 	.required_rsa_bits = 2048,
 	.tcp_keep_alive = true,
 	.ip_qos = -1,
+	.syslog_facility = LOG_AUTH,
 };
 
 /* The settings that hold, by keyword: from Match blocks if any of them says
@@ -256,6 +258,7 @@ static const struct field {
 	TO(USE_DNS, FLAG, 0, use_dns),
 	TO(TCP_KEEP_ALIVE, FLAG, 0, tcp_keep_alive),
 	TO(ADDRESS_FAMILY, NUMBER, 0, address_family),
+	TO(SYSLOG_FACILITY, NUMBER, 0, syslog_facility),
 #undef TO
 };
 
@@ -480,8 +483,14 @@ static void read_penalties(const struct chosen *c, struct policy_penalties *p)
 {
 	const struct policy_setting *s = first(c, POLICY_PER_SOURCE_PENALTIES);
 
-	for (size_t i = 0; s != NULL && i < s->words.n; i++)
+	bool six = false;
+
+	for (size_t i = 0; s != NULL && i < s->words.n; i++) {
 		policy_penalty(s->words.v[i].text, p);
+		six |= strncmp(s->words.v[i].text, "overflow6:", 10) == 0;
+	}
+	if (!six)
+		p->overflow6_deny = p->overflow_deny;
 }
 
 static int copy_tunnel(const struct chosen *c, struct policy_settings *out)

@@ -98,7 +98,7 @@ struct policy_keyword_row {
 
 extern const struct policy_choice policy_yes_no[], policy_log_levels[],
 	policy_forwardings[], policy_gateways[], policy_tunnels[],
-	policy_roots[], policy_families[];
+	policy_roots[], policy_families[], policy_facilities[];
 /* NULL: not known. */
 const struct policy_keyword_row *policy_keyword_find(const char *name);
 const char *policy_keyword_nearest(const char *name); /* NULL: none is near */
@@ -351,11 +351,11 @@ bool policy_match_path(const char *path, const char *pattern);
 /* Comma list with negation: 1 matched, 0 not, -1 a negated one matched. */
 int policy_match_list(const char *s, const char *list, bool nocase);
 /* Lists of addresses, names and CIDR: 1, 0, or -1 for a malformed list.
- * address NULL: check the form only. No names are looked up: the name of a
- * host is its address, as in sshd with UseDNS no. */
-int policy_match_host(const char *address, const char *list);
+ * address NULL: check the form only. host NULL: the name of a host is its
+ * address, as in sshd with UseDNS no. */
+int policy_match_host(const char *host, const char *address, const char *list);
 /* USER or USER@HOSTLIST. 1, 0, -1: malformed. user NULL: check the form. */
-int policy_match_user(const char *user, const char *address,
+int policy_match_user(const char *user, const char *host, const char *address,
                       const char *pattern);
 bool policy_only_negated(const char *list);
 

@@ -112,7 +112,7 @@ static const char *take_from(struct opts *p, const char *value)
 {
 	if (p->o->from != NULL)
 		return "from given twice";
-	if (policy_match_host(NULL, value) < 0)
+	if (policy_match_host(NULL, NULL, value) < 0)
 		return "empty entry, or a mask that does not fit";
 	p->o->from = strdup(value);
 	return p->o->from == NULL ? no_memory : NULL;

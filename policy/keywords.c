@@ -3,6 +3,7 @@
 
 #include <string.h>
 #include <strings.h>
+#include <syslog.h>
 
 const struct policy_choice policy_yes_no[] = {
 	{ "yes", 1 }, { "no", 0 }, { NULL, 0 }
@@ -31,6 +32,14 @@ const struct policy_choice policy_tunnels[] = {
 const struct policy_choice policy_families[] = {
 	{ "any", POLICY_FAMILY_ANY }, { "inet", POLICY_FAMILY_INET },
 	{ "inet6", POLICY_FAMILY_INET6 }, { NULL, 0 }
+};
+const struct policy_choice policy_facilities[] = {
+	{ "AUTH", LOG_AUTH }, { "AUTHPRIV", LOG_AUTHPRIV },
+	{ "DAEMON", LOG_DAEMON }, { "USER", LOG_USER },
+	{ "LOCAL0", LOG_LOCAL0 }, { "LOCAL1", LOG_LOCAL1 },
+	{ "LOCAL2", LOG_LOCAL2 }, { "LOCAL3", LOG_LOCAL3 },
+	{ "LOCAL4", LOG_LOCAL4 }, { "LOCAL5", LOG_LOCAL5 },
+	{ "LOCAL6", LOG_LOCAL6 }, { "LOCAL7", LOG_LOCAL7 }, { NULL, 0 }
 };
 const struct policy_choice policy_roots[] = {
 	{ "no", POLICY_ROOT_NO }, { "yes", POLICY_ROOT_YES },
@@ -113,7 +122,8 @@ static const struct policy_keyword_row rows[] = {
 	USED("VersionAddendum", G, POLICY_VERSION_ADDENDUM, text),
 	CHOICE("UseDNS", G, POLICY_USE_DNS, policy_yes_no),
 	CHOICE("TCPKeepAlive", G, POLICY_TCP_KEEP_ALIVE, policy_yes_no),
-	USED("IPQoS", M, POLICY_IP_QOS, qos),
+	/* for all connections: set before anything is known of a login */
+	USED("IPQoS", G, POLICY_IP_QOS, qos),
 	USED("PubkeyAcceptedAlgorithms", M, POLICY_PUBKEY_ACCEPTED_ALGORITHMS,
 	     algorithms),
 	USED("CASignatureAlgorithms", M, POLICY_CA_SIGNATURE_ALGORITHMS,
@@ -153,6 +163,8 @@ static const struct policy_keyword_row rows[] = {
 	USED("MaxListeners", M, POLICY_MAX_LISTENERS, listeners),
 	USED("MaxConnections", M, POLICY_MAX_CONNECTIONS, number),
 	USED("SessionLifetime", M, POLICY_SESSION_LIFETIME, time_or_none),
+	CHOICE("SyslogFacility", G, POLICY_SYSLOG_FACILITY,
+	       policy_facilities),
 	/* sshd's second names */
 	USED("PubkeyAcceptedKeyTypes", M, POLICY_PUBKEY_ACCEPTED_ALGORITHMS,
 	     algorithms),
@@ -217,9 +229,9 @@ static const struct policy_keyword_row rows[] = {
 	IGNORE("SecurityKeyProvider", G, "host keys are files"),
 	IGNORE("SshdSessionPath", G, "adit has no such program"),
 	IGNORE("SshdAuthPath", G, "adit has no such program"),
-	IGNORE("SyslogFacility", G, NOT_YET),
-	IGNORE("LogVerbose", M, NOT_YET),
-	IGNORE("DebianBanner", G, NOT_YET),
+	IGNORE("LogVerbose", M, "lines are not chosen one by one; see "
+	       "LogLevel"),
+	IGNORE("DebianBanner", G, "adit names no distribution"),
 	IGNORE("UsePrivilegeSeparation", G, "adit always does"),
 	IGNORE("Protocol", G, "there is one protocol, 2"),
 	IGNORE("ServerKeyBits", G, OBSOLETE),

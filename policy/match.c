@@ -98,7 +98,7 @@ bool policy_only_negated(const char *list)
 	}
 }
 
-int policy_match_host(const char *address, const char *list)
+int policy_match_host(const char *host, const char *address, const char *list)
 {
 	int by_address = policy_addr_list(address, list), by_name;
 
@@ -106,22 +106,22 @@ int policy_match_host(const char *address, const char *list)
 		return -1;
 	if (address == NULL || by_address == -1)
 		return 0;
-	by_name = policy_match_list(address, list, true);
+	by_name = policy_match_list(host != NULL ? host : address, list, true);
 	if (by_name == -1)
 		return 0;
 	return by_name == 1 || by_address == 1;
 }
 
-int policy_match_user(const char *user, const char *address,
+int policy_match_user(const char *user, const char *host, const char *address,
                       const char *pattern)
 {
 	const char *at = strchr(pattern, '@');
 
 	if (user == NULL)
-		return at != NULL ? policy_match_host(NULL, at + 1) : 0;
+		return at != NULL ? policy_match_host(NULL, NULL, at + 1) : 0;
 	if (at == NULL)
 		return policy_match(user, pattern);
 	if (!glob(user, pattern, (size_t)(at - pattern), false))
 		return 0;
-	return policy_match_host(address, at + 1);
+	return policy_match_host(host, address, at + 1);
 }

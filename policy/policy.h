@@ -176,6 +176,7 @@ enum policy_keyword {
 	POLICY_ADDRESS_FAMILY,
 	POLICY_TCP_KEEP_ALIVE,
 	POLICY_IP_QOS,
+	POLICY_SYSLOG_FACILITY,
 	POLICY_KEYWORD__MAX
 };
 
@@ -326,6 +327,7 @@ struct policy_settings {
 	bool use_dns, tcp_keep_alive;
 	enum policy_family address_family;
 	int ip_qos;             /* of IP's TOS byte; -1: left alone */
+	unsigned syslog_facility; /* as in <syslog.h> */
 };
 
 /* Resolve p for conn into *out (initialised by this call; free with
@@ -447,9 +449,11 @@ void policy_may_login(const struct policy_settings *s,
                       const struct policy_conn *conn, uid_t uid,
                       const struct policy_keyopts *key,
                       struct policy_verdict *v);
-/* May the key be used from this address at this time (from=, expiry-time=)? */
-void policy_may_use_key(const struct policy_key *key, const char *address,
-                        uint64_t now_s, struct policy_verdict *v);
+/* May the key be used from this address, whose name is host (NULL: unknown), at
+ * this time (from=, expiry-time=)? */
+void policy_may_use_key(const struct policy_key *key, const char *host,
+                        const char *address, uint64_t now_s,
+                        struct policy_verdict *v);
 /* direct-tcpip (RFC 4254, 7.2) to host:port as the client named them, before
  * a name is looked up. If it is allowed, or depends on the address, each
  * address needs policy_may_connect(), too. */
@@ -540,5 +544,15 @@ const struct policy_words *policy_lines_of(const struct policy *p,
                                            enum policy_keyword keyword,
                                            size_t i,
                                            struct policy_where *where);
+
+/* PerSourceNetBlockSize: the source that an address is of. False: it is no
+ * address. */
+bool policy_source(const struct policy_settings *s, const char *address,
+                   struct policy_net *source);
+/* PerSourcePenaltyExemptList. */
+bool policy_source_exempt(const struct policy_settings *s, const char *address);
+/* ChannelTimeout of channels of that type, seconds; 0: none. */
+unsigned policy_channel_timeout(const struct policy_settings *s,
+                                const char *type);
 
 #endif

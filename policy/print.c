@@ -327,6 +327,8 @@ void policy_print(const struct policy_settings *s, FILE *f)
 	put_lines(f, "hostkey", &s->host_keys);
 	put(f, "pidfile", s->pid_file != NULL ? s->pid_file : "none");
 	put_choice(f, "loglevel", policy_log_levels, s->log_level);
+	put_choice(f, "syslogfacility", policy_facilities,
+	           s->syslog_facility);
 	fprintf(f, "maxstartups %u:%u:%u\n", s->startups_begin,
 	        s->startups_rate_percent, s->startups_max);
 	put_choice(f, "sandboxrequired", policy_yes_no, s->sandbox_required);

@@ -210,7 +210,7 @@ int policy_take_users(const struct policy_stmt *st, struct policy_setting *out)
 
 		if (*w->text == '\0')
 			return policy_fail_word(st, w, "empty pattern");
-		if (policy_match_user(NULL, NULL, w->text) < 0)
+		if (policy_match_user(NULL, NULL, NULL, w->text) < 0)
 			return policy_fail_word(st, w, "not a list of "
 			                        "addresses behind @");
 		if (policy_words_add(&out->words, w->text, st->where) < 0)

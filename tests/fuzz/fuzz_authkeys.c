@@ -13,7 +13,7 @@ static void use(const struct policy_key *key)
 
 	if (p == NULL || policy_eval(p, NULL, &s) < 0)
 		abort();
-	policy_may_use_key(key, "2001:db8::1", 1700000000, &v);
+	policy_may_use_key(key, NULL, "2001:db8::1", 1700000000, &v);
 	policy_may_open(&s, &key->opts, "localhost", 80, &v);
 	policy_may_listen(&s, &key->opts, "", 0, &v);
 	policy_may_tunnel(&s, &key->opts, POLICY_TUNNEL_POINTOPOINT, 0, &v);

@@ -430,13 +430,13 @@ Test(policy_decide, login_root)
 Test(policy_decide, keys)
 {
 	given("", "from=\"10.0.0.0/8,!10.9.*\",expiry-time=\"20300101Z\"");
-	policy_may_use_key(&key, "10.1.1.1", 1893456000, &v);
+	policy_may_use_key(&key, NULL, "10.1.1.1", 1893456000, &v);
 	cr_expect(v.allowed);
-	policy_may_use_key(&key, "10.1.1.1", 1893456001, &v);
+	policy_may_use_key(&key, NULL, "10.1.1.1", 1893456001, &v);
 	expect(false, "keys:1", "key option expiry-time=\"20300101000000Z\"");
-	policy_may_use_key(&key, "10.9.1.1", 0, &v);
+	policy_may_use_key(&key, NULL, "10.9.1.1", 0, &v);
 	expect(false, "keys:1", "key option from=\"10.0.0.0/8,!10.9.*\"");
-	policy_may_use_key(&key, NULL, 0, &v);
+	policy_may_use_key(&key, NULL, NULL, 0, &v);
 	cr_expect_not(v.allowed);
 }
 

@@ -95,16 +95,16 @@ Test(policy_match, addresses)
 
 Test(policy_match, users)
 {
-	cr_expect_eq(policy_match_user("bob", "10.1.1.1", "b*"), 1);
-	cr_expect_eq(policy_match_user("bob", "10.1.1.1", "bob@10.*"), 1);
-	cr_expect_eq(policy_match_user("bob", "10.1.1.1", "bob@!10.*,*"), 0);
-	cr_expect_eq(policy_match_user("bob", "10.1.1.1",
+	cr_expect_eq(policy_match_user("bob", NULL, "10.1.1.1", "b*"), 1);
+	cr_expect_eq(policy_match_user("bob", NULL, "10.1.1.1", "bob@10.*"), 1);
+	cr_expect_eq(policy_match_user("bob", NULL, "10.1.1.1", "bob@!10.*,*"), 0);
+	cr_expect_eq(policy_match_user("bob", NULL, "10.1.1.1",
 	                               "*@10.0.0.0/8,!10.1.0.0/16"), 0);
-	cr_expect_eq(policy_match_user("bob", NULL, "bob@*"), 0);
-	cr_expect_eq(policy_match_user("bo", "10.1.1.1", "bob@*"), 0);
+	cr_expect_eq(policy_match_user("bob", NULL, NULL, "bob@*"), 0);
+	cr_expect_eq(policy_match_user("bo", NULL, "10.1.1.1", "bob@*"), 0);
 	/* no negation here, as in sshd */
-	cr_expect_eq(policy_match_user("bob", "10.1.1.1", "!alice"), 0);
-	cr_expect_eq(policy_match_user(NULL, NULL, "bob@10.0.0.1/8"), -1);
+	cr_expect_eq(policy_match_user("bob", NULL, "10.1.1.1", "!alice"), 0);
+	cr_expect_eq(policy_match_user(NULL, NULL, NULL, "bob@10.0.0.1/8"), -1);
 }
 
 Test(policy_match, bind)
