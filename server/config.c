@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -371,4 +372,13 @@ void config_own_ids(const char *name, uid_t *uid, gid_t *gid)
 		id += 2;
 	*uid = id;
 	*gid = id;
+}
+
+int config_family(const struct policy_settings *s)
+{
+	switch (s->address_family) {
+	case POLICY_FAMILY_INET: return AF_INET;
+	case POLICY_FAMILY_INET6: return AF_INET6;
+	default: return AF_UNSPEC;
+	}
 }

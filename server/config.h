@@ -57,11 +57,13 @@ int config_snapshot(const struct config *c);
  * where that does not exist, an id that no account has. privileged only. */
 void config_own_ids(const char *name, uid_t *uid, gid_t *gid);
 
-/* The same for a path, which must be that of a regular file. */
-char *config_read_path(const char *path, size_t max, size_t *len);
+/* AddressFamily, as in <sys/socket.h>. */
+int config_family(const struct policy_settings *s);
 
 /* Read a whole file of at most max bytes from fd, NUL-terminated. NULL: errno
  * (EFBIG: larger). The caller frees it. */
 char *config_read(int fd, size_t max, size_t *len);
+/* The same for a path, which must be that of a regular file. */
+char *config_read_path(const char *path, size_t max, size_t *len);
 
 #endif

@@ -57,10 +57,13 @@ TABLE(edge_key_to_broker, "keyholder -> broker", key_to_broker);
 
 static const struct proto_rule broker_to_listener[] = {
 	{ LISTENER_LOGGED_IN, "LOGGED_IN", "ss", 512, 0, ANY, true },
+	{ LISTENER_ADMIT, "ADMIT", "sw", 512, 0, ANY, true },
+	{ LISTENER_OUTCOME, "OUTCOME", "b", 0, 0, ANY, true },
 };
 static const struct proto_rule listener_to_broker[] = {
 	{ LISTENER_KEYHOLDER, "KEYHOLDER", "", 0, 1, ANY, false },
 	{ LISTENER_END, "END", "s", 128, 0, ANY, false },
+	{ LISTENER_ADMITTED, "ADMITTED", "b", 0, 0, ANY, true },
 };
 TABLE(edge_broker_to_listener, "broker -> listener", broker_to_listener);
 TABLE(edge_listener_to_broker, "listener -> broker", listener_to_broker);
@@ -108,6 +111,8 @@ static const struct proto_rule broker_to_session[] = {
 	{ BROKER_CANCELLED, "CANCELLED", "w", 0, 0, OPEN, false },
 	{ BROKER_ACCEPTED, "ACCEPTED", "wswsw", 256, 1, OPEN, false },
 	{ BROKER_ACCEPTED_PATH, "ACCEPTED_PATH", "ws", 256, 1, OPEN, false },
+	{ BROKER_END, "END", "ws", 256, 0, ANY, true },
+	{ BROKER_TIMEOUTS, "TIMEOUTS", "wwwww", 0, 0, OPEN, true },
 };
 TABLE(edge_session_to_broker, "session -> broker", session_to_broker);
 TABLE(edge_broker_to_session, "broker -> session", broker_to_session);

@@ -46,6 +46,9 @@ enum edge_listener_msg {
 	LISTENER_LOGGED_IN = 1, /* s user, s key fingerprint */
 	LISTENER_KEYHOLDER,     /* -> broker: + fd, a new keyholder */
 	LISTENER_END,           /* -> broker: s reason; end the connection */
+	LISTENER_ADMIT,    /* s user, w MaxConnections: before LOGGED_IN */
+	LISTENER_ADMITTED, /* -> broker: b whether */
+	LISTENER_OUTCOME,  /* b enum penalty_kind: nobody logged in */
 	LISTENER__MAX
 };
 extern const struct proto_table edge_broker_to_listener,
@@ -108,6 +111,10 @@ enum edge_session_msg {
 	SESSION_LISTEN_PATH,  /* w id, s path: LISTENING (port 0) or REFUSED */
 	SESSION_CANCEL_PATH,  /* w id, s path: CANCELLED or REFUSED */
 	BROKER_ACCEPTED_PATH, /* w grant, s path as asked, + connected fd */
+	BROKER_END,           /* w reason code, s text: tell the client, end */
+	BROKER_TIMEOUTS,      /* ChannelTimeout, seconds: w direct-tcpip,
+	                         w forwarded-tcpip, w tun, w direct-streamlocal,
+	                         w forwarded-streamlocal */
 	SESSION__MAX
 };
 extern const struct proto_table edge_session_to_broker,

@@ -117,6 +117,7 @@ static int bind_all(struct listener *l)
 
 	for (size_t i = 0; i < s->nlisten; i++) {
 		struct addrinfo hints = { .ai_flags = AI_PASSIVE,
+			.ai_family = config_family(s),
 			.ai_socktype = SOCK_STREAM }, *res;
 		char port[16];
 		int rc;
@@ -207,6 +208,7 @@ static void reload(struct listener *l)
 	config_free(l->config);
 	*l->config = fresh;
 	log_level(fresh.global.log_level);
+	log_facility(fresh.global.syslog_facility);
 	log_info("Received SIGHUP; new connections use the new policy.");
 	listener_role_renew(l, BROKERS);
 	listener_role_renew(l, SESSIONS);
@@ -296,7 +298,7 @@ int listener_run(struct config *c, int ready_fd)
 	log_may_reconnect(true);
 	sandbox_required(c->global.sandbox_required);
 	sandbox_commands(c->runs_commands);
-	if (open_all(&l) < 0 ||
+	if (listener_door_init(&l) < 0 || open_all(&l) < 0 ||
 	    confine(SANDBOX_LISTENER, NULL, confine_log, NULL) < 0)
 		goto out;
 	loop_before_wait(l.loop, before_wait, &l);
@@ -307,6 +309,7 @@ out:
 	while (l.conns != NULL)
 		listener_conn_drop(l.conns);
 	listener_roles_close(&l);
+	listener_door_free(&l);
 	loop_free(l.loop);
 	if (l.signal_fd >= 0)
 		close(l.signal_fd);

@@ -1,5 +1,5 @@
 /*
- * Connections: limits at the door, sockets for the processes, registry.
+ * Connections: sockets for the processes, registry.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -10,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/random.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -19,8 +18,7 @@
 #include "server/listener_private.h"
 #include "server/log.h"
 
-enum { SESSION_FORKS_MAX = 1000, PENALTY_MS = 60 * 1000,
-       GRACE_EXTRA_MS = 5000 };
+enum { SESSION_FORKS_MAX = 1000, GRACE_EXTRA_MS = 5000 };
 
 static void remember(const struct conn *c, struct past *p)
 {
@@ -42,8 +40,7 @@ void listener_conn_drop(struct conn *c)
 		l->conns = c->next;
 	if (c->next != NULL)
 		c->next->prev = c->prev;
-	if (!c->logged_in)
-		l->startups--;
+	listener_door_leave(c);
 	loop_cancel(c->grace);
 	loop_del(c->io);
 	ipc_peer_free(c->broker);
@@ -63,87 +60,49 @@ static void on_grace(void *arg)
 	listener_conn_drop(c);
 }
 
+/* What the broker says, who is trusted, and never the session. */
+static void take(struct conn *c, const struct proto_msg *m)
+{
+	const struct proto_field *f = m->f;
+
+	switch (m->type) {
+	case LISTENER_ADMIT:
+		ipc_send(c->broker, NULL, 0, LISTENER_ADMITTED,
+		         listener_door_admit(c, f[0].p, f[0].len,
+		                             (unsigned)f[1].n) ? 1u : 0u);
+		break;
+	case LISTENER_LOGGED_IN:
+		listener_door_admit(c, f[0].p, f[0].len, 0);
+		listener_door_started(c);
+		c->logged_in = true;
+		loop_cancel(c->grace);
+		c->grace = NULL;
+		break;
+	case LISTENER_OUTCOME:
+		/* what ended by a signal has its penalty, and that is why */
+		if (!c->logged_in && !c->killed && f[0].n < PENALTY__MAX)
+			listener_door_penalise(c->listener, c->address,
+			                       (enum penalty_kind)f[0].n);
+		break;
+	default:
+		break;
+	}
+}
+
 static void on_broker(void *arg, uint32_t events)
 {
 	struct conn *c = arg;
 	struct proto_msg m;
 	const char *why = NULL;
-	int rc = ipc_flush(c->broker);
+	bool gone = ipc_flush(c->broker) < 0;
+	int rc;
 
 	(void)events;
-	while (rc == 0 && (rc = ipc_recv(c->broker, &m, &why)) > 0) {
-		rc = 0;
-		if (!c->logged_in) { /* LOGGED_IN is all that it may send */
-			c->logged_in = true;
-			c->listener->startups--;
-			loop_cancel(c->grace);
-			c->grace = NULL;
-		}
-	}
-	if (rc < 0)
+	/* it may have said something before it went */
+	while ((rc = ipc_recv(c->broker, &m, &why)) > 0)
+		take(c, &m);
+	if (rc < 0 || gone)
 		listener_conn_drop(c);
-}
-
-static struct penalty *find_penalty(struct listener *l, const char *address)
-{
-	uint64_t now = loop_now_ms();
-
-	for (size_t i = 0; i < PENALTIES_MAX; i++)
-		if (l->penalties[i].until_ms > now &&
-		    strcmp(l->penalties[i].address, address) == 0)
-			return &l->penalties[i];
-	return NULL;
-}
-
-static void penalise(struct listener *l, const char *address)
-{
-	struct penalty *p = find_penalty(l, address);
-
-	for (size_t i = 0; i < PENALTIES_MAX && p == NULL; i++)
-		if (l->penalties[i].until_ms <= loop_now_ms())
-			p = &l->penalties[i];
-	if (p == NULL)
-		p = &l->penalties[0];
-	snprintf(p->address, sizeof(p->address), "%s", address);
-	p->until_ms = loop_now_ms() + PENALTY_MS;
-}
-
-/* sshd_config(5), MaxStartups: random early drop between begin and max. */
-static bool too_many_startups(struct listener *l)
-{
-	const struct policy_settings *s = &l->config->global;
-	unsigned p, r = 0;
-
-	if (l->startups < s->startups_begin)
-		return false;
-	if (l->startups >= s->startups_max || s->startups_rate_percent == 100)
-		return true;
-	p = 100 - s->startups_rate_percent;
-	p *= l->startups - s->startups_begin;
-	p /= s->startups_max - s->startups_begin;
-	p += s->startups_rate_percent;
-	if (getrandom(&r, sizeof(r), 0) < 0)
-		return true;
-	return r % 100 < p;
-}
-
-static bool refused(struct listener *l, const char *address, unsigned port)
-{
-	if (find_penalty(l, address) != NULL) {
-		log_info("drop connection from [%s]:%u: a session from there "
-		         "died by a signal", address, port);
-		return true;
-	}
-	if (!too_many_startups(l)) {
-		l->throttled = l->throttled && l->startups > 0;
-		return false;
-	}
-	if (!l->throttled)
-		log_error("beginning MaxStartups throttling");
-	l->throttled = true;
-	log_verbose("drop connection #%u from [%s]:%u past MaxStartups",
-	            l->startups, address, port);
-	return true;
 }
 
 /* The sockets of one connection, an end for each process. */
@@ -205,13 +164,27 @@ static int open_conn(struct listener *l, struct conn *c, int fd,
 	return rc;
 }
 
+/* TCPKeepAlive, IPQoS. */
+static void set_options(const struct policy_settings *s, int fd, int family)
+{
+	int one = 1, tos = s->ip_qos;
+
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	if (s->tcp_keep_alive)
+		setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
+	if (tos >= 0 &&
+	    setsockopt(fd, family == AF_INET ? IPPROTO_IP : IPPROTO_IPV6,
+	               family == AF_INET ? IP_TOS : IPV6_TCLASS, &tos,
+	               sizeof(tos)) < 0)
+		log_error("IPQoS: %s", strerror(errno));
+}
+
 void listener_conn_new(struct listener *l, int fd)
 {
 	struct sockaddr_storage peer, self;
 	socklen_t plen = sizeof(peer), slen = sizeof(self);
 	char local[64];
 	unsigned local_port;
-	int one = 1;
 	struct conn *c = calloc(1, sizeof(*c));
 
 	if (c == NULL || getpeername(fd, (void *)&peer, &plen) < 0 ||
@@ -219,20 +192,20 @@ void listener_conn_new(struct listener *l, int fd)
 	    address_format(&peer, c->address, sizeof(c->address),
 	                   &c->port) < 0 ||
 	    address_format(&self, local, sizeof(local), &local_port) < 0 ||
-	    refused(l, c->address, c->port)) {
+	    listener_door_closed(l, &(struct visitor){ fd, c->address, local,
+	                                               c->port, local_port })) {
 		free(c);
 		close(fd);
 		return;
 	}
-	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
+	set_options(&l->config->global, fd, peer.ss_family);
 	c->listener = l;
 	c->id = ++l->last_id;
 	c->next = l->conns;
 	if (c->next != NULL)
 		c->next->prev = c;
 	l->conns = c;
-	l->startups++;
+	listener_door_enter(c);
 	log_verbose("Connection from %s port %u on %s port %u", c->address,
 	            c->port, local, local_port);
 	if (open_conn(l, c, fd, local, local_port) < 0) {
@@ -261,8 +234,10 @@ void listener_conn_killed(struct role *r, uint32_t id, int sig)
 	struct past was = { .id = 0 };
 
 	for (struct conn *c = l->conns; c != NULL && was.id == 0; c = c->next)
-		if (c->id == id)
+		if (c->id == id) {
 			remember(c, &was);
+			c->killed = true;
+		}
 	for (size_t i = 0; i < PAST_MAX && was.id == 0; i++)
 		if (l->past[i].id == id)
 			was = l->past[i];
@@ -278,7 +253,7 @@ void listener_conn_killed(struct role *r, uint32_t id, int sig)
 	if (r->kind == BROKERS && was.logged_in)
 		return;
 	if (is_fault(sig) && was.id != 0)
-		penalise(l, was.address);
+		listener_door_penalise(l, was.address, PENALTY_CRASH);
 	/* No second guess at the layout of an address space. */
 	if (!r->retired && l->serving[r->kind] == r) {
 		l->serving[r->kind] = NULL;

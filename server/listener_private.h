@@ -1,4 +1,5 @@
-/* listener.c, listener_roles.c, listener_conn.c: one process, three files. */
+/* listener.c, listener_roles.c, listener_conn.c, listener_door.c: one process,
+ * four files. */
 #ifndef ADIT_LISTENER_PRIVATE_H
 #define ADIT_LISTENER_PRIVATE_H
 
@@ -8,11 +9,12 @@
 #include "server/hostkeys.h"
 #include "server/ipc.h"
 #include "server/loop.h"
+#include "server/penalties.h"
 
 enum kind { KEYHOLDER, BROKERS, SESSIONS, KINDS };
 
-enum { LISTENER_QUEUE = 256, LISTENER_SOCKETS_MAX = 16, PENALTIES_MAX = 64,
-       PAST_MAX = 256 };
+enum { LISTENER_QUEUE = 256, LISTENER_SOCKETS_MAX = 16, PAST_MAX = 256,
+       ACCOUNT_MAX = 512 };
 
 /* A process that role_spawn() made. */
 struct role {
@@ -38,8 +40,21 @@ struct conn {
 	struct loop_io *io;
 	struct loop_timer *grace;
 	bool logged_in;
+	bool killed; /* a process of it was */
 	char address[64];
 	unsigned port;
+	/* what it is counted as, listener_door.c */
+	bool starting, counted;
+	struct policy_net source;
+	uint8_t account[ACCOUNT_MAX];
+	size_t account_len; /* 0: not yet of one */
+};
+
+/* One that is accepted, and may not come in. Strings are borrowed. */
+struct visitor {
+	int fd;
+	const char *address, *local;
+	unsigned port, local_port;
 };
 
 /* A connection that is over; the news of how may come after its end. */
@@ -48,11 +63,6 @@ struct past {
 	bool logged_in;
 	char address[64];
 	unsigned port;
-};
-
-struct penalty {
-	char address[64];
-	uint64_t until_ms;
 };
 
 struct listener {
@@ -77,8 +87,13 @@ struct listener {
 	struct conn *conns;
 	uint32_t last_id;
 	unsigned startups; /* connections not logged in yet */
-	bool throttled;    /* MaxStartups was reached, and logged */
-	struct penalty penalties[PENALTIES_MAX];
+	unsigned dropped;  /* past MaxStartups, since that was reached */
+	uint64_t dropping_since_ms, dropping_said_ms;
+	struct penalties *penalties;
+	unsigned drop_lines; /* in the second from drop_lines_ms on */
+	uint64_t drop_lines_ms;
+	struct counts *sources;  /* of start-ups */
+	struct counts *accounts; /* of connections */
 	struct past past[PAST_MAX]; /* a ring */
 	size_t npast;
 	bool commands; /* our filter lets roles run the policy's commands */
@@ -106,6 +121,22 @@ void listener_conn_drop(struct conn *c);
 void listener_conn_killed(struct role *r, uint32_t id, int sig);
 /* The keyholder was replaced: connect every broker to the new one. */
 void listener_conn_new_keyholder(struct listener *l);
+/* listener_door.c */
+int listener_door_init(struct listener *l);
+void listener_door_free(struct listener *l);
+/* May it not come in? If so the log and the client are told why. */
+bool listener_door_closed(struct listener *l, const struct visitor *v);
+void listener_door_penalise(struct listener *l, const char *address,
+                            enum penalty_kind kind);
+/* A connection starts; it has logged in; it is over. */
+void listener_door_enter(struct conn *c);
+void listener_door_started(struct conn *c);
+void listener_door_leave(struct conn *c);
+/* Count it as one of the account's, unless there are max of them (0: no
+ * limit). */
+bool listener_door_admit(struct conn *c, const uint8_t *account, size_t len,
+                         unsigned max);
+
 /* End every connection. */
 void listener_conn_end_all(struct listener *l, const char *why);
 

@@ -21,6 +21,7 @@
 enum { LINE_MAX_BYTES = 1500, HEADER_MAX_BYTES = 64, SEND_TIMEOUT_MS = 200 };
 
 static enum policy_log_level threshold = POLICY_LOG_INFO;
+static unsigned facility_now = LOG_AUTH;
 static int syslog_fd = -1;
 static bool to_syslog, may_reconnect;
 static unsigned lost;
@@ -72,6 +73,11 @@ void log_level(enum policy_log_level level)
 	threshold = level;
 }
 
+void log_facility(unsigned facility)
+{
+	facility_now = facility;
+}
+
 static int priority(enum policy_log_level level)
 {
 	switch (level) {
@@ -99,8 +105,8 @@ static bool put_syslog(enum policy_log_level level, const char *text)
 		         month + 3 * (tm.tm_mon % 12), tm.tm_mday, tm.tm_hour,
 		         tm.tm_min, tm.tm_sec);
 	int n = snprintf(line, sizeof line, "<%d>%saditd[%ld]: %s",
-	                 LOG_AUTH | priority(level), stamp, (long)getpid(),
-	                 text);
+	                 (int)facility_now | priority(level), stamp,
+	                 (long)getpid(), text);
 	size_t len = (size_t)n < sizeof line ? (size_t)n : sizeof line - 1;
 	if (send(syslog_fd, line, len, MSG_NOSIGNAL) >= 0)
 		return true;

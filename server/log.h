@@ -15,6 +15,8 @@ void log_open(bool use_syslog, enum policy_log_level level);
 /* Log nothing any more; the syslog socket is closed. */
 void log_close(void);
 void log_level(enum policy_log_level level);
+/* As in <syslog.h>; LOG_AUTH unless told otherwise. */
+void log_facility(unsigned facility);
 
 /* The syslog socket, or -1: for processes that close or check the descriptors
  * they were born with. */

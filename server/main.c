@@ -49,6 +49,8 @@ static void open_log(const struct options *o, const struct config *c)
 		level = o->debug > 2 ? POLICY_LOG_DEBUG3
 			: (enum policy_log_level)(POLICY_LOG_VERBOSE +
 			                          (int)o->debug);
+	if (c->policy != NULL)
+		log_facility(c->global.syslog_facility);
 	log_open(!o->to_stderr && o->log_file == NULL, level);
 }
 

@@ -476,13 +476,13 @@ def _(t):
 
 @case('a session that faults before login: its address is kept out', 'aditd')
 def _(t):
-    srv, echo = t.server(), t.target()
+    srv, echo = t.server('PerSourcePenalties crash:90'), t.target()
     old = one('sessionzyg')
     fault_before_login(srv)
     one('sessionzyg', [old])
     t.true(not t.logs_in(srv), 'it is let in')
-    srv.wait_log(r'drop connection from \[127\.0\.0\.1\]:\d+: a session from '
-                 'there died by a signal')
+    srv.wait_log(r'drop connection #\d+ from \[127\.0\.0\.1\]:\d+ on '
+                 r'\[127\.0\.0\.1\]:\d+ penalty: caused a crash, \d+ s left$')
     done = t.ssh(srv, '-b', '127.0.0.2', '-W', f'127.0.0.1:{echo.port}',
                  data=b'hello')
     t.equal(done.stdout, b'hello', done.stderr.decode())
