@@ -111,6 +111,11 @@ static void (*const handlers[SESSION__MAX])(struct broker *,
 	[SESSION_CANCEL_PATH] = broker_on_cancel_path,
 };
 
+void broker_handle(struct broker *b, struct proto_msg *m)
+{
+	handlers[m->type](b, m);
+}
+
 static void on_session(void *arg, uint32_t events)
 {
 	struct broker *b = arg;
@@ -122,13 +127,14 @@ static void on_session(void *arg, uint32_t events)
 	if (ipc_flush(b->session) < 0)
 		rc = -1;
 	/* nothing is begun for a session that is behind with the answers */
-	while (rc == 0 && !b->ending && !b->paused &&
+	while (rc == 0 && !b->ending && !b->paused && b->held == NULL &&
 	       ipc_pending(b->session) == 0) {
 		rc = ipc_recv(b->session, &m, &why);
 		if (rc <= 0)
 			break;
 		rc = 0;
-		handlers[m.type](b, &m);
+		if (!broker_name_holds(b, &m))
+			broker_handle(b, &m);
 		ipc_msg_close(&m);
 		if (++b->tick_messages > BROKER_TICK_MESSAGES)
 			b->paused = true;
@@ -142,6 +148,28 @@ static void on_session(void *arg, uint32_t events)
 	broker_end(b);
 }
 
+void broker_from_listener(struct broker *b, struct proto_msg *m)
+{
+	switch (m->type) {
+	case LISTENER_KEYHOLDER:
+		if (broker_keyholder_connect(b, m->fds[0]) == 0)
+			broker_sign_next(b);
+		m->fds[0] = -1;
+		break;
+	case LISTENER_ADMITTED:
+		b->admission = m->f[0].n != 0 ? BROKER_ADMITTED
+		                              : BROKER_NOT_ADMITTED;
+		break;
+	default:
+		log_info("ending the connection of %s port %u", b->address,
+		         b->port);
+		b->blameless = true;
+		broker_end(b);
+		break;
+	}
+	ipc_msg_close(m);
+}
+
 static void on_listener(void *arg, uint32_t events)
 {
 	struct broker *b = arg;
@@ -152,16 +180,7 @@ static void on_listener(void *arg, uint32_t events)
 	(void)events;
 	while (rc == 0 && (rc = ipc_recv(b->listener, &m, &why)) > 0) {
 		rc = 0;
-		if (m.type == LISTENER_KEYHOLDER) {
-			if (broker_keyholder_connect(b, m.fds[0]) == 0)
-				broker_sign_next(b);
-			m.fds[0] = -1;
-		} else {
-			log_info("ending the connection of %s port %u",
-			         b->address, b->port);
-			broker_end(b);
-		}
-		ipc_msg_close(&m);
+		broker_from_listener(b, &m);
 	}
 	if (rc == 0)
 		return;
@@ -199,6 +218,7 @@ static void on_grace(void *arg)
 		return;
 	log_info("Timeout before authentication for %s port %u", b->address,
 	         b->port);
+	b->grace_over = true;
 	broker_end(b);
 }
 
@@ -207,8 +227,10 @@ static bool before_wait(void *arg)
 	struct broker *b = arg;
 	bool full = ipc_pending(b->session) > 0;
 
-	loop_set(b->session_io, full ? EPOLLOUT : b->paused ? 0 : EPOLLIN);
+	loop_set(b->session_io, full ? EPOLLOUT
+	                             : b->paused || b->held != NULL ? 0 : EPOLLIN);
 	broker_listen_update(b);
+	broker_life_update(b);
 	/* the tick runs only while there is something to count */
 	if (b->tick == NULL && (b->tick_messages > 0 || b->tick_logs > 0 ||
 	                        b->tick_failures > 0 || b->tick_listens > 0 ||
@@ -262,26 +284,31 @@ static int start(struct broker *b, struct proto_msg *m, int channel)
 	    loop_after(b->loop, b->settings.login_grace_time_s * 1000ull,
 	               on_grace, b) == NULL)
 		return -1;
+	resolver_family(b->resolver, config_family(&b->settings));
 	loop_before_wait(b->loop, before_wait, b);
 	if (sandbox_enter(b->env->sandbox, NULL, NULL, err, sizeof(err)) < 0) {
 		log_error("broker: %s", err);
 		return -1;
 	}
+	broker_name_start(b);
 	return 0;
 }
 
 int broker_run(const struct broker_env *env, struct proto_msg *m, int channel)
 {
 	struct broker b = { .env = env, .leash = -1,
-		.expires_s = UINT64_MAX, .ends_ms = UINT64_MAX };
+		.expires_s = UINT64_MAX };
 	int rc = start(&b, m, channel) < 0 || loop_run(b.loop) != 0;
 
 	if (rc != 0)
 		log_error("broker of %s port %u failed: %s", b.address, b.port,
 		          strerror(errno));
+	else
+		broker_tell_outcome(&b);
 	broker_open_free(&b);
 	broker_listen_free(&b);
 	broker_tun_free(&b);
+	broker_name_free(&b);
 	resolver_free(b.resolver);
 	ipc_peer_free(b.session);
 	ipc_peer_free(b.listener);

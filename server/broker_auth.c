@@ -19,8 +19,8 @@ static void log_not_allowed(struct broker *b, const struct policy_verdict *v)
 	char where[320];
 
 	log_info("User %s from %s not allowed: %s: %s", b->user_shown,
-	         b->address, policy_where_str(&v->where, where, sizeof(where)),
-	         v->rule);
+	         b->host[0] != '\0' ? b->host : b->address,
+	         policy_where_str(&v->where, where, sizeof(where)), v->rule);
 }
 
 /* Expired, or everybody is kept out. Asked before any key is: the owner of the
@@ -60,7 +60,7 @@ static void send_banner(struct broker *b)
 /* A name that the client may use for this connection, once and for all. */
 static int set_user(struct broker *b, const struct proto_field *f)
 {
-	struct policy_conn who = { .address = b->address,
+	struct policy_conn who = { .address = b->address, .host = broker_host(b),
 		.local_address = b->local, .local_port = b->local_port,
 		.version = CONFIG_VERSION };
 	struct policy_verdict v;
@@ -81,7 +81,8 @@ static int set_user(struct broker *b, const struct proto_field *f)
 	who.ngroups = b->account.ngroups;
 	who.invalid_user = !b->account.exists;
 	policy_settings_free(&b->settings);
-	if (policy_eval(b->env->config->policy, &who, &b->settings) < 0)
+	if (policy_eval(b->env->config->policy, &who, &b->settings) < 0 ||
+	    broker_connection_refused(b))
 		return -1;
 	send_banner(b);
 	policy_may_login(&b->settings, &who, b->account.uid, NULL, &v);
@@ -118,6 +119,8 @@ static void deny(struct broker *b, const char *method, const char *key)
 
 static void refuse_change(struct broker *b)
 {
+	if (b->ending)
+		return;
 	log_info("Change of username or malformed name from %s port %u "
 	         "[preauth]", b->address, b->port);
 	b->auth_over = true;
@@ -214,7 +217,7 @@ static const char *check_signature(struct broker *b, const char *method,
 static bool may_log_in(struct broker *b)
 {
 	struct policy_conn who = { .user = b->account.name,
-		.address = b->address,
+		.address = b->address, .host = broker_host(b),
 		.groups = (const char *const *)b->account.group_names,
 		.ngroups = b->account.ngroups, .local_address = b->local,
 		.local_port = b->local_port };
@@ -248,7 +251,10 @@ static int become_account(struct broker *b)
 
 static void log_in(struct broker *b, const char *desc)
 {
+	if (!broker_admitted(b))
+		return;
 	if (become_account(b) < 0 || broker_life_start(b) < 0) {
+		b->blameless = true;
 		broker_end(b);
 		return;
 	}
@@ -269,6 +275,7 @@ static void log_in(struct broker *b, const char *desc)
 	            b->settings.client_alive_interval_s,
 	            b->settings.client_alive_count_max,
 	            b->settings.rekey_bytes, b->settings.rekey_s);
+	broker_life_channels(b);
 }
 
 /* No failure, and not the end either. */

@@ -89,7 +89,8 @@ static bool options_allow(struct broker *b, const struct cert *c,
 	policy_keyopts_free(&of_cert);
 	if (why != NULL)
 		return refuse(b, c, &key->where, why);
-	policy_may_use_key(key, b->address, (uint64_t)time(NULL), &v);
+	policy_may_use_key(key, broker_host(b), b->address,
+	                   (uint64_t)time(NULL), &v);
 	return v.allowed || refuse(b, c, &v.where, v.rule);
 }
 

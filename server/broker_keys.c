@@ -99,7 +99,8 @@ static bool key_usable(struct broker *b, const struct policy_key *key)
 	struct policy_verdict v;
 	char where[320];
 
-	policy_may_use_key(key, b->address, (uint64_t)time(NULL), &v);
+	policy_may_use_key(key, broker_host(b), b->address,
+	                   (uint64_t)time(NULL), &v);
 	if (!v.allowed)
 		log_info("key for %s not usable from %s port %u: %s: %s",
 		         b->user_shown, b->address, b->port,
@@ -221,7 +222,8 @@ char *broker_command(struct broker *b, unsigned which,
 	    ipc_send(b->maker, NULL, 0, MAKER_COMMAND, request, which,
 	             b->account.name, strlen(b->account.name), b->address,
 	             strlen(b->address), b->local, strlen(b->local),
-	             b->local_port, c->blob, c->len) == 0)
+	             b->local_port, c->blob, c->len, b->host,
+	             strlen(b->host)) == 0)
 		fd = await_output(b, request, why, sizeof(why));
 	if (fd >= 0) {
 		text = config_read(fd, COMMAND_OUTPUT_MAX, len);

@@ -1,59 +1,135 @@
 /*
- * How long a login lasts.
+ * How long a login lasts: SessionLifetime, the end of its
+ * certificate or key, UnusedConnectionTimeout.
  */
+#include <stdio.h>
+#include <string.h>
 #include <time.h>
 
 #include "server/broker_private.h"
 
-/* The wall clock may be set, and a machine may have slept: then it is this
- * late at most. */
-enum { LOOK_MS = 60 * 1000 };
+/* The wall clock may be set, and a machine may have slept: then an expiry is
+ * noticed this late at most. */
+enum { SSH_BY_APPLICATION = 11, LOOK_MS = 60 * 1000 };
 
-static void on_time(void *arg);
-
-static int arm(struct broker *b)
+void broker_finish(struct broker *b, unsigned reason, const char *text)
 {
-	uint64_t now = loop_now_ms();
-	uint64_t wait = b->ends_ms > now ? b->ends_ms - now : 0;
-
-	if (wait > LOOK_MS && b->expires_s != UINT64_MAX)
-		wait = LOOK_MS;
-	return loop_after(b->loop, wait, on_time, b) != NULL ? 0 : -1;
-}
-
-static void end(struct broker *b, const char *why)
-{
-	log_info("ending the connection of %s from %s port %u: %s",
-	         b->user_shown, b->address, b->port, why);
+	broker_tell(b, -1, BROKER_END, reason, text, strlen(text));
 	broker_end(b);
 }
 
-static void on_time(void *arg)
+static void end(struct broker *b, const char *why, const char *text)
+{
+	log_info("ending the connection of %s from %s port %u: %s",
+	         b->user_shown, b->address, b->port, why);
+	broker_finish(b, SSH_BY_APPLICATION, text);
+}
+
+static void rule(struct broker *b, enum policy_keyword keyword,
+                 const char *name, unsigned seconds, char *buf, size_t cap)
+{
+	char where[320];
+
+	snprintf(buf, cap, "%s: %s %u",
+	         policy_where_str(&b->settings.where[keyword], where,
+	                          sizeof(where)), name, seconds);
+}
+
+static void on_over(void *arg)
 {
 	struct broker *b = arg;
 
-	if (b->ends_ms <= loop_now_ms())
-		end(b, b->ends_why);
-	else if (b->expires_s <= (uint64_t)time(NULL))
-		end(b, b->expires_why);
-	else if (arm(b) < 0)
-		end(b, "out of memory");
+	b->life = NULL;
+	end(b, b->life_why, "the time of this connection is over");
+}
+
+int broker_life_until(struct broker *b, uint64_t seconds, const char *why)
+{
+	uint64_t now = loop_now_ms(), end_ms = UINT64_MAX;
+
+	if (seconds < (UINT64_MAX - now) / 1000)
+		end_ms = now + seconds * 1000;
+	if (b->life != NULL && end_ms >= b->life_end_ms)
+		return 0;
+	loop_cancel(b->life);
+	b->life_end_ms = end_ms;
+	snprintf(b->life_why, sizeof(b->life_why), "%s", why);
+	b->life = loop_after(b->loop, end_ms - now, on_over, b);
+	return b->life != NULL ? 0 : -1;
+}
+
+static void on_look(void *arg)
+{
+	struct broker *b = arg;
+
+	if (b->expires_s <= (uint64_t)time(NULL) ||
+	    loop_after(b->loop, LOOK_MS, on_look, b) == NULL)
+		end(b, b->expires_why, "the time of this connection is over");
 }
 
 int broker_life_start(struct broker *b)
 {
-	uint64_t now = loop_now_ms(), wall = (uint64_t)time(NULL);
-	uint64_t lifetime_ms = b->settings.session_lifetime_s * 1000ull, left;
+	char why[400];
+	uint64_t wall = (uint64_t)time(NULL);
+	unsigned seconds = b->settings.session_lifetime_s;
 
-	if (lifetime_ms > 0) {
-		b->ends_ms = now + lifetime_ms;
-		b->ends_why = "SessionLifetime is over";
+	if (seconds > 0) {
+		rule(b, POLICY_SESSION_LIFETIME, "SessionLifetime", seconds,
+		     why, sizeof(why));
+		if (broker_life_until(b, seconds, why) < 0)
+			return -1;
 	}
-	left = b->expires_s > wall ? b->expires_s - wall : 0;
-	if (left < (UINT64_MAX - now) / 1000 &&
-	    now + left * 1000 < b->ends_ms) {
-		b->ends_ms = now + left * 1000;
-		b->ends_why = b->expires_why;
+	if (b->expires_s == UINT64_MAX)
+		return 0;
+	if (loop_after(b->loop, LOOK_MS, on_look, b) == NULL)
+		return -1;
+	return broker_life_until(b, b->expires_s > wall ? b->expires_s - wall
+	                                                : 0, b->expires_why);
+}
+
+static void on_unused(void *arg)
+{
+	struct broker *b = arg;
+	unsigned seconds = b->settings.unused_timeout_s;
+	char why[400], text[100];
+
+	b->unused = NULL;
+	rule(b, POLICY_UNUSED_CONNECTION_TIMEOUT, "UnusedConnectionTimeout",
+	     seconds, why, sizeof(why));
+	snprintf(text, sizeof(text), "no channel was open for %u seconds",
+	         seconds);
+	end(b, why, text);
+}
+
+/* As in sshd, a listener of -R is no use by itself, and neither is a
+ * connection that is still to be made. */
+void broker_life_update(struct broker *b)
+{
+	bool used = b->ngrants > 0 || broker_tun_channels(b) > 0;
+
+	if (!b->logged_in || b->settings.unused_timeout_s == 0)
+		return;
+	if (used) {
+		loop_cancel(b->unused);
+		b->unused = NULL;
+	} else if (b->unused == NULL) {
+		b->unused = loop_after(b->loop,
+		                       b->settings.unused_timeout_s * 1000ull,
+		                       on_unused, b);
 	}
-	return b->ends_ms == UINT64_MAX ? 0 : arm(b);
+}
+
+void broker_life_channels(struct broker *b)
+{
+	const struct policy_settings *s = &b->settings;
+
+	if (s->channel_timeouts.n > 0)
+		broker_tell(b, -1, BROKER_TIMEOUTS,
+		            policy_channel_timeout(s, "direct-tcpip"),
+		            policy_channel_timeout(s, "forwarded-tcpip"),
+		            policy_channel_timeout(s, "tun@openssh.com"),
+		            policy_channel_timeout(s,
+		                    "direct-streamlocal@openssh.com"),
+		            policy_channel_timeout(s,
+		                    "forwarded-streamlocal@openssh.com"));
 }

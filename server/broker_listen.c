@@ -315,6 +315,10 @@ static const char *bind_host(const struct listening *l,
 	fixed->v[0].len = sizeof(*in4);
 	fixed->v[1].len = sizeof(*in6);
 	fixed->n = 2;
+	if (l->broker->settings.address_family == POLICY_FAMILY_INET6)
+		fixed->v[0] = fixed->v[1];
+	if (l->broker->settings.address_family != POLICY_FAMILY_ANY)
+		fixed->n = 1;
 	return NULL;
 }
 

@@ -1,6 +1,6 @@
-/* broker.c, broker_auth.c, broker_deny.c, broker_keys.c, broker_cert.c,
- * broker_life.c, broker_sign.c, broker_open.c, broker_listen.c, broker_path.c,
- * broker_tun.c: one process. */
+/* broker.c, broker_admit.c, broker_auth.c, broker_deny.c, broker_keys.c,
+ * broker_cert.c, broker_life.c, broker_name.c, broker_sign.c, broker_open.c,
+ * broker_listen.c, broker_path.c, broker_tun.c: one process. */
 #ifndef ADIT_BROKER_PRIVATE_H
 #define ADIT_BROKER_PRIVATE_H
 
@@ -125,12 +125,29 @@ struct broker {
 	/* how long the connection may last */
 	uint64_t expires_s;         /* wall clock; UINT64_MAX: never */
 	const char *expires_why;    /* static */
-	uint64_t ends_ms;           /* monotonic; UINT64_MAX: never */
-	const char *ends_why;
+
+	/* what becomes of it if nobody logs in, broker_admit.c */
+	bool refused;    /* RefuseConnection */
+	bool grace_over;
+	bool blameless;  /* ended by us, and not for what the client did */
+	enum { BROKER_NOT_ASKED, BROKER_ASKED, BROKER_ADMITTED,
+	       BROKER_NOT_ADMITTED, BROKER_NO_ANSWER } admission;
+	/* broker_life.c */
+	struct loop_timer *life, *unused;
+	uint64_t life_end_ms;
+	char life_why[400];
+	/* broker_name.c */
+	char host[256]; /* the client's; "": its address is all there is */
+	struct resolve *name_job;
+	struct broker_held *held; /* a message that waits for the name */
 };
 
 /* broker.c: end the connection; the loop stops after the present callback. */
 void broker_end(struct broker *b);
+/* Handle one message of the session's, of the listener's (whose descriptors are
+ * closed or taken). */
+void broker_handle(struct broker *b, struct proto_msg *m);
+void broker_from_listener(struct broker *b, struct proto_msg *m);
 /* Send to the session; a session that does not take its messages is ended. */
 void broker_tell(struct broker *b, int fd, unsigned type, ...);
 /* Refuse an intent: reason code of RFC 4254, 5.1, and what the client reads. */
@@ -189,10 +206,6 @@ bool broker_cert_by_ca(struct broker *b, const struct candidate *c,
 const char *broker_key_describe(const uint8_t *blob, size_t len,
                                 char buf[BROKER_KEY_DESC]);
 
-/* broker_life.c: end the connection when its certificate, its key or
- * SessionLifetime is over. Returns 0, or -1: no memory. */
-int broker_life_start(struct broker *b);
-
 /* broker_sign.c */
 void broker_on_sign(struct broker *b, struct proto_msg *m);
 void broker_on_prove(struct broker *b, struct proto_msg *m);
@@ -235,6 +248,40 @@ void broker_on_open_tun(struct broker *b, struct proto_msg *m);
 bool broker_tun_closed(struct broker *b, uint32_t id);
 void broker_tun_free(struct broker *b);
 unsigned broker_tun_channels(const struct broker *b);
+
+/* broker_admit.c */
+/* May the account have one more connection? Waits for the listener's answer. If
+ * not, the client and the log are told, and b ends. */
+bool broker_admitted(struct broker *b);
+/* RefuseConnection, asked as soon as it is known who it is. If so, the log is
+ * told, and b ends. */
+bool broker_connection_refused(struct broker *b);
+/* At the end: if nobody logged in, tell the listener how that came. */
+void broker_tell_outcome(struct broker *b);
+
+/* broker_life.c */
+/* End the connection, with a reason code of RFC 4253, 11.1, and a text for the
+ * client. */
+void broker_finish(struct broker *b, unsigned reason, const char *text);
+/* End it in so many seconds, at the latest; why is for the log (copied).
+ * Returns 0, or -1: no memory. */
+int broker_life_until(struct broker *b, uint64_t seconds, const char *why);
+/* SessionLifetime, and the time that certificate and key have left, run from
+ * now on. Returns 0, or -1: no memory. */
+int broker_life_start(struct broker *b);
+/* Before every wait: is the connection in use? */
+void broker_life_update(struct broker *b);
+/* Tell the session what ChannelTimeout says. */
+void broker_life_channels(struct broker *b);
+
+/* broker_name.c */
+/* The client's name; NULL: not known. */
+const char *broker_host(const struct broker *b);
+void broker_name_start(struct broker *b);
+/* Must m wait for the name? Then it is kept (copied) and handled later, and
+ * nothing more may be received until then. */
+bool broker_name_holds(struct broker *b, const struct proto_msg *m);
+void broker_name_free(struct broker *b);
 
 /* broker_listen.c */
 void broker_on_listen(struct broker *b, struct proto_msg *m);

@@ -151,9 +151,9 @@ out:
 int command_words(const struct config *config, const struct proto_msg *m,
                   struct command_words *w, char *why, size_t cap)
 {
-	char user[256], address[64], local[64];
+	char user[256], address[64], local[64], host[256];
 	struct policy_conn conn = { .address = address,
-		.local_address = local, .local_port = (unsigned)m->f[5].n };
+		.version = CONFIG_VERSION, .local_address = local, .local_port = (unsigned)m->f[5].n };
 	struct policy_settings s;
 	struct account who;
 	int rc = -1;
@@ -163,9 +163,11 @@ int command_words(const struct config *config, const struct proto_msg *m,
 	if (proto_cstr(&m->f[2], user, sizeof(user)) < 0 ||
 	    proto_cstr(&m->f[3], address, sizeof(address)) < 0 ||
 	    proto_cstr(&m->f[4], local, sizeof(local)) < 0 ||
+	    proto_cstr(&m->f[7], host, sizeof(host)) < 0 ||
 	    account_lookup(user, &who) < 0)
 		return -1;
 	conn.user = who.name;
+	conn.host = host[0] != '\0' ? host : NULL;
 	conn.groups = (const char *const *)who.group_names;
 	conn.ngroups = who.ngroups;
 	if (!who.exists) {

@@ -176,6 +176,12 @@ void connection_keepalive(struct connection *c);
 void connection_debug(struct connection *c, const char *text);
 
 unsigned connection_channels(const struct connection *c);
+/* The number of every channel that there is or was is below this. */
+uint32_t connection_numbers(const struct connection *c);
+/* A number that changes with whatever goes over chan, either way. False: it is
+ * not open, or being closed. */
+bool connection_activity(const struct connection *c, uint32_t chan,
+                         uint32_t *n);
 /* chan must exist. */
 enum connection_kind connection_kind(const struct connection *c,
                                      uint32_t chan);

@@ -304,6 +304,7 @@ void connection_data(struct connection *c, uint32_t chan, size_t len,
 		header[1 + i] = (uint8_t)(ch->remote >> (24 - 8 * i));
 		header[5 + i] = (uint8_t)(len >> (24 - 8 * i));
 	}
+	ch->activity++;
 	counted = (int64_t)len + ch->debit;
 	if (len > 0 && counted > 0)
 		ch->remote_window -= (uint32_t)counted;
@@ -335,6 +336,7 @@ void connection_consumed(struct connection *c, uint32_t chan, size_t len)
 	if (c->dead || !ch || ch->close_out)
 		return;
 	assert(len <= ch->unconsumed);
+	ch->activity++;
 	ch->unconsumed -= (uint32_t)len;
 	ch->credit += (uint32_t)len;
 	give_credit(c, ch);
@@ -383,6 +385,21 @@ void connection_close(struct connection *c, uint32_t chan)
 unsigned connection_channels(const struct connection *c)
 {
 	return c->nchannels;
+}
+
+uint32_t connection_numbers(const struct connection *c)
+{
+	return c->fresh;
+}
+
+bool connection_activity(const struct connection *c, uint32_t chan, uint32_t *n)
+{
+	const struct channel *ch = connection_channel_find(c, chan);
+
+	if (ch == NULL || ch->state != CHANNEL_OPEN || ch->close_out)
+		return false;
+	*n = ch->activity;
+	return true;
 }
 
 enum connection_kind connection_kind(const struct connection *c, uint32_t chan)

@@ -62,6 +62,7 @@ struct channel {
 	/* What we may send. */
 	uint32_t remote_window, remote_packet;
 	int debit; /* what the client's books add to a datagram's length */
+	uint32_t activity; /* packets sent, and what was delivered */
 };
 
 struct slot {

@@ -71,7 +71,7 @@ TABLE(edge_listener_to_broker, "listener -> broker", listener_to_broker);
 static const struct proto_rule broker_to_maker[] = {
 	{ MAKER_MAKE, "MAKE", "wwswwbsss", 4096, 0, ANY, false },
 	{ MAKER_OPEN, "OPEN", "w", 0, 0, ANY, false },
-	{ MAKER_COMMAND, "COMMAND", "wbsssws", 8192, 0, ANY, false },
+	{ MAKER_COMMAND, "COMMAND", "wbssswss", 8192, 0, ANY, false },
 };
 static const struct proto_rule maker_to_broker[] = {
 	{ MAKER_MADE, "MADE", "www", 0, 1, ANY, false },

@@ -62,8 +62,8 @@ enum edge_maker_msg {
 	MAKER_MADE,     /* w request, w mtu, w interface index, + its fd */
 	MAKER_FAILED,   /* w request, s reason */
 	MAKER_COMMAND,  /* w request, b which (COMMAND_*), s user, s address,
-	                   s local address, w local port, s key blob: who logs
-	                   in; what is run, policy says */
+	                   s local address, w local port, s key blob, s host
+	                   name: who logs in; what is run, policy says */
 	MAKER_OUTPUT,   /* w request, + a file with what it wrote */
 	MAKER__MAX
 };

@@ -361,3 +361,10 @@ void stream_start(struct stream *s)
 	s->started = true;
 	watch(s);
 }
+
+void stream_cut(struct stream *s)
+{
+	stop_waiting(s);
+	close_socket(s);
+	connection_close(s->pump->connection, s->chan);
+}

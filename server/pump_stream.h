@@ -38,6 +38,8 @@ void stream_data(struct stream *s, const uint8_t *data, size_t len);
 void stream_eof(struct stream *s);
 void stream_closed(struct stream *s);
 void stream_room(struct stream *s);
+/* Close socket and channel now; what is not delivered yet is dropped. */
+void stream_cut(struct stream *s);
 
 /* Call before every wait: frees those that are gone, and resumes those that
  * wait if the engine takes data again. */

@@ -21,6 +21,9 @@ struct resolve {
 	unsigned port;
 	bool passive;
 	void (*done)(void *arg, const struct addresses *a, const char *why);
+	/* if this is set, the name of host is asked for */
+	void (*named)(void *arg, const char *name, enum resolver_name how);
+	unsigned timeout_ms;
 	void *arg;
 	pid_t pid; /* 0: waits for its turn */
 	int fd;
@@ -33,12 +36,15 @@ struct resolver {
 	const struct sandbox *sandbox;
 	struct resolve *jobs; /* oldest first */
 	unsigned running;
+	int family;
 };
 
 /* What a child writes: one that the network took over may write anything. */
 struct answer {
 	int gai_error;
 	struct addresses a;
+	enum resolver_name how;
+	char name[256];
 };
 
 struct resolver *resolver_new(struct loop *l, const struct sandbox *sandbox)
@@ -52,11 +58,16 @@ struct resolver *resolver_new(struct loop *l, const struct sandbox *sandbox)
 	return r;
 }
 
-static int lookup(const char *host, unsigned port, int flags,
+void resolver_family(struct resolver *r, int family)
+{
+	r->family = family;
+}
+
+static int lookup(const char *host, unsigned port, int flags, int family,
                   struct addresses *a)
 {
 	struct addrinfo hints = { .ai_socktype = SOCK_STREAM,
-		.ai_flags = flags | AI_NUMERICSERV }, *res = NULL;
+		.ai_family = family, .ai_flags = flags | AI_NUMERICSERV }, *res = NULL;
 	char serv[16];
 	int rc;
 
@@ -75,6 +86,45 @@ static int lookup(const char *host, unsigned port, int flags,
 	}
 	freeaddrinfo(res);
 	return a->n > 0 ? 0 : EAI_NONAME;
+}
+
+static bool same_address(const struct sockaddr_storage *a,
+                         const struct sockaddr_storage *b)
+{
+	const struct sockaddr_in *a4 = (const void *)a, *b4 = (const void *)b;
+	const struct sockaddr_in6 *a6 = (const void *)a, *b6 = (const void *)b;
+
+	if (a->ss_family != b->ss_family)
+		return false;
+	if (a->ss_family == AF_INET)
+		return a4->sin_addr.s_addr == b4->sin_addr.s_addr;
+	return memcmp(&a6->sin6_addr, &b6->sin6_addr,
+	              sizeof(a6->sin6_addr)) == 0;
+}
+
+/* A name is whatever the owner of the address says: it counts only if the
+ * owner of the name says so, too. */
+static enum resolver_name find_name(const char *address, char *name, size_t cap)
+{
+	struct addresses a, back;
+
+	if (lookup(address, 0, AI_NUMERICHOST, AF_UNSPEC, &a) != 0 ||
+	    getnameinfo((const void *)&a.v[0].ss, a.v[0].len, name,
+	                (socklen_t)cap, NULL, 0, NI_NAMEREQD) != 0) {
+		name[0] = '\0';
+		return RESOLVER_NAME_NONE;
+	}
+	if (lookup(name, 0, AI_NUMERICHOST, AF_UNSPEC, &back) == 0)
+		return RESOLVER_NAME_NASTY;
+	for (char *c = name; *c != '\0'; c++)
+		if (*c >= 'A' && *c <= 'Z')
+			*c = (char)(*c - 'A' + 'a');
+	if (lookup(name, 0, 0, a.v[0].ss.ss_family, &back) != 0)
+		return RESOLVER_NAME_LOST;
+	for (size_t i = 0; i < back.n; i++)
+		if (same_address(&a.v[0].ss, &back.v[i].ss))
+			return RESOLVER_NAME_GOOD;
+	return RESOLVER_NAME_WRONG;
 }
 
 static void close_others(int a, int b)
@@ -107,8 +157,12 @@ static void child(const struct resolve *job, int fd, pid_t parent)
 	                  sizeof(err)) < 0)
 		_exit(1);
 	close_others(fd, log_fd());
-	ans.gai_error = lookup(job->host, job->port,
-	                       job->passive ? AI_PASSIVE : 0, &ans.a);
+	if (job->named != NULL)
+		ans.how = find_name(job->host, ans.name, sizeof(ans.name));
+	else
+		ans.gai_error = lookup(job->host, job->port,
+		                       job->passive ? AI_PASSIVE : 0,
+		                       job->resolver->family, &ans.a);
 	_exit(write(fd, &ans, sizeof(ans)) == (ssize_t)sizeof(ans) ? 0 : 1);
 }
 
@@ -140,18 +194,35 @@ static void end_child(struct resolve *job)
 
 static void run_next(struct resolver *r);
 
-static void finish(struct resolve *job, const struct addresses *a,
-                   const char *why)
+/* The job is over: forget it before its owner hears of it. */
+static struct resolve bury(struct resolve *job)
 {
-	struct resolver *r = job->resolver;
-	void (*done)(void *, const struct addresses *, const char *) = job->done;
-	void *arg = job->arg;
+	struct resolve was = *job;
 
 	end_child(job);
 	unlink_job(job);
 	free(job);
-	done(arg, a, why);
-	run_next(r);
+	return was;
+}
+
+static void finish(struct resolve *job, const struct addresses *a,
+                   const char *why)
+{
+	struct resolve was = bury(job);
+
+	if (was.named != NULL)
+		was.named(was.arg, "", RESOLVER_NAME_LATE);
+	else
+		was.done(was.arg, a, why);
+	run_next(was.resolver);
+}
+
+static void finish_name(struct resolve *job, const struct answer *ans)
+{
+	struct resolve was = bury(job);
+
+	was.named(was.arg, ans->name, ans->how);
+	run_next(was.resolver);
 }
 
 /* An Internet address, of its family's length, and the port that was asked
@@ -198,8 +269,17 @@ static void on_answer(void *arg, uint32_t events)
 	(void)events;
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
-	why = resolver_answer(&ans, n > 0 ? (size_t)n : 0, job->port, &a);
-	finish(job, why == NULL ? &a : NULL, why);
+	if (job->named == NULL) {
+		why = resolver_answer(&ans, n > 0 ? (size_t)n : 0, job->port,
+		                      &a);
+		finish(job, why == NULL ? &a : NULL, why);
+	} else if (n != (ssize_t)sizeof(ans) ||
+	           memchr(ans.name, '\0', sizeof(ans.name)) == NULL ||
+	           ans.how > RESOLVER_NAME_LATE) {
+		finish(job, NULL, "name resolution failed");
+	} else {
+		finish_name(job, &ans);
+	}
 }
 
 static void on_timeout(void *arg)
@@ -230,7 +310,7 @@ static int run(struct resolve *job)
 	r->running++;
 	job->fd = p[0]; /* the answer is below PIPE_BUF: it comes at once */
 	job->io = loop_add(r->loop, p[0], EPOLLIN, on_answer, job);
-	job->timer = loop_after(r->loop, RESOLVER_TIMEOUT_MS, on_timeout, job);
+	job->timer = loop_after(r->loop, job->timeout_ms, on_timeout, job);
 	return job->io != NULL && job->timer != NULL ? 0 : -1;
 }
 
@@ -250,6 +330,22 @@ static void run_next(struct resolver *r)
 	}
 }
 
+static struct resolve *enqueue(struct resolver *r, const char *host)
+{
+	struct resolve *job = calloc(1, sizeof(*job)), **p;
+
+	if (job == NULL || strlen(host) >= sizeof(job->host)) {
+		free(job);
+		return NULL;
+	}
+	strcpy(job->host, host);
+	job->resolver = r;
+	for (p = &r->jobs; *p != NULL; p = &(*p)->next)
+		;
+	*p = job;
+	return job;
+}
+
 struct resolve *resolver_start(struct resolver *r, const char *host,
                                unsigned port, bool passive,
                                void (*done)(void *arg,
@@ -258,36 +354,49 @@ struct resolve *resolver_start(struct resolver *r, const char *host,
                                void *arg)
 {
 	struct addresses a;
-	struct resolve *job, **p;
+	struct resolve *job;
 
 	/* a zone is a name, too, that only the kernel knows */
 	if (strchr(host, '%') == NULL &&
 	    lookup(host, port, AI_NUMERICHOST | (passive ? AI_PASSIVE : 0),
-	           &a) == 0) {
+	           r->family, &a) == 0) {
 		done(arg, &a, NULL);
 		return NULL;
 	}
-	job = calloc(1, sizeof(*job));
-	if (job == NULL || strlen(host) >= sizeof(job->host)) {
-		free(job);
+	job = enqueue(r, host);
+	if (job == NULL) {
 		done(arg, NULL, "name too long");
 		return NULL;
 	}
-	strcpy(job->host, host);
-	job->resolver = r;
 	job->port = port;
 	job->passive = passive;
 	job->done = done;
 	job->arg = arg;
-	for (p = &r->jobs; *p != NULL; p = &(*p)->next)
-		;
-	*p = job;
+	job->timeout_ms = RESOLVER_TIMEOUT_MS;
 	if (r->running >= RESOLVER_AT_ONCE || run(job) == 0)
 		return job;
-	end_child(job);
-	unlink_job(job);
-	free(job);
+	bury(job);
 	done(arg, NULL, "cannot start name resolution");
+	return NULL;
+}
+
+struct resolve *resolver_name(struct resolver *r, const char *address,
+                              unsigned timeout_ms,
+                              void (*done)(void *arg, const char *name,
+                                           enum resolver_name how),
+                              void *arg)
+{
+	struct resolve *job = enqueue(r, address);
+
+	if (job != NULL) {
+		job->named = done;
+		job->arg = arg;
+		job->timeout_ms = timeout_ms;
+		if (run(job) == 0)
+			return job;
+		bury(job);
+	}
+	done(arg, "", RESOLVER_NAME_LATE);
 	return NULL;
 }
 

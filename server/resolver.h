@@ -45,4 +45,25 @@ void resolver_cancel(struct resolve *job); /* accepts NULL */
 const char *resolver_answer(const void *answer, size_t len, unsigned port,
                             struct addresses *a);
 
+/* Addresses of that family alone (AF_INET, AF_INET6), from now on. AF_UNSPEC,
+ * of both, is how it starts. */
+void resolver_family(struct resolver *r, int family);
+
+enum resolver_name {
+	RESOLVER_NAME_GOOD,  /* and it maps back to the address */
+	RESOLVER_NAME_NONE,
+	RESOLVER_NAME_NASTY, /* it looks like an address */
+	RESOLVER_NAME_LOST,  /* it has no address */
+	RESOLVER_NAME_WRONG, /* nor this one */
+	RESOLVER_NAME_LATE   /* not within timeout_ms, or no child to ask */
+};
+/* The name of a numeric address, in lower case, checked as sshd(8) with UseDNS
+ * does it. done gets it, "" if there is none, later or at once (then NULL is
+ * returned). */
+struct resolve *resolver_name(struct resolver *r, const char *address,
+                              unsigned timeout_ms,
+                              void (*done)(void *arg, const char *name,
+                                           enum resolver_name how),
+                              void *arg);
+
 #endif

@@ -97,6 +97,10 @@ int session_wait(struct session *s, unsigned type, unsigned other,
 			break;
 		if (m->type == type || m->type == other || m->type == third)
 			return 0;
+		if (m->type == BROKER_END) {
+			session_told_to_end(s, m);
+			return -1;
+		}
 		if (defer(s, m) < 0) {
 			ipc_msg_close(m);
 			break;
@@ -104,6 +108,15 @@ int session_wait(struct session *s, unsigned type, unsigned other,
 	}
 	session_end(s, "the broker does not answer");
 	return -1;
+}
+
+void session_told_to_end(struct session *s, const struct proto_msg *m)
+{
+	char text[257];
+
+	if (proto_cstr(&m->f[1], text, sizeof(text)) == 0)
+		engine_disconnect(s->engine, (unsigned)m->f[0].n, text);
+	session_end(s, "");
 }
 
 static void run_deferred(struct session *s)

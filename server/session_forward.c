@@ -194,6 +194,16 @@ static void end_tunnel(struct session *s, uint32_t chan)
 	connection_close(s->connection, chan);
 }
 
+void session_forward_cut(struct session *s, uint32_t chan)
+{
+	struct stream *st = stream_of(s, chan);
+
+	if (st != NULL)
+		stream_cut(st);
+	else
+		end_tunnel(s, chan);
+}
+
 static void on_eof(void *arg, uint32_t chan)
 {
 	struct stream *st = stream_of(arg, chan);
@@ -338,6 +348,7 @@ void session_forward_free(struct session *s)
 	pump_resume(&s->pump);
 	free(s->streams);
 	free(s->grants);
+	free(s->idle);
 	connection_free(s->connection);
 }
 
@@ -441,7 +452,9 @@ static void accepted(struct session *s, struct proto_msg *m)
 
 void session_on_broker(struct session *s, struct proto_msg *m)
 {
-	if (s->connection == NULL)
+	if (m->type == BROKER_END)
+		session_told_to_end(s, m);
+	if (s->connection == NULL || s->over)
 		return;
 	switch (m->type) {
 	case BROKER_OPENED:
@@ -456,6 +469,9 @@ void session_on_broker(struct session *s, struct proto_msg *m)
 	case BROKER_ACCEPTED:
 	case BROKER_ACCEPTED_PATH:
 		accepted(s, m);
+		break;
+	case BROKER_TIMEOUTS:
+		session_idle_start(s, m);
 		break;
 	case BROKER_PROVED:
 		connection_global_data(s->connection,

@@ -1,4 +1,4 @@
-/* session.c, session_auth.c, session_forward.c: one process. */
+/* session.c, session_auth.c, session_forward.c, session_idle.c: one process. */
 #ifndef ADIT_SESSION_PRIVATE_H
 #define ADIT_SESSION_PRIVATE_H
 
@@ -22,7 +22,8 @@ enum {
 	SESSION_QUEUE = 3 * SESSION_CHANNELS_MAX + SESSION_GLOBALS_MAX +
 	                SESSION_LOG_QUEUE,
 	SESSION_BROKER_WAIT_MS = 40 * 1000, /* two commands, and more */
-	SESSION_REKEY_MS = 30 * 1000
+	SESSION_REKEY_MS = 30 * 1000,
+	SESSION_IDLE_KINDS = 5 /* of channels, in the order of BROKER_TIMEOUTS */
 };
 
 /* Ids of global requests, apart from channel numbers. */
@@ -50,6 +51,11 @@ struct session {
 	unsigned alive_interval_s, alive_max, alive_missed;
 	uint64_t last_input_ms;
 	struct loop_timer *rekey_timer;
+	/* ChannelTimeout, session_idle.c */
+	unsigned idle_s[SESSION_IDLE_KINDS]; /* by enum connection_kind */
+	unsigned idle_look_ms;
+	struct idle *idle; /* by channel number */
+	uint32_t nidle;
 };
 
 /* session.c */
@@ -64,6 +70,12 @@ int session_wait(struct session *s, unsigned type, unsigned other,
                  unsigned third, struct proto_msg *m);
 /* The broker let the user in, by BROKER_AUTHENTICATED. */
 void session_logged_in(struct session *s, const struct proto_msg *m);
+
+/* The broker ends the connection, by BROKER_END. */
+void session_told_to_end(struct session *s, const struct proto_msg *m);
+
+/* session_idle.c: BROKER_TIMEOUTS came. */
+void session_idle_start(struct session *s, const struct proto_msg *m);
 
 /* session_auth.c: engine_ops's auth. */
 void session_on_auth(void *arg, const uint8_t *body, size_t len);
@@ -80,6 +92,8 @@ void session_forward_resume(struct session *s);
  * algorithm on: its next datagram waits for the acknowledgement of what it sent
  * before, which our TCP delays by 40 ms if it has nothing to go with. */
 void session_forward_answer(struct session *s);
+/* Close a channel and its socket or device, whatever is under way. */
+void session_forward_cut(struct session *s, uint32_t chan);
 void session_forward_free(struct session *s);
 
 #endif

@@ -1,0 +1,81 @@
+/*
+ * MaxConnections, RefuseConnection, and what the listener is told when nobody
+ * logged in.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "server/broker_private.h"
+#include "server/penalties.h"
+
+enum { ANSWER_MS = 5000, SSH_TOO_MANY_CONNECTIONS = 12 };
+
+static void refuse(struct broker *b)
+{
+	struct policy_verdict v = { .where =
+		b->settings.where[POLICY_MAX_CONNECTIONS] };
+
+	snprintf(v.rule, sizeof(v.rule), "MaxConnections %u",
+	         b->settings.max_connections);
+	broker_log_refusal(b, "a login", &v);
+	b->blameless = true;
+	broker_finish(b, SSH_TOO_MANY_CONNECTIONS,
+	              "too many connections of this account");
+}
+
+bool broker_admitted(struct broker *b)
+{
+	uint64_t end = loop_now_ms() + ANSWER_MS, now;
+	unsigned max = b->settings.max_connections;
+	struct proto_msg m;
+	const char *why;
+
+	if (max == 0)
+		return true;
+	b->admission = BROKER_ASKED;
+	if (b->listener == NULL ||
+	    ipc_send(b->listener, NULL, 0, LISTENER_ADMIT, b->user_shown,
+	             strlen(b->user_shown), max) < 0)
+		b->admission = BROKER_NO_ANSWER;
+	while (b->admission == BROKER_ASKED && !b->ending &&
+	       (now = loop_now_ms()) < end &&
+	       ipc_recv_wait(b->listener, (int)(end - now), &m, &why) > 0)
+		broker_from_listener(b, &m);
+	if (b->ending || b->admission == BROKER_ADMITTED)
+		return !b->ending;
+	if (b->admission != BROKER_NOT_ADMITTED)
+		log_error("the listener does not count the connections of %s",
+		          b->user_shown);
+	refuse(b);
+	return false;
+}
+
+/* Without a word to the client, as in sshd. */
+bool broker_connection_refused(struct broker *b)
+{
+	char where[320];
+
+	if (!b->settings.refuse_connection)
+		return false;
+	log_info("administratively prohibited connection for %s from %s port "
+	         "%u: %s: RefuseConnection yes", b->user_shown, b->address,
+	         b->port,
+	         policy_where_str(&b->settings.where[POLICY_REFUSE_CONNECTION],
+	                          where, sizeof(where)));
+	b->refused = true;
+	broker_end(b);
+	return true;
+}
+
+void broker_tell_outcome(struct broker *b)
+{
+	unsigned kind = b->failures > 0 ? PENALTY_AUTHFAIL : PENALTY_NOAUTH;
+
+	if (b->logged_in || b->blameless || b->listener == NULL)
+		return;
+	if (b->refused)
+		kind = PENALTY_REFUSED;
+	else if (b->grace_over)
+		kind = PENALTY_GRACE;
+	ipc_send(b->listener, NULL, 0, LISTENER_OUTCOME, kind);
+}
