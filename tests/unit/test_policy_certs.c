@@ -54,7 +54,7 @@ static void use(const struct policy_keyopts *o, const char *address,
 
 	key.type = type;
 	key.where = where;
-	policy_may_use_key(&key, address, 1000, v);
+	policy_may_use_key(&key, NULL, address, 1000, v);
 }
 
 Test(policy_certs, critical_options)
