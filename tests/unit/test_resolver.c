@@ -15,6 +15,8 @@ enum { PORT = 8022 };
 struct answer {
 	int gai_error;
 	struct addresses a;
+	enum resolver_name how;
+	char name[256];
 };
 
 static struct answer good(void)
