@@ -1,0 +1,61 @@
+#include <string.h>
+
+#include <openssl/evp.h>
+
+#include "server/exchange.h"
+#include "server/wire.h"
+
+enum { SSH_MSG_KEXINIT = 20 };
+
+static const EVP_MD *digest(size_t len)
+{
+	switch (len) {
+	case 32: return EVP_sha256();
+	case 48: return EVP_sha384();
+	case 64: return EVP_sha512();
+	default: return NULL;
+	}
+}
+
+static bool is_version(const uint8_t *s, size_t len, const char *ours)
+{
+	size_t n = strlen(ours);
+
+	return len >= n && memcmp(s, ours, n) == 0 &&
+	       (len == n || s[n] == ' ');
+}
+
+static bool has_cookie(const uint8_t *kexinit, size_t len,
+                       const uint8_t *cookie)
+{
+	return len > EXCHANGE_COOKIE_LEN && kexinit[0] == SSH_MSG_KEXINIT &&
+	       memcmp(kexinit + 1, cookie, EXCHANGE_COOKIE_LEN) == 0;
+}
+
+const char *exchange_hash(const struct exchange *x, const uint8_t *p,
+                          size_t len, size_t hash_len, uint8_t *hash)
+{
+	enum { V_C, V_S, I_C, I_S, K_S, Q_C, Q_S, K, FIELDS };
+	struct wire w = { .p = p, .left = len };
+	struct { const uint8_t *p; size_t len; } f[FIELDS];
+	const EVP_MD *md = digest(hash_len);
+
+	if (md == NULL)
+		return "not an exchange hash";
+	if (len > EXCHANGE_MAX)
+		return "key exchange too large";
+	for (int i = 0; i < FIELDS; i++)
+		f[i].p = wire_string(&w, &f[i].len);
+	if (!wire_end(&w))
+		return "malformed key exchange";
+	if (!is_version(f[V_S].p, f[V_S].len, x->version))
+		return "key exchange of another server's version";
+	if (!has_cookie(f[I_S].p, f[I_S].len, x->cookie))
+		return "key exchange without this connection's cookie";
+	if (f[K_S].len != x->hostkey_len ||
+	    memcmp(f[K_S].p, x->hostkey, f[K_S].len) != 0)
+		return "key exchange with another host key";
+	if (EVP_Digest(p, len, hash, NULL, md, NULL) != 1)
+		return "digest failed";
+	return NULL;
+}
