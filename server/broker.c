@@ -277,7 +277,7 @@ static int start(struct broker *b, struct proto_msg *m, int channel)
 	b->port = (unsigned)m->f[2].n;
 	b->local_port = who.local_port = (unsigned)m->f[4].n;
 	role_title("adit-broker", "broker %s [login]", b->address);
-	if (take_fds(b, m, channel) < 0 ||
+	if (take_fds(b, m, channel) < 0 || broker_sign_init(b) < 0 ||
 	    policy_eval(b->env->config->policy, &who, &b->settings) < 0)
 		return -1;
 	if (b->settings.login_grace_time_s > 0 &&

@@ -11,6 +11,7 @@
 #include "server/broker.h"
 #include "server/cert.h"
 #include "server/edges.h"
+#include "server/exchange.h"
 #include "server/hashes.h"
 #include "server/ipc.h"
 #include "server/log.h"
@@ -77,6 +78,7 @@ struct broker {
 	uint8_t session_id[HASHES_LEN_MAX];
 	size_t session_id_len;
 	unsigned hostkey; /* used in the first exchange */
+	uint8_t cookie[EXCHANGE_COOKIE_LEN]; /* of the next exchange */
 	struct {
 		bool busy, asked;
 		unsigned tries; /* keyholders asked: a hash that kills one is not
@@ -206,7 +208,8 @@ bool broker_cert_by_ca(struct broker *b, const struct candidate *c,
 const char *broker_key_describe(const uint8_t *blob, size_t len,
                                 char buf[BROKER_KEY_DESC]);
 
-/* broker_sign.c */
+/* broker_sign.c. First of all: the cookie of the first exchange. */
+int broker_sign_init(struct broker *b);
 void broker_on_sign(struct broker *b, struct proto_msg *m);
 void broker_on_prove(struct broker *b, struct proto_msg *m);
 int broker_keyholder_connect(struct broker *b, int fd);

@@ -1,11 +1,31 @@
 /*
- * Signatures of the host key: from the session's hash to the keyholder and
- * back. The first hash that is signed is the connection's session id.
+ * Signatures of the host key: from what the session exchanged with its client
+ * to a hash, to the keyholder and back. The first hash that is signed is the
+ * connection's session id. Its cookie, which is ours, is in it: a session id
+ * cannot be had twice, and so no login that was recorded be used again.
  */
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/random.h>
 
 #include "server/broker_private.h"
+
+/* What V_S begins with. */
+static const char version[] = "SSH-2.0-adit_" PACKAGE_VERSION;
+
+static int new_cookie(struct broker *b)
+{
+	return getrandom(b->cookie, sizeof(b->cookie), 0) ==
+	       sizeof(b->cookie) ? 0 : -1;
+}
+
+int broker_sign_init(struct broker *b)
+{
+	if (new_cookie(b) < 0)
+		return -1;
+	broker_tell(b, -1, BROKER_COOKIE, b->cookie, sizeof(b->cookie));
+	return 0;
+}
 
 static void done(struct broker *b)
 {
@@ -35,7 +55,8 @@ static void answer(struct broker *b, const uint8_t *sig, size_t len)
 		b->hostkey = b->sign.hostkey;
 		strcpy(b->first_algorithm, b->sign.algorithm);
 	}
-	broker_tell(b, -1, BROKER_SIGNED, sig, len);
+	broker_tell(b, -1, BROKER_SIGNED, sig, len, b->cookie,
+	            sizeof(b->cookie));
 }
 
 static void answer_prove(struct broker *b, const uint8_t *sigs, size_t len)
@@ -127,11 +148,36 @@ void broker_sign_next(struct broker *b)
 		lose_keyholder(b);
 }
 
-void broker_on_sign(struct broker *b, struct proto_msg *m)
+/* Fill in b->sign, and use up the cookie. Returns NULL or a static reason. */
+static const char *check(struct broker *b, const struct proto_msg *m)
 {
 	const struct hostkeys *keys = &b->env->hostkeys;
 	unsigned key = (unsigned)m->f[0].n;
-	const char *why = NULL;
+	struct exchange x = { .version = version, .cookie = b->cookie };
+	const char *why;
+
+	if (proto_cstr(&m->f[1], b->sign.algorithm,
+	               sizeof(b->sign.algorithm)) < 0 || key >= keys->n)
+		return "no such host key or algorithm";
+	b->sign.hostkey = key;
+	b->sign.len = (size_t)m->f[2].n;
+	x.hostkey = keys->blob[key];
+	x.hostkey_len = keys->len[key];
+	why = pki_algorithm_refused(b->sign.algorithm, x.hostkey,
+	                            x.hostkey_len);
+	if (why == NULL)
+		why = exchange_hash(&x, m->f[3].p, m->f[3].len, b->sign.len,
+		                    b->sign.hash);
+	if (why == NULL)
+		why = hashes_check(&b->hashes, b->sign.hash, b->sign.len);
+	if (why == NULL && new_cookie(b) < 0)
+		why = "no randomness";
+	return why;
+}
+
+void broker_on_sign(struct broker *b, struct proto_msg *m)
+{
+	const char *why;
 
 	if (b->sign.busy) {
 		log_error("security: session of %s port %u wants two signatures "
@@ -141,21 +187,12 @@ void broker_on_sign(struct broker *b, struct proto_msg *m)
 	}
 	b->sign.busy = true;
 	b->sign.tries = 0;
-	b->sign.hostkey = key;
-	if (proto_cstr(&m->f[1], b->sign.algorithm,
-	               sizeof(b->sign.algorithm)) < 0 || key >= keys->n)
-		why = "no such host key or algorithm";
-	if (why == NULL)
-		why = pki_algorithm_refused(b->sign.algorithm, keys->blob[key],
-		                            keys->len[key]);
-	if (why == NULL)
-		why = hashes_check(&b->hashes, m->f[2].p, m->f[2].len);
+	why = check(b, m);
+	ipc_wipe(b->session); /* the connection's keys were in it */
 	if (why != NULL) {
 		refuse(b, why);
 		return;
 	}
-	memcpy(b->sign.hash, m->f[2].p, m->f[2].len);
-	b->sign.len = m->f[2].len;
 	b->sign.timer = loop_after(b->loop, BROKER_KEYHOLDER_WAIT_MS, on_late,
 	                           b);
 	broker_sign_next(b);

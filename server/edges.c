@@ -1,4 +1,5 @@
 #include "server/edges.h"
+#include "server/exchange.h"
 
 #define N(t) (sizeof(t) / sizeof((t)[0]))
 #define TABLE(name, text, rules) \
@@ -82,7 +83,7 @@ TABLE(edge_broker_to_maker, "broker -> tun maker", broker_to_maker);
 TABLE(edge_maker_to_broker, "tun maker -> broker", maker_to_broker);
 
 static const struct proto_rule session_to_broker[] = {
-	{ SESSION_SIGN, "SIGN", "bss", 64, 0, ANY, false },
+	{ SESSION_SIGN, "SIGN", "bsbs", EXCHANGE_MAX, 0, ANY, false },
 	{ SESSION_QUERY, "QUERY", "sss", 8192, 0, LOGIN, false },
 	{ SESSION_AUTH, "AUTH", "sssss", 8192, 0, LOGIN, false },
 	{ SESSION_OTHER_AUTH, "OTHER_AUTH", "ss", 256, 0, LOGIN, false },
@@ -98,7 +99,7 @@ static const struct proto_rule session_to_broker[] = {
 	{ SESSION_CANCEL_PATH, "CANCEL_PATH", "ws", 256, 0, OPEN, false },
 };
 static const struct proto_rule broker_to_session[] = {
-	{ BROKER_SIGNED, "SIGNED", "s", 4096, 0, ANY, false },
+	{ BROKER_SIGNED, "SIGNED", "ss", 4096, 0, ANY, false },
 	{ BROKER_QUERIED, "QUERIED", "b", 0, 0, LOGIN, false },
 	{ BROKER_BANNER, "BANNER", "s", 8192, 0, LOGIN, true },
 	{ BROKER_AUTHENTICATED, "AUTHENTICATED", "wwqw", 0, 0, LOGIN, true },
@@ -113,6 +114,7 @@ static const struct proto_rule broker_to_session[] = {
 	{ BROKER_ACCEPTED_PATH, "ACCEPTED_PATH", "ws", 256, 1, OPEN, false },
 	{ BROKER_END, "END", "ws", 256, 0, ANY, true },
 	{ BROKER_TIMEOUTS, "TIMEOUTS", "wwwww", 0, 0, OPEN, true },
+	{ BROKER_COOKIE, "COOKIE", "s", EXCHANGE_COOKIE_LEN, 0, LOGIN, true },
 };
 TABLE(edge_session_to_broker, "session -> broker", session_to_broker);
 TABLE(edge_broker_to_session, "broker -> session", broker_to_session);

@@ -78,7 +78,8 @@ enum { DENIED_LAST = 1, DENIED_PARTIAL = 2 };
 
 /* session -> broker: intents; each is answered */
 enum edge_session_msg {
-	SESSION_SIGN = 1, /* b host key, s algorithm, s hash: SIGNED, or the end */
+	SESSION_SIGN = 1, /* b host key, s algorithm, b length of the hash, s what
+	                     it is of: SIGNED, or the end */
 	SESSION_QUERY,    /* s user, s algorithm, s key blob: QUERIED */
 	SESSION_AUTH,     /* s user, s method, s algorithm, s key, s signature:
 	                     AUTHENTICATED or DENIED */
@@ -92,7 +93,7 @@ enum edge_session_msg {
 	SESSION_PROVE,    /* w id, s host keys, a byte each: PROVED or REFUSED */
 	SESSION_LOG,      /* b level, s text: the session's words */
 	/* broker -> session */
-	BROKER_SIGNED,        /* s signature blob */
+	BROKER_SIGNED,        /* s signature blob, s cookie of the next exchange */
 	BROKER_QUERIED,       /* b usable */
 	BROKER_BANNER,        /* s text to show before the login's answer */
 	BROKER_AUTHENTICATED, /* w alive interval s, w alive count, q rekey
@@ -115,6 +116,7 @@ enum edge_session_msg {
 	BROKER_TIMEOUTS,      /* ChannelTimeout, seconds: w direct-tcpip,
 	                         w forwarded-tcpip, w tun, w direct-streamlocal,
 	                         w forwarded-streamlocal */
+	BROKER_COOKIE,        /* s cookie of the first exchange; comes first */
 	SESSION__MAX
 };
 extern const struct proto_table edge_session_to_broker,

@@ -283,6 +283,7 @@ void engine_free(struct engine *e)
 	free(e->in);
 	free(e->out);
 	OPENSSL_cleanse(e->pool, sizeof(e->pool));
+	OPENSSL_cleanse(e->exchange, e->exchange_len);
 	free(e);
 }
 
@@ -381,8 +382,14 @@ enum engine_state engine_process(struct engine *e)
 		return ENGINE_DEAD;
 	if (!e->started) {
 		e->started = true;
+		/* libssh draws it here, by a call that cannot be wrapped */
+		e->cookie_due = true;
 		if (ssh_handle_key_exchange(e->ssh) == SSH_ERROR) {
 			engine_die(e, ssh_get_error(e->ssh));
+			return ENGINE_DEAD;
+		}
+		if (e->cookie_due) {
+			engine_die(e, "self-test: libssh's cookie is not ours");
 			return ENGINE_DEAD;
 		}
 	}

@@ -24,11 +24,16 @@ enum { ENGINE_SIGNATURE_MAX = 4096, ENGINE_ALGORITHM_MAX = 64,
        ENGINE_HOSTKEYS_MAX = 8 };
 
 struct engine_ops {
-	/* Sign an exchange hash (RFC 4253, 8) with the host key of that index,
-	 * signature algorithm by name. Synchronous. Write the signature blob to
+	/* Write the cookie of our next SSH_MSG_KEXINIT (RFC 4253, 7.1) to cookie:
+	 * EXCHANGE_COOKIE_LEN bytes. Synchronous. Returns 0 or -1. */
+	int (*cookie)(void *arg, uint8_t *cookie);
+	/* Sign an exchange hash (RFC 4253, 8) of hash_len bytes with the host key
+	 * of that index, signature algorithm by name. What it is the hash of has
+	 * len bytes (up to EXCHANGE_MAX). Synchronous. Write the signature blob to
 	 * sig (cap ENGINE_SIGNATURE_MAX). Returns its length or -1. */
 	int (*sign)(void *arg, unsigned hostkey, const char *algorithm,
-	            const uint8_t *hash, size_t hash_len, uint8_t *sig);
+	            const uint8_t *exchange, size_t len, size_t hash_len,
+	            uint8_t *sig);
 	/* SSH_MSG_USERAUTH_REQUEST (RFC 4252, 5): the body after the message
 	 * number. Answer with engine_send() or engine_auth_success(). Also called
 	 * after success (the caller ignores it, RFC 4252, 5.1). */

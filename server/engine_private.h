@@ -10,6 +10,7 @@
 #include <libssh/server.h>
 
 #include "server/engine.h"
+#include "server/exchange.h"
 #include "server/seam.h"
 
 enum {
@@ -48,10 +49,15 @@ struct engine {
 	size_t (*fill)(void *arg, uint8_t *p, size_t max);
 	void *fill_arg;
 	bool filled;
+	bool cookie_due; /* the next random bytes of that length are the cookie */
 	/* host-key signature in progress */
 	unsigned sign_key;
 	const char *sign_algorithm;
 	bool signing;
+	uint8_t digest[HASHES_LEN_MAX]; /* the last one that libssh made */
+	size_t digest_len;
+	uint8_t exchange[EXCHANGE_MAX];    /* and of what */
+	size_t exchange_len;
 	struct ssh_server_callbacks_struct callbacks;
 	uint8_t pool[POOL];
 	size_t pool_at;

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <openssl/crypto.h>
+
 #include "server/engine_private.h"
 
 enum wrap {
@@ -13,7 +15,8 @@ enum wrap {
 	WRAP_GLOBAL, WRAP_GLOBAL_SUCCESS, WRAP_GLOBAL_DENIED, WRAP_USERAUTH,
 	WRAP_SOCKET_WRITE, WRAP_BUFFER_LEN, WRAP_LIST_APPEND, WRAP_KEXINIT,
 	WRAP_NEWKEYS, WRAP_SEND_REKEX, WRAP_RANDOM, WRAP_SIGN_SESSIONID,
-	WRAP_SIGN_DATA, WRAP_EXPORT_PUBKEY, WRAP__MAX
+	WRAP_SIGN_DATA, WRAP_EXPORT_PUBKEY, WRAP_SET_KEX, WRAP_SHA256,
+	WRAP_SHA384, WRAP_SHA512, WRAP__MAX
 };
 static const char *const wrap_names[WRAP__MAX] = {
 	"ssh_packet_channel_open", "ssh_packet_channel_open_conf",
@@ -26,7 +29,8 @@ static const char *const wrap_names[WRAP__MAX] = {
 	"ssh_buffer_get_len", "ssh_list_append", "ssh_packet_kexinit",
 	"ssh_packet_newkeys", "ssh_send_rekex", "ssh_get_random",
 	"ssh_srv_pki_do_sign_sessionid", "pki_sign_data",
-	"ssh_pki_export_privkey_to_pubkey"
+	"ssh_pki_export_privkey_to_pubkey", "server_set_kex", "sha256",
+	"sha384", "sha512"
 };
 static unsigned long wrap_counts[WRAP__MAX];
 
@@ -277,8 +281,16 @@ ssh_signature __wrap_pki_sign_data(const ssh_key key, int digest,
 	wrap_counts[WRAP_SIGN_DATA]++;
 	if (e == NULL || !e->signing)
 		return __real_pki_sign_data(key, digest, input, len);
-	n = e->ops.sign(e->arg, e->sign_key, e->sign_algorithm, input, len,
-	                blob);
+	if (e->dead)
+		return NULL;
+	if (len != e->digest_len || memcmp(input, e->digest, len) != 0) {
+		engine_die(e, "self-test: libssh signs what it did not hash");
+		return NULL;
+	}
+	n = e->ops.sign(e->arg, e->sign_key, e->sign_algorithm, e->exchange,
+	                e->exchange_len, len, blob);
+	OPENSSL_cleanse(e->exchange, e->exchange_len);
+	e->exchange_len = e->digest_len = 0;
 	if (n <= 0) {
 		engine_die(e, "no signature of the host key");
 		return NULL;
@@ -293,7 +305,58 @@ ssh_signature __wrap_pki_sign_data(const ssh_key key, int digest,
 	return sig;
 }
 
-/* ---- padding from a buffer ---- */
+/* ---- what an exchange hash is made of ---- */
+
+/* libssh hashes nothing between the exchange and its signature. */
+static int keep_digest(enum wrap w, seam_digest *real, size_t digest_len,
+                       const unsigned char *p, size_t len, unsigned char *md)
+{
+	struct engine *e = engine_here;
+	int rc = real(p, len, md);
+
+	wrap_counts[w]++;
+	if (e == NULL)
+		return rc;
+	OPENSSL_cleanse(e->exchange, e->exchange_len);
+	e->exchange_len = 0;
+	if (len > sizeof(e->exchange)) {
+		engine_die(e, "key exchange too large");
+		return SSH_ERROR;
+	}
+	memcpy(e->exchange, p, len);
+	e->exchange_len = len;
+	memcpy(e->digest, md, digest_len);
+	e->digest_len = digest_len;
+	return rc;
+}
+
+#define WRAP_DIGEST(name, which, digest_len)                                   \
+	int __wrap_##name(const unsigned char *p, size_t len,                  \
+	                  unsigned char *md)                                   \
+	{                                                                      \
+		return keep_digest(which, __real_##name, digest_len, p, len,   \
+		                   md);                                        \
+	}
+WRAP_DIGEST(sha256, WRAP_SHA256, 32)
+WRAP_DIGEST(sha384, WRAP_SHA384, 48)
+WRAP_DIGEST(sha512, WRAP_SHA512, 64)
+
+/* It draws the cookie of our KEXINIT, unless it has one for this exchange. */
+int __wrap_server_set_kex(ssh_session s)
+{
+	struct engine *e = engine_here;
+	int rc;
+
+	wrap_counts[WRAP_SET_KEX]++;
+	if (e != NULL)
+		e->cookie_due = true;
+	rc = __real_server_set_kex(s);
+	if (e != NULL)
+		e->cookie_due = false;
+	return rc;
+}
+
+/* ---- the cookie, and padding from a buffer ---- */
 
 int __wrap_ssh_get_random(void *where, int len, int strong)
 {
@@ -301,6 +364,13 @@ int __wrap_ssh_get_random(void *where, int len, int strong)
 	size_t n = (size_t)len;
 
 	wrap_counts[WRAP_RANDOM]++;
+	if (e != NULL && e->cookie_due && n == EXCHANGE_COOKIE_LEN) {
+		e->cookie_due = false;
+		if (e->ops.cookie(e->arg, where) == 0)
+			return 1;
+		engine_die(e, "no cookie for a key exchange");
+		return 0;
+	}
 	if (e == NULL || !e->authenticated || strong || len < 0 || n > 32)
 		return __real_ssh_get_random(where, len, strong);
 	if (e->pool_at + n > POOL) {

@@ -25,6 +25,7 @@ struct ipc_peer {
 	uint64_t seen;
 	unsigned queue_max, nqueued;
 	struct queued *head, **tail;
+	size_t received; /* bytes in buf */
 	uint8_t buf[PROTO_MSG_MAX]; /* last: untouched pages cost nothing */
 };
 
@@ -57,6 +58,7 @@ struct ipc_peer *ipc_peer_new(int fd, const struct proto_table *in,
 	p->seen = 0;
 	p->queue_max = queue_max;
 	p->nqueued = 0;
+	p->received = 0;
 	p->head = NULL;
 	p->tail = &p->head;
 	return p;
@@ -80,6 +82,7 @@ static void queue_pop(struct ipc_peer *p)
 		p->tail = &p->head;
 	p->nqueued--;
 	close_fds(q->fds, q->nfds);
+	explicit_bzero(q->data, q->len);
 	free(q);
 }
 
@@ -186,14 +189,13 @@ int ipc_vsend(struct ipc_peer *p, const int *fds, unsigned nfds, unsigned type,
 		errno = EINVAL;
 		return -1;
 	}
-	if (ipc_flush(p) < 0)
-		return -1;
-	if (p->head == NULL) {
-		int sent = send_now(p->fd, data, (size_t)len, fds, nfds);
-		if (sent != 0)
-			return sent < 0 ? -1 : 0;
-	}
-	return queue_push(p, data, (size_t)len, fds, nfds);
+	int sent = ipc_flush(p);
+	if (sent == 0 && p->head == NULL)
+		sent = send_now(p->fd, data, (size_t)len, fds, nfds);
+	if (sent == 0)
+		sent = queue_push(p, data, (size_t)len, fds, nfds);
+	explicit_bzero(data, (size_t)len);
+	return sent < 0 ? -1 : 0;
 }
 
 unsigned ipc_pending(const struct ipc_peer *p)
@@ -256,7 +258,7 @@ static int recv_raw(struct ipc_peer *p, size_t *len,
 	while (n < 0 && errno == EINTR);
 	if (n < 0)
 		return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -1;
-	*len = (size_t)n;
+	*len = p->received = (size_t)n;
 	*nfds = take_fds(&mh, fds);
 	if ((mh.msg_flags & MSG_CTRUNC) != 0)
 		*why = *nfds < PROTO_FDS_MAX ? "no descriptor is left"
@@ -317,6 +319,12 @@ int ipc_recv_wait(struct ipc_peer *p, int timeout_ms, struct proto_msg *msg,
 		if (poll(&pfd, 1, wait_ms) < 0 && errno != EINTR)
 			return -1;
 	}
+}
+
+void ipc_wipe(struct ipc_peer *p)
+{
+	explicit_bzero(p->buf, p->received);
+	p->received = 0;
 }
 
 void ipc_msg_close(struct proto_msg *msg)

@@ -45,6 +45,9 @@ int ipc_recv(struct ipc_peer *p, struct proto_msg *msg, const char **why);
  * returned on time-out. Flushes queued messages meanwhile. */
 int ipc_recv_wait(struct ipc_peer *p, int timeout_ms, struct proto_msg *msg,
                   const char **why);
+/* Overwrite the message that was received last: there was a secret in it. What
+ * was sent is always overwritten. */
+void ipc_wipe(struct ipc_peer *p);
 /* Close the fds that the handler did not take (set to -1). */
 void ipc_msg_close(struct proto_msg *msg);
 

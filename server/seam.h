@@ -51,6 +51,11 @@ seam_handler __real_ssh_packet_kexinit, __wrap_ssh_packet_kexinit,
 	__wrap_ssh_request_denied, __wrap_ssh_packet_userauth_request;
 int __real_ssh_send_rekex(ssh_session);
 int __wrap_ssh_send_rekex(ssh_session);
+int __real_server_set_kex(ssh_session);
+int __wrap_server_set_kex(ssh_session);
+typedef int seam_digest(const unsigned char *, size_t, unsigned char *);
+seam_digest __real_sha256, __wrap_sha256, __real_sha384, __wrap_sha384,
+	__real_sha512, __wrap_sha512;
 int __real_ssh_get_random(void *, int, int);
 int __wrap_ssh_get_random(void *, int, int);
 ssh_string __real_ssh_srv_pki_do_sign_sessionid(ssh_session, const ssh_key,

@@ -278,16 +278,44 @@ static bool before_wait(void *arg)
 	       (st == ENGINE_CHOKED && engine_takes_input(s->engine));
 }
 
+static int take_cookie(struct session *s, const struct proto_field *f)
+{
+	if (f->len != sizeof(s->cookie))
+		return -1;
+	memcpy(s->cookie, f->p, f->len);
+	s->has_cookie = true;
+	return 0;
+}
+
+/* The broker sends the first one before anything else, each other one with the
+ * signature of the exchange before. */
+static int on_cookie(void *arg, uint8_t *cookie)
+{
+	struct session *s = arg;
+	struct proto_msg m;
+
+	if (!s->has_cookie &&
+	    (session_wait(s, BROKER_COOKIE, BROKER_COOKIE,
+	                  BROKER_COOKIE, &m) < 0 ||
+	     take_cookie(s, &m.f[0]) < 0))
+		return -1;
+	memcpy(cookie, s->cookie, sizeof(s->cookie));
+	s->has_cookie = false;
+	return 0;
+}
+
 static int on_sign(void *arg, unsigned hostkey, const char *algorithm,
-                   const uint8_t *hash, size_t hash_len, uint8_t *sig)
+                   const uint8_t *exchange, size_t len, size_t hash_len,
+                   uint8_t *sig)
 {
 	struct session *s = arg;
 	struct proto_msg m;
 
 	session_ask(s, SESSION_SIGN, hostkey, algorithm, strlen(algorithm),
-	            hash, hash_len);
-	if (session_wait(s, BROKER_SIGNED, BROKER_SIGNED, BROKER_SIGNED, &m) < 0 ||
-	    m.f[0].len > ENGINE_SIGNATURE_MAX)
+	            (unsigned)hash_len, exchange, len);
+	if (session_wait(s, BROKER_SIGNED, BROKER_SIGNED, BROKER_SIGNED,
+	                 &m) < 0 ||
+	    m.f[0].len > ENGINE_SIGNATURE_MAX || take_cookie(s, &m.f[1]) < 0)
 		return -1;
 	memcpy(sig, m.f[0].p, m.f[0].len);
 	return (int)m.f[0].len;
@@ -320,7 +348,8 @@ void session_logged_in(struct session *s, const struct proto_msg *m)
 
 static int start(struct session *s, struct proto_msg *m)
 {
-	static const struct engine_ops ops = { .sign = on_sign,
+	static const struct engine_ops ops = { .cookie = on_cookie,
+		.sign = on_sign,
 		.auth = session_on_auth, .payload = session_on_payload };
 
 	s->client = m->fds[0];

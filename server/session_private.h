@@ -5,6 +5,7 @@
 #include "server/connection.h"
 #include "server/edges.h"
 #include "server/engine.h"
+#include "server/exchange.h"
 #include "server/ipc.h"
 #include "server/loop.h"
 #include "server/pump_stream.h"
@@ -38,6 +39,8 @@ struct session {
 	struct ipc_peer *broker;
 	struct loop_io *broker_io, *client_io;
 	int client;
+	uint8_t cookie[EXCHANGE_COOKIE_LEN]; /* of the next exchange */
+	bool has_cookie;
 	bool unanswered; /* input, and no output since */
 	bool over; /* nothing more is taken or sent but what is in the output */
 	struct pump pump;

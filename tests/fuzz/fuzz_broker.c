@@ -36,6 +36,7 @@
 #include "server/log.h"
 #include "server/pki.h"
 #include "server/role.h"
+#include "tests/exchange.h"
 
 enum { STEPS_IDLE = 4, OPS_MAX = 200, HASH_LEN = 32, CHILD_MS = 100,
        FORKS_MAX = 2 * OPS_MAX };
@@ -64,6 +65,9 @@ static struct {
 	bool unsigned_hash; /* asked for a signature, not answered */
 	bool keyholder_refuses, maker_refuses;
 	struct hashes hashes;
+	uint8_t cookies[2][EXCHANGE_COOKIE_LEN]; /* the present one, the last */
+	uint8_t hash[HASHES_LEN_MAX]; /* that may be signed */
+	bool has_hash;
 	uint8_t session_id[HASH_LEN];
 	bool has_session_id;
 	bool genuine; /* the last AUTH sent was the user's */
@@ -176,6 +180,10 @@ static void keyholder(void)
 			hashes_login(&w.hashes);
 			continue;
 		}
+		/* Nothing but an exchange under the broker's cookie; a new
+		 * keyholder may be asked again. */
+		check(w.has_hash && m.f[2].len == HASH_LEN &&
+		      memcmp(m.f[2].p, w.hash, HASH_LEN) == 0);
 		/* The broker keeps the same rules. */
 		check(hashes_check(&w.hashes, m.f[2].p, m.f[2].len) == NULL);
 		check(m.f[0].n == 0 && m.f[1].len == 11);
@@ -238,6 +246,14 @@ static void check_connected(int fd)
 	       in4->sin_addr.s_addr == htonl(INADDR_LOOPBACK)));
 }
 
+static void take_cookie(const struct proto_field *f)
+{
+	check(f->len == EXCHANGE_COOKIE_LEN);
+	check(memcmp(f->p, w.cookies[0], f->len) != 0);
+	memcpy(w.cookies[1], w.cookies[0], f->len);
+	memcpy(w.cookies[0], f->p, f->len);
+}
+
 static void answers(void)
 {
 	struct proto_msg m;
@@ -248,6 +264,12 @@ static void answers(void)
 		w.idle = 0;
 		if (m.type == BROKER_SIGNED) {
 			w.unsigned_hash = false;
+			if (!w.has_session_id)
+				memcpy(w.session_id, w.hash, HASH_LEN);
+			w.has_session_id = true;
+			take_cookie(&m.f[1]);
+		} else if (m.type == BROKER_COOKIE) {
+			take_cookie(&m.f[0]);
 		} else if (m.type == BROKER_AUTHENTICATED) {
 			check(w.genuine && !w.logged_in);
 			w.logged_in = true;
@@ -382,16 +404,34 @@ static void query(void)
 	         "ssh-ed25519", (size_t)11, blob, len);
 }
 
+/* An exchange of keys, which may be wrong in one of its fields. */
 static void sign(void)
 {
-	uint8_t hash[HASH_LEN];
+	unsigned secret = byte(), wrong = secret > 247 ? secret - 247 : 0;
+	uint8_t p[1024], k = (uint8_t)secret;
+	struct exchange right = { .version = EXCHANGE_VERSION,
+		.cookie = w.cookies[0] }, x;
+	size_t len;
 
-	memset(hash, (int)byte(), sizeof(hash));
-	if (!w.has_session_id)
-		memcpy(w.session_id, hash, sizeof(hash));
-	w.has_session_id = w.unsigned_hash = true;
+	right.hostkey = pki_private_blob(host_key, &right.hostkey_len);
+	x = right;
+	if (wrong == 1)
+		x.hostkey = pki_private_blob(user_key, &x.hostkey_len);
+	if (wrong == 2)
+		x.cookie = w.cookies[1];
+	if (wrong == 3)
+		x.version = "SSH-2.0-OpenSSH_9.2";
+	len = exchange_make(p, &x, &k, 1);
+	if (wrong >= 4 && wrong < 8)
+		p[(len - 1) * (wrong - 3) / 4] ^= 1;
+	if (wrong == 8)
+		p[len++] = 0;
+	if (!w.unsigned_hash)
+		w.has_hash = exchange_hash(&right, p, len, HASH_LEN,
+		                           w.hash) == NULL;
+	w.unsigned_hash = true;
 	ipc_send(w.session, NULL, 0, SESSION_SIGN, 0u, "ssh-ed25519",
-	         (size_t)11, hash, sizeof(hash));
+	         (size_t)11, (unsigned)HASH_LEN, p, len);
 }
 
 static const char *host(void)

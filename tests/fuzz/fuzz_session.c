@@ -23,6 +23,7 @@
 
 #include "server/edges.h"
 #include "server/engine.h"
+#include "server/exchange.h"
 #include "server/ipc.h"
 #include "server/log.h"
 #include "server/pki.h"
@@ -52,6 +53,7 @@ static struct {
 	unsigned ops, idle, waits;
 	unsigned manner; /* of the broker */
 	bool logged_in, keyed;
+	uint8_t cookie[EXCHANGE_COOKIE_LEN];
 	uint8_t hash[32], reply[2048];
 	size_t nreply;
 	struct crypt crypt;
@@ -128,20 +130,28 @@ static int forward(void)
 	return sv[1];
 }
 
+/* The cookies are 1, 2, 3 ... */
 static void sign(const struct proto_msg *m)
 {
-	uint8_t sig[ENGINE_SIGNATURE_MAX];
+	uint8_t sig[ENGINE_SIGNATURE_MAX], hash[HASHES_LEN_MAX];
+	struct exchange x = { .version = "SSH-2.0-adit_" PACKAGE_VERSION,
+		.cookie = w.cookie };
 	char algorithm[PKI_ALGORITHM_MAX];
 	int n;
 
 	check(m->f[0].n == 0);
 	check(proto_cstr(&m->f[1], algorithm, sizeof(algorithm)) == 0);
-	if (m->f[2].len == sizeof(w.hash) && !w.keyed)
-		memcpy(w.hash, m->f[2].p, sizeof(w.hash));
-	n = pki_sign(host_key, algorithm, m->f[2].p, m->f[2].len, sig,
+	x.hostkey = pki_private_blob(host_key, &x.hostkey_len);
+	check(exchange_hash(&x, m->f[3].p, m->f[3].len, (size_t)m->f[2].n,
+	                    hash) == NULL);
+	if (m->f[2].n == sizeof(w.hash) && !w.keyed)
+		memcpy(w.hash, hash, sizeof(w.hash));
+	n = pki_sign(host_key, algorithm, hash, (size_t)m->f[2].n, sig,
 	             sizeof(sig));
 	check(n > 0);
-	ipc_send(w.broker, NULL, 0, BROKER_SIGNED, sig, (size_t)n);
+	w.cookie[0]++;
+	ipc_send(w.broker, NULL, 0, BROKER_SIGNED, sig, (size_t)n, w.cookie,
+	         sizeof(w.cookie));
 }
 
 static void grant(const struct proto_msg *m)
@@ -530,6 +540,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	w.client = sv[0];
 	w.broker = ipc_peer_new(edge[0], &edge_session_to_broker,
 	                        &edge_broker_to_session, 256);
+	w.cookie[0] = 1;
+	ipc_send(w.broker, NULL, 0, BROKER_COOKIE, w.cookie, sizeof(w.cookie));
 	if (!raw)
 		say_hello();
 	run(sv[1], edge[1]);

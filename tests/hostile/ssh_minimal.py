@@ -1,8 +1,8 @@
 """A minimal SSH client that says whatever a test wants it to say.
 
-One key exchange (curve25519-sha256, ssh-ed25519), the ciphers of ciphers.py,
-one user key (ed25519, unencrypted), no rules about what may be sent when.
-Needs python3-cryptography and nothing else.
+One key exchange (ssh-ed25519, and curve25519-sha256 or another of KEX), the
+ciphers of ciphers.py, one user key (ed25519, unencrypted), no rules about what
+may be sent when. Needs python3-cryptography and nothing else.
 
     c = Client('127.0.0.1', 2222, 'user', 'id_ed25519')
     c.connect()
@@ -18,7 +18,7 @@ import struct
 import time
 
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric import ed25519, x25519
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, x25519
 from cryptography.hazmat.primitives.serialization import (
     Encoding, PublicFormat, load_ssh_private_key)
 
@@ -34,6 +34,9 @@ GLOBAL_REQUEST, REQUEST_SUCCESS, REQUEST_FAILURE = 80, 81, 82
 (OPEN, OPEN_CONFIRMATION, OPEN_FAILURE, WINDOW_ADJUST, DATA, EXTENDED_DATA,
  EOF, CLOSE, REQUEST, SUCCESS, FAILURE) = range(90, 101)
 
+KEX = {'curve25519-sha256': (None, 'sha256'),
+       'ecdh-sha2-nistp384': (ec.SECP384R1, 'sha384'),
+       'ecdh-sha2-nistp521': (ec.SECP521R1, 'sha512')}
 WINDOW, PACKET = 2 * 1024 * 1024, 32 * 1024
 
 
@@ -155,6 +158,7 @@ class Client:
         self.session_id = None
         self.server_version = None
         self.kexinit = self.server_kexinit = self.private = None
+        self.kex = 'curve25519-sha256'  # of the next exchange
         self.strict_on = False
         self.ready = []      # payloads read ahead during a key exchange
         self.seen = {}       # message number -> how many
@@ -311,8 +315,7 @@ class Client:
     # Key exchange.
 
     def make_kexinit(self):
-        kex = ['curve25519-sha256', 'curve25519-sha256@libssh.org',
-               'ext-info-c']
+        kex = [self.kex, 'ext-info-c']
         if self.strict:
             kex.append('kex-strict-c-v00@openssh.com')
         cipher, mac, _ = self.mode
@@ -326,12 +329,29 @@ class Client:
         return self.kexinit
 
     def make_ecdh_init(self):
-        self.private = x25519.X25519PrivateKey.generate()
+        curve = KEX[self.kex][0]
+        self.private = (ec.generate_private_key(curve()) if curve
+                        else x25519.X25519PrivateKey.generate())
         return byte(KEX_ECDH_INIT) + string(self.public())
 
     def public(self):
-        return self.private.public_key().public_bytes(Encoding.Raw,
-                                                      PublicFormat.Raw)
+        if KEX[self.kex][0]:
+            how = Encoding.X962, PublicFormat.UncompressedPoint
+        else:
+            how = Encoding.Raw, PublicFormat.Raw
+        return self.private.public_key().public_bytes(*how)
+
+    def shared(self, server_public):
+        curve = KEX[self.kex][0]
+        if curve:
+            return self.private.exchange(
+                ec.ECDH(), ec.EllipticCurvePublicKey.from_encoded_point(
+                    curve(), server_public))
+        return self.private.exchange(
+            x25519.X25519PublicKey.from_public_bytes(server_public))
+
+    def hash(self, data):
+        return hashlib.new(KEX[self.kex][1], data).digest()
 
     def send_kexinit(self):
         self.send(self.make_kexinit())
@@ -387,13 +407,12 @@ class Client:
         r = Reader(self.kex_recv(KEX_ECDH_REPLY, deadline))
         host_key, server_public, signature = r.string(), r.string(), \
             r.string()
-        shared = self.private.exchange(
-            x25519.X25519PublicKey.from_public_bytes(server_public))
-        h = hashlib.sha256(
+        shared = self.shared(server_public)
+        h = self.hash(
             string(self.version) + string(self.server_version) +
             string(self.kexinit) + string(p) + string(host_key) +
             string(self.public()) + string(server_public) +
-            mpint(shared)).digest()
+            mpint(shared))
         self.check_host_key(host_key, signature, h)
         if self.session_id is None:
             self.session_id = h
@@ -417,9 +436,9 @@ class Client:
     def switch(self, d, shared, h, iv, key, mac):
         def derive(letter, n):  # RFC 4253, 7.2
             known = mpint(shared) + h
-            got = hashlib.sha256(known + letter + self.session_id).digest()
+            got = self.hash(known + letter + self.session_id)
             while len(got) < n:
-                got += hashlib.sha256(known + got).digest()
+                got += self.hash(known + got)
             return got[:n]
         kind = self.mode[2]
         d.cipher = kind(derive(key, kind.key_len), derive(iv, kind.iv_len),

@@ -19,6 +19,7 @@ static int client, broker;
 static int granted = -1; /* the last descriptor that the broker gave */
 static struct owned_answer answer;
 uint32_t owned_signatures;
+uint8_t owned_cookie[EXCHANGE_COOKIE_LEN];
 
 static bool ready(int fd, short events, int timeout_ms)
 {
@@ -79,6 +80,17 @@ int owned_send(const uint8_t *p, size_t len, unsigned nfds, bool broker_end)
 	return error;
 }
 
+/* It is the last field of what it comes with. */
+static void look_for_cookie(const struct owned_answer *a)
+{
+	if (a->len < 3 + sizeof(owned_cookie) || a->bytes[1] != 0 ||
+	    (a->bytes[2] != BROKER_SIGNED && a->bytes[2] != BROKER_COOKIE))
+		return;
+	memcpy(owned_cookie, a->bytes + a->len - sizeof(owned_cookie),
+	       sizeof(owned_cookie));
+	owned_signatures += a->bytes[2] == BROKER_SIGNED;
+}
+
 void owned_close(struct owned_answer *a)
 {
 	for (unsigned i = 0; i < a->nfds; i++)
@@ -109,7 +121,7 @@ enum owned_state owned_recv(struct owned_answer *a, int timeout_ms)
 	if (n <= 0)
 		return OWNED_ENDED;
 	a->len = (size_t)n;
-	owned_signatures += n >= 3 && a->bytes[2] == BROKER_SIGNED;
+	look_for_cookie(a);
 	for (c = CMSG_FIRSTHDR(&mh); c != NULL; c = CMSG_NXTHDR(&mh, c)) {
 		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
 			continue;
@@ -325,6 +337,12 @@ static int on_hold(struct in *in)
 	return -1;
 }
 
+static int on_cookie_asked(struct in *in)
+{
+	(void)in;
+	return reply(owned_cookie, sizeof(owned_cookie));
+}
+
 static int on_words(struct in *in)
 {
 	while (in->left > 0) {
@@ -335,6 +353,8 @@ static int on_words(struct in *in)
 			return -1;
 		if (kind == 0)
 			owned_word(in->p, len);
+		else if (kind == 3)
+			owned_hostkey(in->p, len);
 		else
 			owned_permit(kind == 2, (unsigned)port, in->p, len);
 		in->p += len;
@@ -349,7 +369,7 @@ static const struct {
 } commands[] = {
 	{ 'S', on_send }, { 'R', on_recv }, { 'F', on_flood },
 	{ 'Z', on_random }, { 'T', on_talk }, { 'C', on_call },
-	{ 'H', on_hold }, { 'W', on_words },
+	{ 'H', on_hold }, { 'W', on_words }, { 'K', on_cookie_asked },
 };
 
 static int obey(void)
@@ -373,8 +393,9 @@ static int obey(void)
 
 int session_run(const struct sandbox *sandbox, struct proto_msg *m)
 {
+	/* of the broker the end alone: it speaks first */
 	struct pollfd pfd[2] = { { .fd = m->fds[0], .events = POLLIN },
-		{ .fd = m->fds[1], .events = POLLIN } };
+		{ .fd = m->fds[1] } };
 	char first = 0, err[256];
 
 	poll(pfd, 2, -1);
@@ -389,6 +410,7 @@ int session_run(const struct sandbox *sandbox, struct proto_msg *m)
 	if (sandbox_enter(sandbox, NULL, NULL, err, sizeof(err)) < 0)
 		return 1;
 	recv(client, &first, 1, 0);
+	owned_recv(&answer, WAIT_MS); /* the cookie */
 	while (obey() == 0)
 		;
 	return 0;

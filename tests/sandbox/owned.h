@@ -13,6 +13,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "server/exchange.h"
+
 enum { OWNED_TYPES = 32, OWNED_FDS_MAX = 253 /* SCM_MAX_FD */ };
 
 /* What came of many messages. */
@@ -39,6 +41,8 @@ struct owned_answer {
 
 /* owned.c */
 extern uint32_t owned_signatures; /* that the broker has given so far */
+/* The one that the broker has given last, for the next exchange. */
+extern uint8_t owned_cookie[EXCHANGE_COOKIE_LEN];
 /* One datagram to the broker, nfds times its own end or the client's socket
  * with it. Waits for room. Returns 0 or errno. */
 int owned_send(const uint8_t *p, size_t len, unsigned nfds, bool broker_end);
@@ -49,6 +53,8 @@ void owned_close(struct owned_answer *a);
 /* owned_random.c */
 /* Words that messages are made of; the first one is an account. */
 void owned_word(const uint8_t *p, size_t len);
+/* The host key, for exchanges that are right. */
+void owned_hostkey(const uint8_t *p, size_t len);
 /* What policy permits: the destination, or the address to listen on. */
 void owned_permit(bool to_listen, unsigned port, const uint8_t *host,
                   size_t len);

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "server/edges.h"
+#include "tests/exchange.h"
 #include "tests/sandbox/owned.h"
 
 enum { WORDS_MAX = 64, WORD_MAX = 1024, PERMITS_MAX = 8, MESSAGE_MAX = 65536,
@@ -17,7 +18,7 @@ enum { WORDS_MAX = 64, WORD_MAX = 1024, PERMITS_MAX = 8, MESSAGE_MAX = 65536,
 static struct {
 	uint8_t p[WORD_MAX];
 	size_t len;
-} words[WORDS_MAX];
+} words[WORDS_MAX], hostkey;
 static size_t nwords;
 
 static struct {
@@ -56,6 +57,12 @@ void owned_word(const uint8_t *p, size_t len)
 		return;
 	memcpy(words[nwords].p, p, len);
 	words[nwords++].len = len;
+}
+
+void owned_hostkey(const uint8_t *p, size_t len)
+{
+	hostkey.len = len < sizeof(hostkey.p) ? len : 0;
+	memcpy(hostkey.p, p, hostkey.len);
 }
 
 void owned_permit(bool to_listen, unsigned port, const uint8_t *host,
@@ -131,11 +138,34 @@ static const struct proto_rule *some_rule(uint32_t phase)
 	}
 }
 
+/* An exchange that the broker has to have signed, most of the time. */
+static void put_exchange(void)
+{
+	static const char algorithm[] = "ssh-ed25519";
+	const struct exchange x = { EXCHANGE_VERSION, owned_cookie, hostkey.p,
+		hostkey.len };
+	uint64_t secret = number();
+	size_t at;
+
+	put(PROTO_VERSION, 1);
+	put(SESSION_SIGN, 2);
+	put(0, 1);
+	exchange_put(msg, &msg_len, algorithm, strlen(algorithm));
+	put(16 * (2 + below(3)), 1);
+	at = msg_len + 4;
+	put(exchange_make(msg + at, &x, &secret, sizeof(secret)), 4);
+	msg_len = at + (size_t)(msg[at - 2] << 8 | msg[at - 1]);
+}
+
 static void put_right_one(uint32_t phase)
 {
 	const struct proto_rule *r = some_rule(phase);
 	uint64_t id = below(50) == 0 ? next_id : ++next_id;
 
+	if (r->type == SESSION_SIGN && below(4) != 0) {
+		put_exchange();
+		return;
+	}
 	put(PROTO_VERSION, 1);
 	put(r->type, 2);
 	for (const char *f = r->fields; *f != '\0'; f++) {

@@ -503,6 +503,41 @@ def _(t):
             tuple(z.pid for z in zygotes), 'the zygotes')
 
 
+# Key exchanges.
+
+class Talkative(ssh.Client):
+    """Offers ciphers that nobody knows."""
+    more = 0
+
+    def make_kexinit(self):
+        p = super().make_kexinit()
+        known = ssh.string('aes128-ctr')
+        self.kexinit = p.replace(known, ssh.string(
+            b'aes128-ctr,' + b'x' * self.more), 1)
+        return self.kexinit
+
+
+@case('a client that offers too much is refused, and others go on', 'aditd')
+def _(t):
+    srv = t.server('LogLevel VERBOSE\n')
+
+    def client(more):
+        c = Talkative('127.0.0.1', srv.port, USER, f'{TOP}/id')
+        c.more = more
+        return c
+    with client(13000) as c:
+        c.connect()
+        t.true(c.auth(), 'a long one')
+        c.rekey()
+    with client(20000) as c:
+        try:
+            c.connect()
+            t.true(False, 'keys were exchanged')
+        except ssh.Disconnected:
+            srv.wait_log('says: key exchange too large')
+    t.true(t.logs_in(srv), 'a login after it')
+
+
 # Randomness.
 
 class Witness(ssh.Client):

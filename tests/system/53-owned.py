@@ -6,7 +6,7 @@ import os
 import owned  # before the harness
 from owned import (AUTH, AUTHENTICATED, CLOSE, DENIED, ENDED, HOSTBOUND,
                    OTHER_AUTH, PLAIN, QUERY, SIGN, SIGNED, Session, attacked,
-                   encode, ends, keys, signed_data)
+                   encode, ends, exchange, keys, signed_data, to_sign)
 from harness import TOP, USER, authorize, case, main, wait_for
 
 ED25519 = 'ssh-ed25519'
@@ -294,21 +294,22 @@ def _(t):
 @case('one hash is signed before login, of the length of one')
 def _(t):
     with attacked(t) as srv:
-        for n in list(range(66)):
+        for n in (0, 1, 20, 28, 31, *range(32, 66), 127, 255):
             with Session(srv) as s:
-                got = s.ask(encode(SIGN, 0, ED25519, os.urandom(n)))
+                got = s.ask(to_sign(s.exchange(), n))
                 if n in (32, 48, 64):
                     t.equal((got.kind, got.nfds), (SIGNED, 0), f'{n} bytes')
                     continue
                 t.equal(got.state, ENDED, f'{n} bytes: {got}')
-                s.log('not an exchange hash' if n < 65
-                      else 'a string too long')
-        for again, why in ((None, 'second exchange hash before login'),
-                           (b'x' * 32, 'second exchange hash before login')):
+                s.log('not an exchange hash')
+        for length in (32, 48, 64):  # each is a session id
             with Session(srv) as s:
-                s.sign(b'x' * 32)
-                s.send(encode(SIGN, 0, ED25519, again or os.urandom(32)))
-                ends(t, s, 'a second hash', why)
+                s.sign(length=length)
+                s.login()
+        with Session(srv) as s:
+            s.sign()
+            s.send(to_sign(s.exchange()))
+            ends(t, s, 'a second hash', 'second exchange hash before login')
         for key, algorithm, why in (
                 (1, ED25519, 'no such host key'),
                 (255, ED25519, 'no such host key'),
@@ -317,11 +318,87 @@ def _(t):
                 (0, f'{ED25519}\0', 'no such host key or algorithm'),
                 (0, 'x' * 64, 'no such host key or algorithm')):
             with Session(srv) as s:
-                s.send(encode(SIGN, key, algorithm, os.urandom(32)))
+                s.send(to_sign(s.exchange(), 32, key, algorithm))
                 ends(t, s, f'{key} {algorithm}', why)
         with Session(srv) as s:
-            s.flood(2, encode(SIGN, 0, ED25519, os.urandom(32)))
-            s.log('wants two signatures at once|second exchange hash')
+            s.flood(2, to_sign(s.exchange()))
+            s.log('wants two signatures at once|second exchange hash|'
+                  "without this connection's cookie")
+
+
+NO_COOKIE = "key exchange without this connection's cookie"
+
+
+@case('a login that was recorded is worth nothing on another connection')
+def _(t):
+    key = keys.Ed25519(f'{TOP}/id')
+    with attacked(t) as srv:
+        with Session(srv) as s:
+            cookie, recorded = s.cookie(), s.exchange()
+            s.sign(recorded)
+            claim = s.claim(key)
+            t.equal(s.ask(claim).kind, AUTHENTICATED, 'the first')
+            session_id = s.session_id
+        # The same session id cannot be had: not by the same exchange,
+        with Session(srv) as s:
+            s.send(to_sign(recorded))
+            ends(t, s, 'the same exchange', NO_COOKIE)
+        # not by its hash alone,
+        for message, why in (
+                (to_sign(session_id), 'malformed key exchange'),
+                (bytes([1, 0, SIGN, 0]) + owned.string(ED25519) +
+                 owned.string(session_id), 'a string past the end')):
+            with Session(srv) as s:
+                s.send(message)
+                ends(t, s, 'a bare hash', why)
+        # and another one is not that of the claim.
+        with Session(srv) as s:
+            s.sign(recorded.replace(cookie, s.cookie()))
+            t.equal(s.ask(claim).kind, DENIED, 'replayed')
+            s.log('signature is wrong')
+
+
+@case('a hash is signed of an exchange under the cookie of its turn alone')
+def _(t):
+    version = "key exchange of another server's version"
+    malformed = 'malformed key exchange'
+    hostkey = 'key exchange with another host key'
+    other = keys.Ed25519().blob
+
+    def rows(cookie):
+        good = exchange(cookie)
+        yield exchange(os.urandom(16)), NO_COOKIE
+        yield exchange(bytes(16)), NO_COOKIE
+        yield exchange(cookie[:-1] + bytes([cookie[-1] ^ 1])), NO_COOKIE
+        yield exchange(cookie, first=b'\x15'), NO_COOKIE
+        yield exchange(cookie, first=b'\x14\0'), NO_COOKIE
+        yield exchange(cookie, first=b''), NO_COOKIE
+        for v in ('', 'SSH-2.0-', 'SSH-2.0-OpenSSH_9.2', f'{owned.VERSION}0'):
+            yield exchange(cookie, v), version
+        for h in (b'', other, owned.hostkey()[:-1], owned.hostkey() + b'\0'):
+            yield exchange(cookie, host=h), hostkey
+        yield good + b'\0', malformed
+        yield good + owned.string(b''), malformed
+        for n in (0, 3, 4, 20, len(good) // 2, len(good) - 1):
+            yield good[:n], malformed
+        yield os.urandom(32), malformed
+        yield exchange(cookie, secret=bytes(15000)) + bytes(1000), \
+            'too large|a string too long|malformed'
+        yield exchange(cookie, secret=bytes(16000)), 'a string too long'
+    with attacked(t) as srv:
+        with Session(srv) as s:
+            n = len(list(rows(s.cookie())))
+        for logged_in in (False, True):
+            for i in range(n):
+                with Session(srv) as s:
+                    if logged_in:
+                        s.login()
+                    data, why = list(rows(s.cookie()))[i]
+                    s.send(to_sign(data))
+                    ends(t, s, f'{i}: {why}', f'security: .*{why}')
+        with Session(srv) as s:  # up to what there is room for
+            s.sign(s.exchange(secret=bytes(15000)))
+            s.login()
 
 
 @case('after login hashes are signed in turn, at a pace, and none twice')
@@ -329,19 +406,31 @@ def _(t):
     with attacked(t) as srv:
         with Session(srv) as s:
             s.login()
+            seen = [s.cookie()]
             for _ in range(100):
-                digest = os.urandom(32)
-                t.equal(s.ask(encode(SIGN, 0, ED25519, digest)).kind, SIGNED)
-            s.send(encode(SIGN, 0, ED25519, digest))
-            ends(t, s, 'the last one again', 'repeated exchange hash')
+                data = s.exchange()
+                s.sign(data)
+                seen.append(s.cookie())
+            t.equal(len(set(seen)), 101, 'cookies')
+            s.send(to_sign(data))
+            ends(t, s, 'the last one again', NO_COOKIE)
+        with Session(srv) as s:
+            first = s.exchange()
+            s.sign(first)
+            s.login()
+            s.send(to_sign(first))
+            ends(t, s, 'the first one again', NO_COOKIE)
         with Session(srv) as s:
             s.login()
-            s.send(encode(SIGN, 0, ED25519, s.session_id))
-            ends(t, s, 'the session id', 'repeated exchange hash')
+            before = s.cookie()
+            s.sign()
+            s.send(to_sign(exchange(before)))
+            ends(t, s, 'the cookie of the one before', NO_COOKIE)
         with Session(srv) as s:
             s.login()
-            s.flood(2, encode(SIGN, 0, ED25519, os.urandom(32)))
-            ends(t, s, 'two at once', 'wants two signatures at once|repeated')
+            s.flood(2, to_sign(s.exchange()))
+            ends(t, s, 'two at once',
+                 f'wants two signatures at once|{NO_COOKIE}')
 
 
 main()

@@ -16,7 +16,7 @@ from harness import (COMMS, SLOW, TOP, USER, case, main, processes, reaches,
                      wait_for)
 
 # One of each, as short as they get; and whether it is the login's.
-SHORT = [(encode(SIGN, 0, 'ssh-ed25519', bytes(32)), True),
+SHORT = [(encode(SIGN, 0, 'ssh-ed25519', 32, bytes(32)), True),
          (encode(QUERY, 'u', 'a', 'k'), True),
          (encode(AUTH, 'u', 'm', 'a', 'k', 's'), True),
          (encode(OTHER_AUTH, 'u', 'm'), True), (encode(LOG, 3, 'x'), True),

@@ -94,6 +94,34 @@ def host_keys():
     return args, secrets
 
 
+class Knowing(ssh.Client):
+    """Remembers what it shares with the server."""
+    secret = b''
+
+    def shared(self, server_public):
+        self.secret = super().shared(server_public)
+        return self.secret
+
+
+@case("no broker keeps the secret of its connection's key exchange", 'aditd')
+def _(t):
+    srv = t.server()
+    with Knowing('127.0.0.1', srv.port, USER, f'{TOP}/id') as c:
+        c.connect()
+
+        def look(when):
+            for p in processes():
+                if p.comm == COMMS['session']:
+                    continue  # it has to
+                t.equal(holders(p.pid, {'secret': [c.secret]}), set(),
+                        f'{when}: {p}')
+        look('before login')
+        t.true(c.auth(), 'login')
+        look('after login')
+        c.rekey()
+        look('after an exchange more')
+
+
 @case("private host keys are in nobody's memory but the keyholder's", 'aditd',
       timeout=120)
 def _(t):

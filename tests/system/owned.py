@@ -1,6 +1,7 @@
 """A session that an attacker has taken over (tests/sandbox/owned.h), told what
 to do from here."""
 import contextlib
+import hashlib
 import os
 import re
 import socket
@@ -42,12 +43,15 @@ INTENTS = {n for n in NUMBERS if n.startswith('SESSION_') and n[8] != '_'}
      'SIGN QUERY AUTH OTHER_AUTH OPEN_TCP OPEN_TUN LISTEN CANCEL CLOSE LOG'
  ).split())
 (SIGNED, QUERIED, AUTHENTICATED, DENIED, OPENED, TUNNEL, REFUSED, LISTENING,
- CANCELLED, ACCEPTED, ACCEPTED_PATH, PROVED) = (NUMBERS[f'BROKER_{n}'] for n in (
+ CANCELLED, ACCEPTED, ACCEPTED_PATH, PROVED,
+ COOKIE) = (NUMBERS[f'BROKER_{n}'] for n in (
      'SIGNED QUERIED AUTHENTICATED DENIED OPENED TUNNEL REFUSED LISTENING '
-     'CANCELLED ACCEPTED ACCEPTED_PATH PROVED').split())
+     'CANCELLED ACCEPTED ACCEPTED_PATH PROVED COOKIE').split())
 GRANTS = (AUTHENTICATED, OPENED, TUNNEL, LISTENING, ACCEPTED, ACCEPTED_PATH,
           PROVED)
 LOGIN, OPEN = 1, 2  # phases
+VERSION = 'SSH-2.0-adit_0.1'
+HASHES = {32: 'sha256', 48: 'sha384', 64: 'sha512'}
 PLAIN, HOSTBOUND = 'publickey', 'publickey-hostbound-v00@openssh.com'
 CLIENT, BROKER = 0, 1  # which of its own descriptors goes along
 SILENT, MESSAGE, ENDED = range(3)
@@ -120,6 +124,20 @@ class Counts:
 
 def hostkey():
     return keys.Ed25519(f'{TOP}/hostkey').blob
+
+
+def exchange(cookie, version=VERSION, host=None, secret=None, first=b'\x14'):
+    """What an exchange hash is made of (RFC 4253, 8)."""
+    lists = string('') * 10 + bytes(5)
+    host = hostkey() if host is None else host
+    secret = os.urandom(32) if secret is None else secret
+    return b''.join(string(s) for s in (
+        'SSH-2.0-owned', version, b'\x14' + bytes(16) + lists,
+        first + cookie + lists, host, bytes(32), bytes(32), secret))
+
+
+def to_sign(data, length=32, key=0, algorithm='ssh-ed25519'):
+    return encode(SIGN, key, algorithm, length, data)
 
 
 def signed_data(session_id, user, method, algorithm, blob, host=None):
@@ -199,7 +217,8 @@ class Session:
         out = b''
         for kind, port, w in ([(0, 0, w) for w in words] +
                               [(1, p, h) for h, p in opens] +
-                              [(2, p, h) for h, p in listens]):
+                              [(2, p, h) for h, p in listens] +
+                              [(3, 0, hostkey())]):
             w = w.encode() if isinstance(w, str) else w
             out += struct.pack('>BIH', kind, port, len(w)) + w
         self.command('W', out)
@@ -215,12 +234,21 @@ class Session:
 
     # What a client and an honest session do together.
 
-    def sign(self, digest=None):
-        """Have the first hash signed: the session id."""
-        self.session_id = digest or os.urandom(32)
-        got = self.ask(encode(SIGN, 0, 'ssh-ed25519', self.session_id))
+    def cookie(self):
+        """The broker's, of the next exchange of keys."""
+        return self.command('K')
+
+    def exchange(self, **how):
+        return exchange(self.cookie(), **how)
+
+    def sign(self, data=None, length=32):
+        """Have a hash signed; that of the first one is the session id."""
+        data = data or self.exchange()
+        got = self.ask(to_sign(data, length))
         if got.kind != SIGNED:
             raise Failure(f'no signature of the host key: {got}')
+        if not self.session_id:
+            self.session_id = hashlib.new(HASHES[length], data).digest()
         return got.fields[0]
 
     def claim(self, key, user=USER, method=PLAIN, algorithm=None):

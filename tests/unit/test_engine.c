@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "server/engine.h"
+#include "server/exchange.h"
 #include "test_keys.h"
 
 enum { DEADLINE_MS = 20000, REKEY_BYTES = 200000 };
@@ -22,19 +23,39 @@ static struct pki_private *host_key;
 struct server {
 	struct engine *e;
 	int fd;
-	unsigned payloads[256], newkeys, auths, signatures;
+	uint8_t cookie[EXCHANGE_COOKIE_LEN];
+	unsigned payloads[256], newkeys, auths, cookies, signatures;
 };
 
-static int on_sign(void *arg, unsigned hostkey, const char *algorithm,
-                   const uint8_t *hash, size_t len, uint8_t *sig)
+/* Another one for each exchange. */
+static int on_cookie(void *arg, uint8_t *cookie)
 {
 	struct server *s = arg;
 
+	memset(cookie, s != NULL ? (int)++s->cookies : 0, EXCHANGE_COOKIE_LEN);
+	if (s != NULL)
+		memcpy(s->cookie, cookie, sizeof(s->cookie));
+	return 0;
+}
+
+/* The client verifies the signature over what it hashed itself. */
+static int on_sign(void *arg, unsigned hostkey, const char *algorithm,
+                   const uint8_t *exchange, size_t len, size_t hash_len,
+                   uint8_t *sig)
+{
+	static const size_t lens[] = { 32, 64, 48, 32 }; /* engine_client.py */
+	struct server *s = arg;
+	struct exchange x = { .version = "SSH-2.0-adit_" PACKAGE_VERSION,
+		.cookie = s->cookie };
+	uint8_t hash[HASHES_LEN_MAX];
+
 	cr_assert_eq(hostkey, 0);
 	cr_assert_str_eq(algorithm, "ssh-ed25519");
-	cr_assert_eq(len, 32); /* curve25519-sha256 */
+	cr_assert_eq(hash_len, lens[s->signatures < 4 ? s->signatures : 3]);
+	x.hostkey = pki_private_blob(host_key, &x.hostkey_len);
+	cr_assert_null(exchange_hash(&x, exchange, len, hash_len, hash));
 	s->signatures++;
-	return pki_sign(host_key, algorithm, hash, len, sig,
+	return pki_sign(host_key, algorithm, hash, hash_len, sig,
 	                ENGINE_SIGNATURE_MAX);
 }
 
@@ -174,8 +195,8 @@ static void serve(struct server *s)
 
 Test(engine, everything_passes_and_every_wrap_is_entered)
 {
-	static const struct engine_ops ops = { on_sign, on_auth, on_payload,
-		on_newkeys };
+	static const struct engine_ops ops = { on_cookie, on_sign, on_auth,
+		on_payload, on_newkeys };
 	struct server s = { .fd = -1 };
 	struct pollfd pfd = { .events = POLLIN };
 	unsigned port;
@@ -201,8 +222,9 @@ Test(engine, everything_passes_and_every_wrap_is_entered)
 	for (int t = 80; t <= 100; t++)
 		if (t <= 82 || t >= 90)
 			cr_expect_geq(s.payloads[t], 1, "message %d", t);
-	cr_expect_geq(s.newkeys, 4);
+	cr_expect_geq(s.newkeys, 6);
 	cr_expect_eq(s.signatures, s.newkeys);
+	cr_expect_eq(s.cookies, s.newkeys);
 	for (size_t i = 0; (name = engine_wrap_count(i, &count)) != NULL; i++)
 		cr_expect_gt(count, 0, "%s was never entered", name);
 	engine_free(s.e);
@@ -222,8 +244,8 @@ static enum engine_state say(struct engine *e, const char *text)
 
 static struct engine *fresh(void)
 {
-	static const struct engine_ops ops = { on_sign, on_auth, on_payload,
-		NULL };
+	static const struct engine_ops ops = { on_cookie, on_sign, on_auth,
+		on_payload, NULL };
 	struct engine *e = engine_new(&ops, NULL);
 	size_t len;
 

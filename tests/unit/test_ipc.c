@@ -95,6 +95,21 @@ Test(ipc, text_and_nothing)
 	cr_assert_eq(ipc_recv(b, &msg, &why), 0);
 }
 
+Test(ipc, a_received_message_can_be_wiped)
+{
+	const uint8_t *p;
+
+	cr_assert_eq(ipc_send(a, NULL, 0, T_TEXT, "secret", (size_t)6), 0);
+	cr_assert_eq(ipc_recv(b, &msg, &why), 1);
+	p = msg.f[0].p;
+	cr_expect_arr_eq(p, "secret", 6);
+	ipc_wipe(b);
+	cr_expect_arr_eq(p, "\0\0\0\0\0\0", 6);
+	cr_assert_eq(ipc_send(a, NULL, 0, T_TEXT, "more", (size_t)4), 0);
+	cr_assert_eq(ipc_recv(b, &msg, &why), 1);
+	cr_expect_arr_eq(msg.f[0].p, "more", 4);
+}
+
 Test(ipc, descriptors_arrive_close_on_exec)
 {
 	cr_assert_eq(ipc_send(a, &raw, 1, T_FD, 42u), 0);
