@@ -314,20 +314,38 @@ static void judge(const struct owned_answer *a, struct owned_counts *c,
 	c->beyond += !ok;
 }
 
-/* Take in all answers, until there is none for that long. Returns false when
- * the broker has ended. */
-static bool listen_to(struct owned_counts *c, uint32_t phase, int timeout_ms)
+static enum owned_state take_in(struct owned_counts *c, uint32_t phase,
+                                int timeout_ms)
 {
 	static struct owned_answer a;
-	enum owned_state st;
+	enum owned_state st = owned_recv(&a, timeout_ms);
 
-	while ((st = owned_recv(&a, timeout_ms)) == OWNED_MESSAGE) {
+	if (st == OWNED_MESSAGE) {
 		judge(&a, c, phase);
 		owned_close(&a);
 	}
 	if (st == OWNED_ENDED && a.error == ECONNRESET)
 		c->unread++;
+	return st;
+}
+
+/* Take in all answers, until there is none for that long. Returns false when
+ * the broker has ended. */
+static bool listen_to(struct owned_counts *c, uint32_t phase, int timeout_ms)
+{
+	enum owned_state st;
+
+	while ((st = take_in(c, phase, timeout_ms)) == OWNED_MESSAGE)
+		;
 	return st != OWNED_ENDED;
+}
+
+/* A question of the login, of which a broker takes one at a time: who never
+ * waits for an answer gets no further than the second. */
+static bool waits(void)
+{
+	return msg_len > 2 && msg[2] >= SESSION_QUERY &&
+	       msg[2] <= SESSION_OTHER_AUTH && below(50) != 0;
 }
 
 /* Send it; read answers when they are in the way. Returns false when the broker
@@ -367,6 +385,9 @@ void owned_random(uint64_t seed, uint32_t n, unsigned malformed_1000,
 		if (!say(nfds, phase, c))
 			break;
 		c->malformed += wrong;
+		if (!wrong && waits() &&
+		    take_in(c, phase, QUIET_MS) == OWNED_ENDED)
+			return;
 		if (!listen_to(c, phase, 0))
 			return;
 		if (wrong && listen_to(c, phase, END_WAIT_MS))
