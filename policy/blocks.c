@@ -238,5 +238,6 @@ void policy_block_free(struct policy_block *b)
 	for (size_t i = 0; i < b->n; i++)
 		criterion_free(&b->v[i]);
 	free(b->v);
+	free(b->line);
 	memset(b, 0, sizeof *b);
 }

@@ -3,7 +3,6 @@
 
 #include <stdarg.h>
 #include <string.h>
-#include <time.h>
 
 static const struct policy_where nowhere = { .file = NULL };
 
@@ -17,8 +16,9 @@ void policy_verdict_fill(struct policy_verdict *v, bool allowed,
 {
 	char raw[sizeof v->rule];
 
-	memset(v, 0, sizeof *v);
+	policy_chain_next(v);
 	v->allowed = allowed;
+	v->depends = false;
 	v->where = where;
 	vsnprintf(raw, sizeof raw, fmt, ap);
 	policy_escape(v->rule, sizeof v->rule, raw);
@@ -39,7 +39,7 @@ static void verdict_words(struct policy_verdict *v, struct policy_where where,
                           const char *keyword, const struct policy_words *w)
 {
 	verdict(v, false, where, "%s", keyword);
-	for (size_t i = 0; i < w->n; i++) {
+	for (size_t i = 0; i < w->n && i < sizeof v->rule; i++) {
 		policy_escape(v->rule, sizeof v->rule, " ");
 		policy_escape(v->rule, sizeof v->rule, w->v[i].text);
 	}
@@ -127,7 +127,7 @@ void policy_may_login(const struct policy_settings *s,
 	enum policy_root root = s->permit_root_login;
 	bool allowed = true;
 
-	verdict(v, true, nowhere, "no rule against it");
+	policy_chain_start(v);
 	if (conn->user == NULL) {
 		verdict(v, false, nowhere, "no user");
 		return;
@@ -139,16 +139,16 @@ void policy_may_login(const struct policy_settings *s,
 		        "PubkeyAuthentication no");
 		return;
 	}
-	if (uid != 0)
-		return;
 	if (root == POLICY_ROOT_NO)
 		allowed = false;
 	else if (root == POLICY_ROOT_FORCED_COMMANDS_ONLY)
 		allowed = key == NULL || key->has_command;
-	if (!allowed || v->where.file == NULL)
+	if (uid == 0)
 		verdict(v, allowed, s->where[POLICY_PERMIT_ROOT_LOGIN],
 		        "PermitRootLogin %s",
 		        policy_choice_name(policy_roots, root));
+	else if (v->rule[0] == '\0')
+		verdict(v, true, nowhere, "no rule against it");
 }
 
 void policy_may_use_key(const struct policy_key *key, const char *host,
@@ -157,27 +157,21 @@ void policy_may_use_key(const struct policy_key *key, const char *host,
 {
 	const struct policy_keyopts *o = &key->opts;
 
+	policy_chain_start(v);
 	verdict(v, true, key->where, "%s key", key->type);
-	if (o->expiry_time != 0 && o->expiry_time < now_s) {
-		time_t t = (time_t)o->expiry_time;
-		char text[32] = "?";
-		struct tm tm;
+	if (o->expiry_time != 0) {
+		char text[POLICY_EXPIRY_CAP];
 
-		if (gmtime_r(&t, &tm) != NULL)
-			strftime(text, sizeof text, "%Y%m%d%H%M%SZ", &tm);
-		verdict(v, false, key->where, "key option expiry-time=\"%s\"",
-		        text);
-		return;
+		verdict(v, o->expiry_time >= now_s, key->where,
+		        "key option expiry-time=\"%s\"",
+		        policy_expiry_str(o->expiry_time, text));
 	}
-	if (o->source_address != NULL &&
-	    (address == NULL ||
-	     policy_addr_list(address, o->source_address) != 1)) {
-		verdict(v, false, key->where,
-		        "certificate option source-address=\"%s\"",
+	if (v->allowed && o->source_address != NULL)
+		verdict(v, address != NULL &&
+		        policy_addr_list(address, o->source_address) == 1,
+		        key->where, "certificate option source-address=\"%s\"",
 		        o->source_address);
-		return;
-	}
-	if (o->from == NULL)
+	if (!v->allowed || o->from == NULL)
 		return;
 	verdict(v, address != NULL &&
 	        policy_match_host(host, address, o->from) == 1, key->where,
@@ -239,6 +233,7 @@ void policy_may_tunnel(const struct policy_settings *s,
 	bool known = mode == POLICY_TUNNEL_POINTOPOINT ||
 	             mode == POLICY_TUNNEL_ETHERNET;
 
+	policy_chain_start(v);
 	if (!known || unit < -1) {
 		verdict(v, false, nowhere, "no such tunnel");
 		return;
@@ -290,6 +285,14 @@ bool policy_tunnel_units(const struct policy_settings *s,
 		*max = want >= 0 ? want : last;
 	}
 	return v->allowed;
+}
+
+void policy_may_add_tunnel(const struct policy_settings *s, unsigned n,
+                           struct policy_verdict *v)
+{
+	if (n >= s->max_tunnels)
+		verdict(v, false, s->where[POLICY_MAX_TUNNELS], "MaxTunnels %u",
+		        s->max_tunnels);
 }
 
 enum policy_bind policy_bind(enum policy_gateway gateway, const char *host)

@@ -315,7 +315,17 @@ static void copy_numbers(const struct chosen *c, struct policy_settings *out)
 	}
 }
 
-static int add_listen(struct policy_settings *out, const char *host, int port)
+/* NULL: a default. */
+static struct policy_where where_of(const struct policy_setting *s)
+{
+	const struct policy_where nowhere = { .file = NULL };
+
+	return s != NULL ? s->where : nowhere;
+}
+
+static int add_listen(struct policy_settings *out,
+                      const struct policy_setting *address, const char *host,
+                      const struct policy_setting *at, int port)
 {
 	char *copy = host != NULL ? strdup(host) : NULL;
 	void *v = out->listen;
@@ -326,13 +336,15 @@ static int add_listen(struct policy_settings *out, const char *host, int port)
 		return -1;
 	}
 	out->listen = v;
-	out->listen[out->nlisten].host = copy;
-	out->listen[out->nlisten++].port = port;
+	out->listen[out->nlisten++] = (struct policy_listen){ .host = copy,
+		.port = port, .where = where_of(address),
+		.port_where = where_of(at) };
 	return 0;
 }
 
 /* An address without a port is listened on at every Port. */
 static int listen_at_ports(const struct chosen *c, struct policy_settings *out,
+                           const struct policy_setting *address,
                            const char *host)
 {
 	bool any = false;
@@ -343,10 +355,10 @@ static int listen_at_ports(const struct chosen *c, struct policy_settings *out,
 		if (s->keyword != POLICY_PORT)
 			continue;
 		any = true;
-		if (add_listen(out, host, (int)s->number[0]) < 0)
+		if (add_listen(out, address, host, s, (int)s->number[0]) < 0)
 			return -1;
 	}
-	return any ? 0 : add_listen(out, host, DEFAULT_PORT);
+	return any ? 0 : add_listen(out, address, host, NULL, DEFAULT_PORT);
 }
 
 static int copy_listen(const struct chosen *c, struct policy_settings *out)
@@ -357,13 +369,14 @@ static int copy_listen(const struct chosen *c, struct policy_settings *out)
 		if (s->keyword != POLICY_LISTEN_ADDRESS)
 			continue;
 		const struct policy_endpoint *e = &s->endpoints.v[0];
-		int r = e->port != 0 ? add_listen(out, e->host, e->port) :
-		        listen_at_ports(c, out, e->host);
+		int r = e->port != 0 ?
+		        add_listen(out, s, e->host, s, e->port) :
+		        listen_at_ports(c, out, s, e->host);
 
 		if (r < 0)
 			return -1;
 	}
-	return out->nlisten != 0 ? 0 : listen_at_ports(c, out, NULL);
+	return out->nlisten != 0 ? 0 : listen_at_ports(c, out, NULL, NULL);
 }
 
 static int copy_names(const struct chosen *c, struct policy_settings *out)

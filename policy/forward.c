@@ -210,6 +210,7 @@ void policy_may_open(const struct policy_settings *s,
 {
 	struct wanted w = { .host = host != NULL ? host : "", .port = port };
 
+	policy_chain_start(v);
 	policy_net_of(host, &w.address);
 	may_open(s, key, &w, v);
 }
@@ -221,6 +222,7 @@ void policy_may_connect(const struct policy_settings *s,
 {
 	struct wanted w = { .host = host != NULL ? host : "", .port = port };
 
+	policy_chain_start(v);
 	if (policy_net_of(address, &w.address))
 		may_open(s, key, &w, v);
 	else
@@ -233,6 +235,7 @@ void policy_may_listen(const struct policy_settings *s,
 {
 	struct wanted w = { .host = host != NULL ? host : "", .port = port };
 
+	policy_chain_start(v);
 	if (port > 65535) {
 		verdict(v, false, nowhere, "port %u is none", port);
 		return;
@@ -259,6 +262,7 @@ static void may_path(const struct policy_settings *s,
 	const char *why = policy_path_check(path);
 	unsigned way = listen ? POLICY_FORWARD_REMOTE : POLICY_FORWARD_LOCAL;
 
+	policy_chain_start(v);
 	/* both, as in sshd, whose manual does not say so */
 	if (policy_forwards_stopped(s, key,
 	                            POLICY_ALLOW_STREAM_LOCAL_FORWARDING, way,
@@ -292,6 +296,7 @@ void policy_may_listen_path(const struct policy_settings *s,
 void policy_may_add_channel(const struct policy_settings *s, unsigned n,
                             struct policy_verdict *v)
 {
+	policy_chain_start(v);
 	verdict(v, n < s->max_channels, s->where[POLICY_MAX_CHANNELS],
 	        "MaxChannels %u", s->max_channels);
 }
@@ -299,6 +304,7 @@ void policy_may_add_channel(const struct policy_settings *s, unsigned n,
 void policy_may_add_listener(const struct policy_settings *s, unsigned n,
                              struct policy_verdict *v)
 {
+	policy_chain_start(v);
 	verdict(v, n < s->max_listeners, s->where[POLICY_MAX_LISTENERS],
 	        "MaxListeners %u", s->max_listeners);
 }

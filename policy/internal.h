@@ -302,6 +302,7 @@ struct policy_block {
 	size_t n;
 	size_t outer; /* index + 1 of the block that has the Include of its
 	               * file, without which it does not hold; 0: none */
+	struct policy_match_line *line;
 };
 
 struct policy {
@@ -326,6 +327,30 @@ int policy_add_note(struct policy *p, struct policy_where where,
  * what was left to another default than sshd's. -1: out of memory. */
 int policy_note_difference(struct policy *p, const struct policy_setting *s);
 int policy_note_defaults(struct policy *p);
+
+/* chain.c */
+
+/* The line of a Match block; its text goes on behind the struct. */
+struct policy_match_line {
+	const char *file;
+	unsigned line;
+	const struct policy_match_line *outer; /* of the block around it */
+	char text[]; /* "Match User alice", as it is written */
+};
+
+/* Of the statement; to be freed with free(). NULL: out of memory. */
+struct policy_match_line *
+policy_match_line_new(const struct policy_stmt *st,
+                      const struct policy_match_line *outer);
+/* Forget what is in *v: a decision begins. */
+void policy_chain_start(struct policy_verdict *v);
+/* The rule in *v has let it pass: it becomes a step before the next one, which
+ * is "". */
+void policy_chain_next(struct policy_verdict *v);
+/* "20300101000000Z"; returns buf. */
+enum { POLICY_EXPIRY_CAP = 32 };
+const char *policy_expiry_str(uint64_t expiry_time,
+                              char buf[POLICY_EXPIRY_CAP]);
 
 /* blocks.c */
 

@@ -173,6 +173,13 @@ static int bad_block(struct parser *ps, const struct policy_stmt *st)
 	return -1;
 }
 
+/* Of block, as in struct policy_setting; NULL: none. */
+static const struct policy_match_line *line_of(const struct parser *ps,
+                                               size_t block)
+{
+	return block != 0 ? ps->policy->blocks[block - 1].line : NULL;
+}
+
 static int start_block(struct parser *ps, const struct policy_stmt *st)
 {
 	struct policy_block b;
@@ -182,6 +189,12 @@ static int start_block(struct parser *ps, const struct policy_stmt *st)
 		                    "not allowed on the command line");
 	if (policy_block_parse(ps->policy, st, &b) < 0)
 		return bad_block(ps, st);
+	b.line = policy_match_line_new(st, line_of(ps, ps->outer));
+	if (b.line == NULL) {
+		ps->hopeless = true;
+		policy_block_free(&b);
+		return fail_keyword(st, "Match", "out of memory");
+	}
 	if (add_block(ps, st, &b) < 0) {
 		policy_block_free(&b);
 		return -1;
@@ -241,7 +254,8 @@ static void tell_error(struct parser *ps)
 static int parse_line(struct parser *ps)
 {
 	struct policy_stmt st = { .err = ps->err, .where = {
-		.file = ps->lex.file, .line = ps->lex.line } };
+		.file = ps->lex.file, .line = ps->lex.line,
+		.match = line_of(ps, ps->block) } };
 	struct policy_lex_word kw;
 	size_t rest = 0;
 	int r;

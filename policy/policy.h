@@ -16,10 +16,12 @@
 #include <sys/types.h>
 
 /* Where a value was set. file is NULL for a compiled-in default; otherwise it
- * lives as long as the struct policy (or key) that it came from. */
+ * and match live as long as the struct policy (or key) that it came from. */
 struct policy_where {
 	const char *file;
 	unsigned line;
+	const struct policy_match_line *match; /* of the Match block that it
+	                                        * stands in; or NULL */
 };
 
 struct policy_error {
@@ -234,6 +236,7 @@ struct policy_endpoints {
 struct policy_listen {
 	char *host; /* NULL: wildcard, both families */
 	int port;   /* never 0 after policy_eval() */
+	struct policy_where where, port_where; /* ListenAddress's, Port's */
 };
 
 /* The most that MaxChannels and MaxListeners may say. */
@@ -339,6 +342,9 @@ void policy_settings_free(struct policy_settings *s);
 /* Write the settings in canonical form, as `sshd -T` does: one lower-case
  * keyword and its value a line, in a fixed order. */
 void policy_print(const struct policy_settings *s, FILE *f);
+/* The same, each line with where its value comes from as a comment ("# FILE:2",
+ * "# default"), a DenyOpen a line. Returns 0, or -1: out of memory. */
+int policy_print_origins(const struct policy_settings *s, FILE *f);
 
 /* authorized_keys(5) */
 
@@ -391,6 +397,9 @@ int policy_key_find(const char *file, const char *text, size_t len,
                     size_t blob_len, struct policy_key *key,
                     struct policy_error *err);
 void policy_key_free(struct policy_key *key);
+/* Key options in words of authorized_keys, as far as they bear on adit. Returns
+ * buf. */
+char *policy_keyopts_str(const struct policy_keyopts *o, char *buf, size_t cap);
 
 /* The same for a list of keys without options, of certification authorities or
  * of revoked keys: a certificate is a key here, too (its blob is not looked
@@ -429,14 +438,36 @@ const char *policy_keyopts_merge(struct policy_keyopts *opts,
                                  struct policy_keyopts *more);
 void policy_keyopts_free(struct policy_keyopts *opts);
 
-/* Decisions. Each fills the verdict with the rule that decided. */
+/* Decisions. Each fills the verdict with the rule that decided, and with those
+ * that had let it come so far. */
+
+enum { POLICY_RULE_MAX = 256, POLICY_STEPS_MAX = 12 };
+
+struct policy_step {
+	struct policy_where where;
+	char rule[POLICY_RULE_MAX];
+};
 
 struct policy_verdict {
 	bool allowed;
 	bool depends; /* not allowed yet: the address that is found decides */
 	struct policy_where where;
-	char rule[256]; /* printable, e.g. `PermitOpen 10.0.0.1:80` */
+	char rule[POLICY_RULE_MAX]; /* printable: `PermitOpen 10.0.0.1:80` */
+	struct policy_step steps[POLICY_STEPS_MAX]; /* before it, in turn */
+	size_t nsteps;
 };
+
+/* The whole chain: the steps and the rule that decided, in turn, each after the
+ * Match lines of its block. Returns how many, at most POLICY_CHAIN_MAX. */
+enum { POLICY_CHAIN_MAX = 32 };
+size_t policy_chain(const struct policy_verdict *v,
+                    struct policy_step out[POLICY_CHAIN_MAX]);
+/* The same in one line for a log, as much of it as fits, the rule that decided
+ * first: "p:3: PermitOpen h:80 (p:2: Match User a; ...)". Returns buf. */
+char *policy_chain_str(const struct policy_verdict *v, char *buf, size_t cap);
+/* What decided, for the client: "PermitOpen", "the key's permitopen". No value,
+ * no file. Returns buf. */
+char *policy_decided_by(const struct policy_verdict *v, char *buf, size_t cap);
 
 /* "file:line" or "default" into buf; returns buf. */
 const char *policy_where_str(const struct policy_where *w, char *buf,
@@ -496,10 +527,14 @@ void policy_may_tunnel(const struct policy_settings *s,
 /* The unit that a tunnel gets when the client asks for unit (-1: any): *min to
  * *max are those to try in turn (equal: that one), -1, -1: any free one. Takes
  * TunnelUnit and the key's tunnel= together. False if no unit can satisfy all.
- * The verdict is filled either way; permission is policy_may_tunnel()'s. */
+ * The verdict, policy_may_tunnel()'s or zeros, is continued. */
 bool policy_tunnel_units(const struct policy_settings *s,
                          const struct policy_keyopts *key, int unit, int *min,
                          int *max, struct policy_verdict *v);
+/* One more tunnel for a session that has n: MaxTunnels. The verdict is
+ * continued. */
+void policy_may_add_tunnel(const struct policy_settings *s, unsigned n,
+                           struct policy_verdict *v);
 /* The device's name by TunnelName for that unit; unit -1 and user NULL will do
  * for a pattern without them. Returns 0, or -1 with an empty string in buf: it
  * does not fit in cap bytes or in IFNAMSIZ, or is none that an interface may

@@ -288,7 +288,7 @@ static const char *check_principals(struct broker *b, const struct candidate *c,
 bool broker_cert_by_ca(struct broker *b, const struct candidate *c,
                        struct policy_key *key)
 {
-	struct policy_where ca;
+	struct policy_where ca = { .file = NULL };
 	const char *why;
 
 	memset(key, 0, sizeof(*key));

@@ -9,8 +9,10 @@ static void decide(const struct policy_settings *s,
                    const struct policy_conn *conn)
 {
 	struct policy_verdict v;
+	char line[512];
 
 	policy_may_login(s, conn, 0, NULL, &v);
+	policy_chain_str(&v, line, sizeof line);
 	policy_may_open(s, NULL, "10.0.0.1", 80, &v);
 	policy_may_listen(s, NULL, "localhost", 8080, &v);
 	policy_may_tunnel(s, NULL, POLICY_TUNNEL_ETHERNET, -1, &v);
@@ -95,7 +97,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 		if (f == NULL || policy_eval(p, &conns[i], &s) < 0)
 			abort();
-		policy_print(&s, f);
+		if (policy_print_origins(&s, f) < 0)
+			abort();
 		fclose(f);
 		free(dump);
 		decide(&s, &conns[i]);

@@ -5,9 +5,9 @@
  *
  * Lines "#@ NAME=VALUE ..." of a policy set the connection (user, groups, addr,
  * laddr, lport, host, version; invalid-user has no value), "#@ -o TEXT" is an
- * option of the command line, "#@ notes" adds the remarks. What follows a line
- * "#@ file NAME" is the text of a file to include. GOLDEN_UPDATE=1 rewrites
- * the .ok files.
+ * option of the command line, "#@ notes" adds the remarks, "#@ origins" the
+ * origins. What follows a line "#@ file NAME" is the text of a file to
+ * include. GOLDEN_UPDATE=1 rewrites the .ok files.
  */
 #include <criterion/criterion.h>
 #include <fnmatch.h>
@@ -38,12 +38,14 @@ struct setup {
 	const char *groups[8];
 	struct policy_text texts[8];
 	size_t ntexts;
-	bool notes;
+	bool notes, origins;
 	struct policy_included files[16];
 	size_t nfiles;
 	struct policy_included found[16]; /* of one pattern */
 	FILE *out;
 };
+
+static bool plain; /* without origins, whatever the file says */
 
 static void set_word(struct setup *su, char *word)
 {
@@ -53,6 +55,8 @@ static void set_word(struct setup *su, char *word)
 		su->notes = true;
 	if (strcmp(word, "invalid-user") == 0)
 		su->conn.invalid_user = true;
+	if (strcmp(word, "origins") == 0)
+		su->origins = true;
 	if (value == NULL)
 		return;
 	*value++ = '\0';
@@ -172,7 +176,10 @@ static void run_policy(const char *text, FILE *out)
 	cr_expect_eq(p == NULL, *err.text != '\0');
 	if (p != NULL) {
 		cr_assert_eq(policy_eval(p, &su.conn, &s), 0);
-		policy_print(&s, out);
+		if (su.origins && !plain)
+			cr_assert_eq(policy_print_origins(&s, out), 0);
+		else
+			policy_print(&s, out);
 		policy_settings_free(&s);
 	}
 	policy_free(p);
@@ -245,7 +252,8 @@ static char *run_to_string(const char *text)
 	return got;
 }
 
-static void check_canonical(const char *name, const char *dump);
+static void check_canonical(const char *name, const char *text,
+                            const char *dump);
 
 static bool has_line(char *dump, const char *line)
 {
@@ -266,7 +274,7 @@ static void put_changes(const char *line, char *dump, FILE *out)
 	char *one;
 
 	if (settings)
-		check_canonical(line, dump);
+		check_canonical(line, line, dump);
 	while ((one = strsep(&dump, "\n")) != NULL && *one != '\0') {
 		if (settings && has_line(defaults, one))
 			continue;
@@ -301,12 +309,24 @@ static void run_lines(const char *text, FILE *out)
 	free(copy);
 }
 
-/* What we print is a policy that means the same. */
-static void check_canonical(const char *name, const char *dump)
+static char *run_plain(const char *text)
 {
-	char *again = run_to_string(dump);
+	char *got;
 
-	cr_expect_str_eq(again, dump, "%s: not canonical: %s", name, again);
+	plain = true;
+	got = run_to_string(text);
+	plain = false;
+	return got;
+}
+
+/* What we print is a policy that means the same. */
+static void check_canonical(const char *name, const char *text,
+                            const char *dump)
+{
+	char *first = run_plain(text), *again = run_plain(dump);
+
+	cr_expect_str_eq(again, first, "%s: not canonical: %s", name, again);
+	free(first);
 	free(again);
 }
 
@@ -333,7 +353,7 @@ static void run_file(const char *name)
 	cr_expect_str_eq(got, want, "%s: got:\n%s", base, got);
 	if (strncmp(got, "listenaddress", 13) == 0 &&
 	    strstr(text, "#@ notes") == NULL)
-		check_canonical(base, got);
+		check_canonical(base, text, got);
 	free(text);
 	free(got);
 	free(want);
