@@ -69,13 +69,23 @@ bool broker_may_log(struct broker *b, unsigned *lines)
 void broker_log_refusal(struct broker *b, const char *what,
                         const struct policy_verdict *v)
 {
-	char where[320];
+	char chain[BROKER_CHAIN];
 
 	if (!broker_may_log(b, &b->tick_failures))
 		return;
-	log_info("refused %s for %s from %s port %u: %s: %s", what,
+	log_info("refused %s for %s from %s port %u: %s", what,
 	         b->user_shown, b->address, b->port,
-	         policy_where_str(&v->where, where, sizeof(where)), v->rule);
+	         policy_chain_str(v, chain, sizeof(chain)));
+}
+
+void broker_refuse_by(struct broker *b, uint32_t id, const char *thing,
+                      const struct policy_verdict *v)
+{
+	char by[64], text[160];
+
+	snprintf(text, sizeof(text), "this %s is not permitted by policy: %s",
+	         thing, policy_decided_by(v, by, sizeof(by)));
+	broker_refuse(b, id, 1, text); /* ADMINISTRATIVELY_PROHIBITED */
 }
 
 static void on_log(struct broker *b, struct proto_msg *m)
@@ -314,7 +324,6 @@ int broker_run(const struct broker_env *env, struct proto_msg *m, int channel)
 	ipc_peer_free(b.listener);
 	ipc_peer_free(b.keyholder);
 	policy_settings_free(&b.settings);
-	policy_key_free(&b.key);
 	broker_keys_free(&b);
 	account_free(&b.account);
 	loop_free(b.loop);

@@ -16,11 +16,11 @@ enum { AUTH_MESSAGES_MAX = 1024, BANNER_MAX = 8000 };
 
 static void log_not_allowed(struct broker *b, const struct policy_verdict *v)
 {
-	char where[320];
+	char chain[BROKER_CHAIN];
 
-	log_info("User %s from %s not allowed: %s: %s", b->user_shown,
+	log_info("User %s from %s not allowed: %s", b->user_shown,
 	         b->host[0] != '\0' ? b->host : b->address,
-	         policy_where_str(&v->where, where, sizeof(where)), v->rule);
+	         policy_chain_str(v, chain, sizeof(chain)));
 }
 
 /* Expired, or everybody is kept out. Asked before any key is: the owner of the

@@ -61,25 +61,35 @@ const char *broker_cert_signed(struct broker *b, const struct cert *c)
 
 /* ---- is it good for this account? ---- */
 
+static bool refuse_by(const struct broker *b, const struct cert *c,
+                      const struct policy_verdict *v)
+{
+	char id[200], chain[BROKER_CHAIN];
+
+	log_info("certificate ID \"%s\" (serial %" PRIu64 ") for %s not usable "
+	         "from %s port %u: %s",
+	         log_escape(id, sizeof(id), c->id.p, c->id.len), c->serial,
+	         b->user_shown, b->address, b->port,
+	         policy_chain_str(v, chain, sizeof(chain)));
+	return false;
+}
+
 static bool refuse(struct broker *b, const struct cert *c,
                    const struct policy_where *where, const char *why)
 {
-	char id[200], at[320];
+	struct policy_verdict *v = &b->key_verdict;
 
-	log_info("certificate ID \"%s\" (serial %" PRIu64 ") for %s not usable "
-	         "from %s port %u: %s: %s",
-	         log_escape(id, sizeof(id), c->id.p, c->id.len), c->serial,
-	         b->user_shown, b->address, b->port,
-	         policy_where_str(where, at, sizeof(at)), why);
-	return false;
+	*v = (struct policy_verdict){ .where = *where };
+	snprintf(v->rule, sizeof(v->rule), "%s", why);
+	return refuse_by(b, c, v);
 }
 
 /* Put the certificate's options to key's, and look at all of them. */
 static bool options_allow(struct broker *b, const struct cert *c,
                           struct policy_key *key)
 {
+	struct policy_verdict *v = &b->key_verdict;
 	struct policy_keyopts of_cert;
-	struct policy_verdict v;
 	const char *why = policy_cert_opts(c->critical.p, c->critical.len,
 	                                   c->extensions.p, c->extensions.len,
 	                                   key->where, &of_cert);
@@ -90,8 +100,8 @@ static bool options_allow(struct broker *b, const struct cert *c,
 	if (why != NULL)
 		return refuse(b, c, &key->where, why);
 	policy_may_use_key(key, broker_host(b), b->address,
-	                   (uint64_t)time(NULL), &v);
-	return v.allowed || refuse(b, c, &v.where, v.rule);
+	                   (uint64_t)time(NULL), v);
+	return v->allowed || refuse_by(b, c, v);
 }
 
 /* Is one of a comma list among the principals? A principal with a comma in it

@@ -43,6 +43,7 @@ void broker_keys_free(struct broker *b)
 {
 	struct file_name *f;
 
+	policy_key_free(&b->key);
 	while ((f = b->file_names) != NULL) {
 		b->file_names = f->next;
 		free(f);
@@ -96,17 +97,16 @@ static const char *check_revoked(struct broker *b, const struct candidate *c)
 
 static bool key_usable(struct broker *b, const struct policy_key *key)
 {
-	struct policy_verdict v;
-	char where[320];
+	struct policy_verdict *v = &b->key_verdict;
+	char chain[BROKER_CHAIN];
 
 	policy_may_use_key(key, broker_host(b), b->address,
-	                   (uint64_t)time(NULL), &v);
-	if (!v.allowed)
-		log_info("key for %s not usable from %s port %u: %s: %s",
+	                   (uint64_t)time(NULL), v);
+	if (!v->allowed)
+		log_info("key for %s not usable from %s port %u: %s",
 		         b->user_shown, b->address, b->port,
-		         policy_where_str(&v.where, where, sizeof(where)),
-		         v.rule);
-	return v.allowed;
+		         policy_chain_str(v, chain, sizeof(chain)));
+	return v->allowed;
 }
 
 /* Takes key's contents if it is the one. */

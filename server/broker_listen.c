@@ -370,8 +370,7 @@ static struct listening *admit(struct broker *b, struct proto_msg *m,
 		policy_may_listen(&b->settings, &b->key.opts, l->host, l->port,
 		                  &v);
 	if (!v.allowed) {
-		broker_refuse(b, l->id, 1,
-		              "this listener is not permitted by policy");
+		broker_refuse_by(b, l->id, "listener", &v);
 	} else {
 		policy_may_add_listener(&b->settings, b->nlistening, &v);
 		if (!v.allowed)

@@ -15,9 +15,6 @@
 #include "server/address.h"
 #include "server/broker_private.h"
 
-static const char not_permitted[] =
-	"this destination is not permitted by policy";
-
 struct open {
 	struct open *next;
 	struct broker *broker;
@@ -165,10 +162,10 @@ static void try_next(struct open *o, int error)
 
 /* Keep the addresses that policy lets us connect to. No name is looked up
  * after this: what was checked is what is connected to. */
-static void choose(struct open *o, const struct addresses *a)
+static void choose(struct open *o, const struct addresses *a,
+                   struct policy_verdict *v)
 {
 	struct broker *b = o->broker;
-	struct policy_verdict v;
 	char address[64], what[700];
 
 	for (size_t i = 0; i < a->n; i++) {
@@ -176,19 +173,20 @@ static void choose(struct open *o, const struct addresses *a)
 		                   NULL) < 0)
 			continue;
 		policy_may_connect(&b->settings, &b->key.opts, o->host,
-		                   address, o->port, &v);
-		if (v.allowed) {
+		                   address, o->port, v);
+		if (v->allowed) {
 			o->addresses.v[o->addresses.n++] = a->v[i];
 			continue;
 		}
 		snprintf(what, sizeof(what), "%s, address %s", o->what,
 		         address);
-		broker_log_refusal(b, what, &v);
+		broker_log_refusal(b, what, v);
 	}
 }
 
 static void on_resolved(void *arg, const struct addresses *a, const char *why)
 {
+	struct policy_verdict v = { .allowed = false };
 	struct open *o = arg;
 
 	o->resolve = NULL;
@@ -196,12 +194,12 @@ static void on_resolved(void *arg, const struct addresses *a, const char *why)
 		failed(o, why);
 		return;
 	}
-	choose(o, a);
+	choose(o, a, &v);
 	if (o->addresses.n > 0) {
 		try_next(o, 0);
 		return;
 	}
-	broker_refuse(o->broker, o->id, 1, not_permitted);
+	broker_refuse_by(o->broker, o->id, "destination", &v);
 	open_free(o);
 }
 
@@ -245,7 +243,7 @@ void broker_on_open_tcp(struct broker *b, struct proto_msg *m)
 	policy_may_open(&b->settings, &b->key.opts, host, port, &v);
 	if (!v.allowed && !v.depends) {
 		broker_log_refusal(b, what, &v);
-		broker_refuse(b, id, 1, not_permitted);
+		broker_refuse_by(b, id, "destination", &v);
 		return;
 	}
 	if (!broker_admit_channel(b, id, what))

@@ -27,7 +27,8 @@ enum {
 	BROKER_TICK_SIGNATURES = 30,
 	BROKER_TICK_LOGS = 5,
 	BROKER_TICK_LINES = 20, /* of log a tick, of each kind */
-	BROKER_KEYHOLDER_WAIT_MS = 10000
+	BROKER_KEYHOLDER_WAIT_MS = 10000,
+	BROKER_CHAIN = 900 /* bytes of a log line that say why */
 };
 
 struct open;     /* a direct-tcpip on its way, broker_open.c */
@@ -66,6 +67,8 @@ struct broker {
 	bool may_login;
 	bool logged_in;
 	struct policy_key key;   /* the one that logged in */
+	struct policy_verdict key_verdict; /* on the last line that had a key
+	                                      asked for, or its CA */
 	unsigned failures, none_attempts, auth_messages;
 	bool auth_over; /* the session is told to end */
 	struct {
@@ -155,11 +158,15 @@ void broker_tell(struct broker *b, int fd, unsigned type, ...);
 /* Refuse an intent: reason code of RFC 4254, 5.1, and what the client reads. */
 void broker_refuse(struct broker *b, uint32_t id, unsigned reason,
                    const char *text);
+/* The same for what policy refused: a destination, a listener. The client is
+ * told which keyword or key option did it. */
+void broker_refuse_by(struct broker *b, uint32_t id, const char *thing,
+                      const struct policy_verdict *v);
 /* Whether there is room for a line of that kind (tick_failures or
  * tick_listens): a client can ask for thousands of things a second. Lines left
  * out are counted, and the log says so. */
 bool broker_may_log(struct broker *b, unsigned *lines);
-/* Log that policy refused what ("direct-tcpip to host port 22"). */
+/* Log that policy refused what ("direct-tcpip to host port 22"), and why. */
 void broker_log_refusal(struct broker *b, const char *what,
                         const struct policy_verdict *v);
 

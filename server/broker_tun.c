@@ -353,7 +353,7 @@ void broker_on_open_tun(struct broker *b, struct proto_msg *m)
 	uint32_t id = (uint32_t)m->f[0].n, unit = (uint32_t)m->f[2].n;
 	unsigned mode = (unsigned)m->f[1].n;
 	int wanted = unit >= ANY_UNIT ? -1 : (int)unit, min = -1, max = -1;
-	struct policy_verdict v = { .allowed = false };
+	struct policy_verdict v;
 	struct tunnel *t;
 	char what[80];
 
@@ -372,17 +372,13 @@ void broker_on_open_tun(struct broker *b, struct proto_msg *m)
 	if (v.allowed)
 		v.allowed = policy_tunnel_units(&b->settings, &b->key.opts,
 		                                wanted, &min, &max, &v);
-	if (v.allowed && live(b) >= b->settings.max_tunnels) {
-		v.allowed = false;
-		v.where = b->settings.where[POLICY_MAX_TUNNELS];
-		snprintf(v.rule, sizeof(v.rule), "MaxTunnels %u",
-		         b->settings.max_tunnels);
-	}
+	if (v.allowed)
+		policy_may_add_tunnel(&b->settings, live(b), &v);
 	if (v.allowed && !broker_admit_channel(b, id, what))
 		return;
 	if (!v.allowed) {
 		broker_log_refusal(b, what, &v);
-		broker_refuse(b, id, 1, "this tunnel is not permitted by policy");
+		broker_refuse_by(b, id, "tunnel", &v);
 		return;
 	}
 	t = in_pace(b) ? calloc(1, sizeof(*t)) : NULL;

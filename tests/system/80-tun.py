@@ -708,7 +708,7 @@ def _(t):
         tuns = [open_tun(c), open_tun(c, mode=2), open_tun(c)]
         t.equal(devices() - DEVICES, {'tun0', 'tun1', 'tap0', 'tun2'})
         t.equal(open_tun(c),
-                (1, 'this tunnel is not permitted by policy'))
+                (1, 'this tunnel is not permitted by policy: MaxTunnels'))
         srv.wait_log(r'/policy:2\b.*MaxTunnels 3')
         t.true(isinstance(open_tun(other), Tun), 'another session')
         t.true('tun3' in devices(), 'tun3')
