@@ -6,32 +6,34 @@
 #include "server/dump.h"
 
 /* "user=U,addr=A,..." as sshd(8), -C; version= is another's than ours. */
-static int parse(char *spec, struct policy_conn *who)
+int dump_spec(char *spec, struct policy_conn *who, const char **key)
 {
-	enum { USER, ADDR, LADDR, LPORT, HOST, RELEASE, INVALID_USER };
+	enum { USER, ADDR, LADDR, LPORT, HOST, RELEASE, INVALID_USER, KEY };
 	static const char *const names[] = { [USER] = "user", [ADDR] = "addr",
 		[LADDR] = "laddr", [LPORT] = "lport", [HOST] = "host",
 		[RELEASE] = "version", [INVALID_USER] = "invalid-user",
-		NULL };
+		[KEY] = "key", NULL };
 	char *value;
 
 	while (*spec != '\0') {
 		const char *word = spec;
-		int key = getsubopt(&spec, (char **)(uintptr_t)names, &value);
+		int name = getsubopt(&spec, (char **)(uintptr_t)names, &value);
 
-		if (key < 0 || (value == NULL) != (key == INVALID_USER)) {
+		if (name < 0 || (value == NULL) != (name == INVALID_USER) ||
+		    (name == KEY && key == NULL)) {
 			fprintf(stderr, "aditd: -C: cannot read \"%s\"\n",
 			        word);
 			return -1;
 		}
-		switch (key) {
+		switch (name) {
 		case USER: who->user = value; break;
 		case ADDR: who->address = value; break;
 		case LADDR: who->local_address = value; break;
 		case LPORT: who->local_port = (unsigned)atoi(value); break;
 		case HOST: who->host = value; break;
 		case RELEASE: who->version = value; break;
-		default: who->invalid_user = true; break;
+		case INVALID_USER: who->invalid_user = true; break;
+		default: *key = value; break;
 		}
 	}
 	return 0;
@@ -46,7 +48,7 @@ int dump_run(const struct config *c)
 	struct account a = { .name = NULL };
 	int rc = 1;
 
-	if (spec == NULL || parse(spec, &who) < 0)
+	if (spec == NULL || dump_spec(spec, &who, NULL) < 0)
 		goto out;
 	if (who.user != NULL) {
 		if (account_lookup(who.user, &a) < 0)
@@ -56,9 +58,8 @@ int dump_run(const struct config *c)
 		who.invalid_user |= !a.exists;
 	}
 	if (policy_eval(c->policy, &who, &s) == 0) {
-		policy_print(&s, stdout);
+		rc = policy_print_origins(&s, stdout) < 0;
 		policy_settings_free(&s);
-		rc = 0;
 	}
 out:
 	account_free(&a);

@@ -11,6 +11,7 @@
 #include <libssh/libssh.h>
 
 #include "server/dump.h"
+#include "server/explain.h"
 #include "server/keyholder.h"
 #include "server/listener.h"
 #include "server/log.h"
@@ -199,8 +200,10 @@ static int run(struct options *o)
 	if (o->test && o->verbose)
 		reports.note = print_note;
 	if (config_load(&c, o, -1, &reports) < 0)
-		return 1;
-	if (o->dump)
+		return o->explain ? EXPLAIN_FAILED : 1;
+	if (o->explain)
+		rc = explain_run(&c);
+	else if (o->dump)
 		rc = dump_run(&c);
 	else if (o->test)
 		rc = test(&c);
@@ -231,7 +234,7 @@ int main(int argc, char **argv)
 
 	umask(077);
 	if (options_parse(argc, argv, &o) < 0)
-		return 1;
+		return o.explain ? EXPLAIN_FAILED : 1;
 	if ((o.role == NULL && clean_descriptors() < 0) ||
 	    role_init(argc, argv, o.role == NULL) < 0) {
 		fprintf(stderr, "aditd: cannot start: %s\n", strerror(errno));
@@ -240,7 +243,8 @@ int main(int argc, char **argv)
 	if (o.role != NULL) {
 		rc = run_role(&o);
 	} else {
-		if (!o.foreground && make_absolute(o.policy_file, path) == 0)
+		if (!o.foreground && !o.dump && !o.explain &&
+		    make_absolute(o.policy_file, path) == 0)
 			o.policy_file = path;
 		rc = run(&o);
 	}

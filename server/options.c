@@ -1,3 +1,4 @@
+#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,50 +37,66 @@ static void usage(void)
 	fprintf(stderr,
 "usage: aditd [-DdetTvV] [-C spec] [-E log_file] [-f policy_file]\n"
 "             [-h host_key_file] [-o option] [-p port]\n"
+"       aditd --explain -C spec [-f policy_file] [-o option] request...\n"
 "  -D  stay in the foreground       -e  log to standard error\n"
 "  -t  check the policy and keys    -T  print the policy in force\n"
 "  -C  for whom -T prints: user=USER,host=NAME,addr=ADDR,laddr=ADDR,\n"
 "      lport=PORT,version=VERSION,invalid-user\n"
-"  -v  with -t: say what has no effect\n");
+"  -v  with -t: say what has no effect\n"
+"  --explain: may USER do it, and by which rules? spec also: key=PUBLIC_KEY\n"
+"      open HOST:PORT             listen [HOST:]PORT\n"
+"      tunnel point-to-point|ethernet [UNIT]\n"
+"      login PUBLIC_KEY_FILE\n");
+}
+
+enum { EXPLAIN = 256 };
+static const struct option long_options[] = {
+	{ "explain", no_argument, NULL, EXPLAIN },
+	{ .name = NULL }
+};
+
+/* -f -: standard input */
+static const char *policy_name(const char *name)
+{
+	return strcmp(name, "-") == 0 ? "/dev/stdin" : name;
 }
 
 int options_parse(int argc, char *const *argv, struct options *o)
 {
-	int c;
+	int c, bad = 0;
 
 	memset(o, 0, sizeof(*o));
 	o->policy_file = SYSCONFDIR "/adit/policy";
 	optind = 1;
-	while ((c = getopt(argc, argv, "C:DdE:ef:h:o:p:tTvVx:")) != -1) {
-		int bad = 0;
-
+	while ((c = getopt_long(argc, argv, "C:DdE:ef:h:o:p:tTvVx:",
+	                        long_options, NULL)) != -1) {
 		switch (c) {
 		case 'C': o->dump_spec = optarg; o->dump = true; break;
 		case 'D': o->foreground = true; break;
 		case 'd': o->debug++; o->foreground = o->to_stderr = true; break;
 		case 'E': o->log_file = optarg; break;
 		case 'e': o->to_stderr = true; break;
-		case 'f': o->policy_file = optarg; break;
-		case 'h': bad = override(o, "HostKey", optarg); break;
-		case 'o': bad = override(o, NULL, optarg); break;
-		case 'p': bad = override(o, "Port", optarg); break;
+		case 'f': o->policy_file = policy_name(optarg); break;
+		case 'h': bad |= override(o, "HostKey", optarg); break;
+		case 'o': bad |= override(o, NULL, optarg); break;
+		case 'p': bad |= override(o, "Port", optarg); break;
 		case 't': o->test = true; break;
 		case 'T': o->dump = true; break;
 		case 'v': o->verbose = true; break;
 		case 'V': o->version = true; break;
 		case 'x': o->role = optarg; break;
-		default: usage(); bad = -1; break;
+		case EXPLAIN: o->explain = true; break;
+		default: bad = 1; break;
 		}
-		if (bad)
-			goto fail;
 	}
-	if (optind != argc) {
+	o->request = argv + optind;
+	if (!bad && optind != argc && !o->explain) {
 		fprintf(stderr, "aditd: unexpected argument: %s\n", argv[optind]);
-		usage();
-		goto fail;
+		bad = 1;
 	}
-	return 0;
-fail:
+	if (!bad)
+		return 0;
+	usage();
 	options_free(o);
 	return -1;
 }

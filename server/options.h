@@ -19,6 +19,8 @@ struct options {
 	bool dump;                /* -T */
 	bool verbose;             /* -v */
 	bool version;             /* -V */
+	bool explain;             /* --explain */
+	char *const *request;     /* what it explains: words, NULL at the end */
 	const char *dump_spec;    /* -C user=...,addr=..., see dump.c */
 	const char *role;         /* -x: internal, see role.h */
 	/* -o, -p, -h as lines of policy, in order of precedence */
@@ -28,7 +30,8 @@ struct options {
 };
 
 /* Parse argv into *o (strings are borrowed from argv, overrides allocated:
- * options_free()). On error or -? prints to standard error and returns -1. */
+ * options_free()). On error or -? prints to standard error and returns -1, with
+ * explain set as it was asked for. */
 int options_parse(int argc, char *const *argv, struct options *o);
 void options_free(struct options *o);
 
