@@ -82,8 +82,7 @@ void broker_on_open_path(struct broker *b, struct proto_msg *m)
 	policy_may_open_path(&b->settings, &b->key.opts, path, &v);
 	if (!v.allowed) {
 		broker_log_refusal(b, what, &v);
-		broker_refuse(b, id, 1,
-		              "this socket is not permitted by policy");
+		broker_refuse_by(b, id, "socket", &v);
 		return;
 	}
 	if (!broker_admit_channel(b, id, what))

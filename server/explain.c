@@ -1,3 +1,4 @@
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -5,33 +6,11 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "server/broker_private.h"
+#include "server/address.h"
 #include "server/dump.h"
-#include "server/explain.h"
+#include "server/explain_private.h"
 
-enum { LINES_MAX = 2 * POLICY_CHAIN_MAX + 4, TEXT_MAX = 1024,
-       KEY_FILE_MAX = 64 * 1024 };
-
-struct line {
-	char where[320], text[TEXT_MAX];
-};
-
-enum kind { OPEN, LISTEN, TUNNEL, LOGIN };
-
-struct explain {
-	struct broker b; /* as far as it has to do with login */
-	struct broker_env env;
-	struct policy_conn who;
-	enum kind kind;
-	char host[256];
-	unsigned port, mode;
-	int unit;              /* -1: any */
-	const char *key_file;  /* NULL: none is given */
-	bool has_key;          /* b.key is of that file */
-	char what[700];
-	struct line lines[LINES_MAX];
-	size_t nlines;
-};
+enum { KEY_FILE_MAX = 64 * 1024 };
 
 static void add_line(struct explain *e, const char *where, const char *text)
 {
@@ -74,129 +53,6 @@ static int print(struct explain *e, bool allowed, const char *why)
 		printf("  %-*s  %s\n", width, e->lines[i].where,
 		       e->lines[i].text);
 	return allowed ? EXPLAIN_ALLOWED : EXPLAIN_REFUSED;
-}
-
-/* ---- the request ---- */
-
-static int bad_request(const char *what, const char *word)
-{
-	fprintf(stderr, "aditd: --explain: %s: \"%s\"\n", what, word);
-	return -1;
-}
-
-/* Digits alone. */
-static int parse_number(const char *s, unsigned max, unsigned *out)
-{
-	char *end;
-	unsigned long n;
-
-	errno = 0;
-	n = strtoul(s, &end, 10);
-	if (*s < '0' || *s > '9' || *end != '\0' || errno != 0 || n > max)
-		return -1;
-	*out = (unsigned)n;
-	return 0;
-}
-
-/* [HOST:]PORT, the host in brackets if it has colons. */
-static int parse_endpoint(struct explain *e, const char *s)
-{
-	const char *colon = strrchr(s, ':');
-	size_t n = colon != NULL ? (size_t)(colon - s) : 0;
-
-	if (colon == NULL && e->kind == OPEN)
-		return bad_request("not HOST:PORT", s);
-	if (parse_number(colon != NULL ? colon + 1 : s, 65535, &e->port) < 0)
-		return bad_request("not a port", s);
-	if (n >= 2 && s[0] == '[' && s[n - 1] == ']') {
-		s++;
-		n -= 2;
-	} else if (n > 0 && memchr(s, ':', n) != NULL) {
-		return bad_request("an IPv6 address stands in [ ]", s);
-	}
-	if (n >= sizeof(e->host) || (n == 0 && e->kind == OPEN))
-		return bad_request("not a host", s);
-	memcpy(e->host, s, n);
-	e->host[n] = '\0';
-	/* what ssh -R sends */
-	if (colon == NULL)
-		strcpy(e->host, "localhost");
-	else if (strcmp(e->host, "*") == 0)
-		e->host[0] = '\0';
-	return 0;
-}
-
-static int parse_tunnel(struct explain *e, char *const *word)
-{
-	unsigned unit;
-
-	if (strcmp(word[0], "point-to-point") == 0)
-		e->mode = POLICY_TUNNEL_POINTOPOINT;
-	else if (strcmp(word[0], "ethernet") == 0)
-		e->mode = POLICY_TUNNEL_ETHERNET;
-	else
-		return bad_request("not point-to-point or ethernet", word[0]);
-	e->unit = -1;
-	if (word[1] == NULL || strcmp(word[1], "any") == 0)
-		return 0;
-	if (parse_number(word[1], 0x7ffffffe, &unit) < 0)
-		return bad_request("not a unit", word[1]);
-	e->unit = (int)unit;
-	return 0;
-}
-
-static void describe(struct explain *e, const char *word)
-{
-	char shown[520];
-
-	log_escape(shown, sizeof(shown), e->host, strlen(e->host));
-	if (e->kind == OPEN)
-		snprintf(e->what, sizeof(e->what), "direct-tcpip to %s port %u",
-		         shown, e->port);
-	else if (e->kind == LISTEN)
-		snprintf(e->what, sizeof(e->what), "tcpip-forward on %s port %u",
-		         shown[0] != '\0' ? shown : "*", e->port);
-	else if (e->kind == TUNNEL && e->unit >= 0)
-		snprintf(e->what, sizeof(e->what), "tunnel (%s, unit %d)", word,
-		         e->unit);
-	else if (e->kind == TUNNEL)
-		snprintf(e->what, sizeof(e->what), "tunnel (%s, any unit)",
-		         word);
-	else
-		snprintf(e->what, sizeof(e->what), "login with %s",
-		         log_escape(shown, sizeof(shown), word, strlen(word)));
-}
-
-static int parse_request(struct explain *e, char *const *word)
-{
-	static const char *const verbs[] = { [OPEN] = "open",
-		[LISTEN] = "listen", [TUNNEL] = "tunnel", [LOGIN] = "login" };
-	const size_t nverbs = sizeof(verbs) / sizeof(verbs[0]);
-	size_t kind = 0;
-	int rc = 0;
-
-	if (word[0] == NULL)
-		return bad_request("no request", "");
-	while (kind < nverbs && strcmp(verbs[kind], word[0]) != 0)
-		kind++;
-	if (kind == nverbs)
-		return bad_request("not open, listen, tunnel or login",
-		                   word[0]);
-	e->kind = (enum kind)kind;
-	if (word[1] == NULL)
-		return bad_request("nothing stands behind", word[0]);
-	if (word[2] != NULL && (e->kind != TUNNEL || word[3] != NULL))
-		return bad_request("unexpected argument",
-		                   word[e->kind == TUNNEL ? 3 : 2]);
-	if (e->kind == TUNNEL)
-		rc = parse_tunnel(e, word + 1);
-	else if (e->kind == LOGIN)
-		e->key_file = word[1];
-	else
-		rc = parse_endpoint(e, word[1]);
-	if (rc == 0)
-		describe(e, word[1]);
-	return rc;
 }
 
 /* ---- the key ---- */
@@ -289,23 +145,125 @@ static const char *check_login(struct explain *e, const struct policy_key *key)
 	return account_refused(&b->account, e->env.config->privileged);
 }
 
-static void decide(const struct explain *e, struct policy_verdict *v)
+/* ---- the names behind which addresses decide ---- */
+
+static void on_resolved(void *arg, const struct addresses *a, const char *why)
+{
+	struct explain *e = arg;
+
+	if (a != NULL)
+		e->addresses = *a;
+	e->unresolved = why;
+	loop_stop(e->loop, 0);
+}
+
+/* As the broker does. */
+static void resolve(struct explain *e)
+{
+	struct resolver *r;
+
+	e->unresolved = "out of memory";
+	e->loop = loop_new();
+	r = e->loop != NULL ? resolver_new(e->loop, NULL) : NULL;
+	if (r != NULL && resolver_start(r, e->host, e->port, false,
+	                                on_resolved, e) != NULL)
+		loop_run(e->loop);
+	resolver_free(r);
+	loop_free(e->loop);
+}
+
+static bool is_numeric(const char *host)
+{
+	uint8_t buf[16];
+
+	return inet_pton(AF_INET, host, buf) == 1 ||
+	       inet_pton(AF_INET6, host, buf) == 1;
+}
+
+/* One that it may connect to is enough. Adds a line for each. */
+static void decide_addresses(struct explain *e,
+                             const struct policy_keyopts *key,
+                             struct policy_verdict *v)
+{
+	const struct policy_settings *s = &e->b.settings;
+	char address[64], chain[700], text[800];
+	struct policy_verdict one;
+	bool any = false;
+
+	if (e->env.config->options->no_dns)
+		e->unresolved = "not looked up (--no-dns)";
+	else
+		resolve(e);
+	if (e->unresolved != NULL) {
+		snprintf(text, sizeof(text), "%s; rules of addresses are not "
+		         "applied", e->unresolved);
+		add_line(e, "name", text);
+		return;
+	}
+	for (size_t i = 0; i < e->addresses.n; i++) {
+		if (address_format(&e->addresses.v[i].ss, address,
+		                   sizeof(address), NULL) < 0)
+			continue;
+		policy_may_connect(s, key, e->host, address, e->port, &one);
+		snprintf(text, sizeof(text), "%s: %s",
+		         one.allowed ? "allowed" : "refused",
+		         policy_chain_str(&one, chain, sizeof(chain)));
+		add_line(e, address, text);
+		if (!any)
+			*v = one;
+		any |= one.allowed;
+	}
+}
+
+/* ---- the decision ---- */
+
+static void decide_open(struct explain *e, const struct policy_keyopts *key,
+                        struct policy_verdict *v)
+{
+	const struct policy_settings *s = &e->b.settings;
+
+	if (e->is_path)
+		policy_may_open_path(s, key, e->host, v);
+	else
+		policy_may_open(s, key, e->host, e->port, v);
+	if (!e->is_path && !is_numeric(e->host) &&
+	    (v->depends || (v->allowed && s->deny_open.n > 0)))
+		decide_addresses(e, key, v);
+}
+
+static void decide_tunnel(struct explain *e, const struct policy_keyopts *key,
+                          struct policy_verdict *v)
+{
+	const struct policy_settings *s = &e->b.settings;
+	int min, max;
+
+	policy_may_tunnel(s, key, e->mode, e->unit, v);
+	if (v->allowed)
+		policy_tunnel_units(s, key, e->unit, &min, &max, v);
+	if (v->allowed)
+		policy_may_add_tunnel(s, 0, v);
+}
+
+static void decide(struct explain *e, struct policy_verdict *v)
 {
 	const struct policy_settings *s = &e->b.settings;
 	const struct policy_keyopts *key = e->has_key ? &e->b.key.opts : NULL;
-	int min, max;
+	struct policy_verdict room;
 
-	if (e->kind == OPEN) {
-		policy_may_open(s, key, e->host, e->port, v);
-	} else if (e->kind == LISTEN) {
+	if (e->kind == OPEN)
+		decide_open(e, key, v);
+	else if (e->kind == TUNNEL)
+		decide_tunnel(e, key, v);
+	else if (e->is_path)
+		policy_may_listen_path(s, key, e->host, v);
+	else
 		policy_may_listen(s, key, e->host, e->port, v);
-	} else {
-		policy_may_tunnel(s, key, e->mode, e->unit, v);
-		if (v->allowed)
-			policy_tunnel_units(s, key, e->unit, &min, &max, v);
-		if (v->allowed)
-			policy_may_add_tunnel(s, 0, v);
-	}
+	if (e->kind == LISTEN)
+		policy_may_add_listener(s, 0, &room);
+	else
+		policy_may_add_channel(s, 0, &room);
+	if (v->allowed && !room.allowed)
+		*v = room;
 }
 
 static int explain(struct explain *e, const struct policy_key *key)
@@ -363,7 +321,7 @@ int explain_run(struct config *c)
 	log_open(false, POLICY_LOG_VERBOSE);
 	if (e == NULL || spec == NULL ||
 	    dump_spec(spec, &e->who, &e->key_file) < 0 ||
-	    parse_request(e, o->request) < 0 || take_account(e, c) < 0 ||
+	    explain_parse(e, o->request) < 0 || take_account(e, c) < 0 ||
 	    (e->key_file != NULL && read_key(e->key_file, &key) < 0))
 		goto out;
 	rc = explain(e, e->key_file != NULL ? &key : NULL);

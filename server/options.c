@@ -37,21 +37,23 @@ static void usage(void)
 	fprintf(stderr,
 "usage: aditd [-DdetTvV] [-C spec] [-E log_file] [-f policy_file]\n"
 "             [-h host_key_file] [-o option] [-p port]\n"
-"       aditd --explain -C spec [-f policy_file] [-o option] request...\n"
+"       aditd --explain [--no-dns] -C spec [-f policy_file] [-o option] request...\n"
 "  -D  stay in the foreground       -e  log to standard error\n"
 "  -t  check the policy and keys    -T  print the policy in force\n"
 "  -C  for whom -T prints: user=USER,host=NAME,addr=ADDR,laddr=ADDR,\n"
 "      lport=PORT,version=VERSION,invalid-user\n"
 "  -v  with -t: say what has no effect\n"
 "  --explain: may USER do it, and by which rules? spec also: key=PUBLIC_KEY\n"
-"      open HOST:PORT             listen [HOST:]PORT\n"
+"      open HOST:PORT|/PATH       listen [HOST:]PORT|/PATH\n"
 "      tunnel point-to-point|ethernet [UNIT]\n"
-"      login PUBLIC_KEY_FILE\n");
+"      login PUBLIC_KEY_FILE\n"
+"  --no-dns: look no name up\n");
 }
 
-enum { EXPLAIN = 256 };
+enum { EXPLAIN = 256, NO_DNS };
 static const struct option long_options[] = {
 	{ "explain", no_argument, NULL, EXPLAIN },
+	{ "no-dns", no_argument, NULL, NO_DNS },
 	{ .name = NULL }
 };
 
@@ -86,6 +88,7 @@ int options_parse(int argc, char *const *argv, struct options *o)
 		case 'V': o->version = true; break;
 		case 'x': o->role = optarg; break;
 		case EXPLAIN: o->explain = true; break;
+		case NO_DNS: o->no_dns = true; break;
 		default: bad = 1; break;
 		}
 	}

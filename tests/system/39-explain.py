@@ -1,13 +1,16 @@
 #!/usr/bin/python3
 """Why: --explain, -T's origins, the chain of rules in the log and, of it, what
 the client is told."""
+import contextlib
 import os
 import random
 import re
+import socket
 import subprocess
+import threading
 
 from harness import (PEER, TOP, USER, Failure, Skip, append, authorize, case,
-                     keygen, main, public, reaches, sh, skip_all, wait_for)
+                     echo, keygen, main, public, reaches, sh, skip_all, wait_for)
 
 if PEER != 'aditd':
     skip_all('sshd explains nothing')
@@ -271,25 +274,92 @@ def _(t):
                  r'from="10.0.0.1" \(/home/.*:1: ssh-ed25519 key\)$')
 
 
+@case('names: each address has a verdict where rules depend on it')
+def _(t):
+    append('/etc/hosts', '127.0.0.1 two.test\n::1 two.test\n')
+    lines = {False: r'(?m)^  127.0.0.1 +refused: .*policy:1: ',
+             True: r'(?m)^  ::1 +allowed: '}
+    for policy, allowed, want in (
+            ('DenyOpen 127.0.0.0/8:*', True, lines.values()),
+            ('PermitOpen [::1/128]:*', True, lines.values()),
+            ('PermitOpen 10.0.0.0/8:*', False, [lines[False]]),
+            ('PermitOpen two.test:*', True, [])):
+        path = written(t, f'{policy}\n')
+        got = explain(path, 'open', 'two.test:80', status=int(not allowed))
+        for line in want:
+            t.match(line, got, policy)
+        if not want:
+            t.true('::1' not in got, f'looked up for nothing: {got}')
+    path = written(t, 'DenyOpen 127.0.0.0/8:*\n')
+    for name, words in (('two.test', ['--no-dns']), ('none.invalid', [])):
+        got = explain(path, *words, 'open', f'{name}:80', status=0)
+        t.match('^  name .*; rules of addresses are not applied$', got)
+    path = written(t, 'PermitOpen 127.0.0.0/8:*\n')
+    explain(path, '--no-dns', 'open', 'two.test:80', status=1)
+    explain(path, '--no-dns', 'open', '127.0.0.1:80', status=0)
+
+
+@case('unix sockets, MaxChannels, MaxListeners')
+def _(t):
+    path = written(t, 'PermitOpen /run/x.sock\nMaxListeners 0\n')
+    got = explain(path, 'open', '/run/x.sock', status=0)
+    t.match('^allowed: direct-streamlocal to /run/x.sock for ', got)
+    t.equal(chain(got)[-1], 'policy:1 PermitOpen /run/x.sock')
+    explain(path, 'open', '/run/y.sock', status=1)
+    explain(path, 'open', 'a:1', status=1)
+    for at in ('/run/x.sock', '8080'):
+        t.equal(chain(explain(path, 'listen', at, status=1)),
+                ['policy:2 MaxListeners 0'])
+
+
 # ---- --explain says what the server does, whatever the policy ----
+
+def unix_echo(t):
+    s = socket.socket(socket.AF_UNIX)
+    t.undo.callback(s.close)
+    path = f'{t.folder}/echo'
+    s.bind(path)
+    os.chmod(path, 0o777)
+    s.listen()
+
+    def serve():
+        with contextlib.suppress(OSError):
+            while True:
+                one, _ = s.accept()
+                with one, contextlib.suppress(OSError):
+                    one.settimeout(60)
+                    echo(one)
+    threading.Thread(target=serve, daemon=True).start()
+    t.undo.callback(s.shutdown, socket.SHUT_RDWR)
+    return path
+
 
 class World:
     """What the requests are about, the same for all policies."""
 
     def __init__(self, t):
         self.echo = t.target()
+        t.target(host='::1', port=self.echo.port)
         self.other = t.target()
         self.echo6 = t.target(host='::1')
-        self.ports = [t.port() for _ in range(3)]
+        if 'two.test' not in open('/etc/hosts').read():
+            append('/etc/hosts', '127.0.0.1 two.test\n::1 two.test\n')
+        self.ports = [t.port() for _ in range(5)]
+        path = unix_echo(t)
         r1, r2 = t.port(), t.port()
         self.opens = [f'127.0.0.1:{self.echo.port}',
                       f'127.0.0.1:{self.other.port}',
-                      f'[::1]:{self.echo6.port}']
-        self.listens = [str(r1), f'*:{r2}', '81']
+                      f'[::1]:{self.echo6.port}',
+                      f'two.test:{self.echo.port}', path]
+        self.listens = [str(r1), f'*:{r2}', '81', f'/home/{USER}/sock']
+        self.deny_open = ['127.0.0.0/8:*', f'*:{self.other.port}',
+                          'two.*:*', '[::1]:*', '10.0.0.0/8:*',
+                          f'127.0.0.1:{self.other.port}-65535']
         self.permit_open = ['any', 'none', '*:*', f'*:{self.echo.port}',
-                            '[::1]:*', *self.opens]
+                            '[::1]:*', '127.0.0.0/8:*', *self.opens]
         self.permit_listen = ['any', 'none', str(r1), f'localhost:{r2}',
-                              f'*:{r2}', '*:81', 'localhost:*']
+                              f'*:{r2}', '*:81', 'localhost:*',
+                              '/home/*/sock']
 
 
 def some(r, words, least=1):
@@ -308,6 +378,9 @@ def a_rule(r, w):
         lambda: 'PermitOpen ' + a_list(r, w.permit_open),
         lambda: 'PermitListen ' + a_list(r, w.permit_listen),
         lambda: 'PermitListen ' + a_list(r, w.permit_listen),
+        lambda: 'DenyOpen ' + some(r, w.deny_open),
+        lambda: 'AllowStreamLocalForwarding '
+                + r.choice(('yes', 'no', 'local', 'remote')),
         lambda: 'PermitPrivilegedPorts yes',
         lambda: 'DisableForwarding ' + r.choice(('yes', 'no', 'no')),
         lambda: 'AllowUsers ' + some(r, [USER, 'tunnel*', f'{USER}@127.*',
