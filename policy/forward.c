@@ -24,7 +24,8 @@ static void verdict_endpoints(struct policy_verdict *v,
                               const struct policy_endpoints *e)
 {
 	verdict(v, false, where, "%s%s", keyword, e->none ? " none" : "");
-	for (size_t i = 0; i < e->n; i++) {
+	/* a list may be of thousands: no more than fits */
+	for (size_t i = 0; i < e->n && i < sizeof v->rule; i++) {
 		policy_escape(v->rule, sizeof v->rule, " ");
 		policy_endpoint_str(&e->v[i], v->rule, sizeof v->rule);
 	}
