@@ -98,6 +98,33 @@ static void add_key_line(struct explain *e)
 		                             sizeof(where)), text);
 }
 
+static void add_setting(struct explain *e, enum policy_keyword keyword,
+                        const char *text)
+{
+	char where[320];
+
+	add_line(e, policy_where_str(&e->b.settings.where[keyword], where,
+	                             sizeof(where)), text);
+}
+
+/* What a login also depends on, and is not known here. */
+static void add_notes(struct explain *e)
+{
+	const struct policy_settings *s = &e->b.settings;
+	char text[80];
+
+	if (!e->has_key && s->keys_command.n > 0)
+		add_setting(e, POLICY_AUTHORIZED_KEYS_COMMAND,
+		            "AuthorizedKeysCommand is not run here");
+	if (!e->has_key && s->principals_command.n > 0)
+		add_setting(e, POLICY_AUTHORIZED_PRINCIPALS_COMMAND,
+		            "AuthorizedPrincipalsCommand is not run here");
+	snprintf(text, sizeof(text), "AuthenticationMethods takes %u keys",
+	         s->methods_keys);
+	if (e->has_key && e->kind == LOGIN && s->methods_keys > 1)
+		add_setting(e, POLICY_AUTHENTICATION_METHODS, text);
+}
+
 /* Is it among those that the account authorised? NULL: yes. */
 static const char *check_key(struct explain *e, const struct policy_key *key)
 {
@@ -110,6 +137,7 @@ static const char *check_key(struct explain *e, const struct policy_key *key)
 	e->has_key = why == NULL;
 	if (e->has_key && e->kind == LOGIN)
 		add_key_line(e);
+	add_notes(e);
 	return why;
 }
 

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import threading
 
+from certs import certify
 from harness import (PEER, TOP, USER, Failure, Skip, append, authorize, case,
                      echo, keygen, main, public, reaches, sh, skip_all, wait_for)
 
@@ -222,6 +223,53 @@ def _(t):
     keygen('rsa-key', '-t', 'rsa', '-b', '2048')
     authorize(USER, public('rsa-key'))
     explain(path, 'login', f'{TOP}/rsa-key.pub', status=0)
+
+
+@case('certificates, of each kind of key')
+def _(t):
+    keygen('ca')
+    authorize(USER, '')
+    trust = written(t, f'TrustedUserCAKeys {TOP}/ca.pub\n', 'trust')
+    for kind in ('ed25519', 'ecdsa', 'rsa'):
+        keygen(f'cert-{kind}', '-t', kind)
+        certify('ca', f'cert-{kind}', '-O', 'source-address=127.0.0.0/8')
+        name = f'{TOP}/cert-{kind}-cert.pub'
+        got = explain(trust, 'login', name, status=0)
+        t.true('ca.pub:1 certificate option source-address="127.0.0.0/8"' in
+               ' '.join(got.split()), got)
+        explain(trust, 'open', 'a:1', spec=f',key={name}', status=0)
+        got = explain(trust, 'login', name, spec=',addr=10.0.0.1', status=1)
+        t.match('source-address="127.0.0.0/8"$', got)
+        t.match('key is not authorised$',
+                explain(written(t, ''), 'login', name, status=1))
+    name = f'{TOP}/cert-ed25519-cert.pub'
+    certify('ca', 'cert-ed25519', '-O', 'no-port-forwarding')
+    t.equal(chain(explain(trust, 'open', 'a:1', spec=f',key={name}',
+                          status=1)),
+            ['ca.pub:1 certificate without permit-port-forwarding'])
+    certify('ca', 'cert-ed25519', principals='somebody')
+    t.equal(chain(explain(trust, 'login', name, status=1))[-1],
+            'ca.pub:1 Certificate invalid: name is not a listed principal')
+    authorize(USER, f'cert-authority,principals="somebody",'
+              f'permitopen="a:1" {public("ca")}')
+    path = written(t, '')
+    explain(path, 'login', name, status=0)
+    explain(path, 'open', 'a:1', spec=f',key={name}', status=0)
+    explain(path, 'open', 'a:2', spec=f',key={name}', status=1)
+
+
+@case('what is not known here is said: commands, further keys')
+def _(t):
+    authorize(USER, '')
+    path = written(t, 'AuthorizedKeysCommand /bin/true\n'
+                   'AuthorizedKeysCommandUser nobody\n'
+                   'AuthenticationMethods publickey,publickey\n')
+    key = f'{TOP}/id.pub'
+    t.equal(chain(explain(path, 'login', key, status=1))[-1],
+            'policy:1 AuthorizedKeysCommand is not run here')
+    authorize(USER, public('id'))
+    t.equal(chain(explain(path, 'login', key, status=0))[-1],
+            'policy:3 AuthenticationMethods takes 2 keys')
 
 
 @case('the log has the chain, the client a word of it')
