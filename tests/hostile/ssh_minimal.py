@@ -282,9 +282,8 @@ class Client:
         """The next payload that is not the transport's own business."""
         deadline = time.monotonic() + timeout
         while True:
-            if self.ready:
-                return self.ready.pop(0)
-            p = self.recv_raw(max(0, deadline - time.monotonic()))
+            p = self.ready.pop(0) if self.ready else \
+                self.recv_raw(max(0, deadline - time.monotonic()))
             r = Reader(p)
             if p[0] == DEBUG:
                 r.byte()
