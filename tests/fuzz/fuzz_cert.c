@@ -20,7 +20,7 @@ static void use_options(const struct cert *c)
 	if (why == NULL && policy_keyopts_merge(&opts, &more) != NULL)
 		abort(); /* they are the same */
 	key.opts = opts;
-	policy_may_use_key(&key, "10.1.2.3", 1700000000, &v);
+	policy_may_use_key(&key, NULL, "10.1.2.3", 1700000000, &v);
 	policy_keyopts_free(&opts);
 	policy_keyopts_free(&more);
 }

@@ -422,7 +422,7 @@ def _(t):
     srv.wait_log(f'ending the connection of {USER} from .*: its key has '
                  r'expired \(expiry-time\)')
     life.wait_log('ending the connection of neighbour from .*: '
-                  'SessionLifetime is over')
+                  '.*SessionLifetime \d+')
 
 
 def sk_logs_in(t, srv, key):

@@ -119,11 +119,11 @@ Test(policy_chain, by_key)
 	            "(default: AllowTcpForwarding yes)",
 	            "the key's permitopen");
 	given("", "from=\"10.1.*\",expiry-time=\"20300101Z\"");
-	policy_may_use_key(&key, "10.1.2.3", 0, &v);
+	policy_may_use_key(&key, NULL, "10.1.2.3", 0, &v);
 	expect("+keys:1 ssh-ed25519 key\n"
 	       "keys:1 key option expiry-time=\"20300101000000Z\"\n"
 	       "keys:1 key option from=\"10.1.*\"");
-	policy_may_use_key(&key, "10.1.2.3", 1893456001, &v);
+	policy_may_use_key(&key, NULL, "10.1.2.3", 1893456001, &v);
 	expect("-keys:1 ssh-ed25519 key\n"
 	       "keys:1 key option expiry-time=\"20300101000000Z\"");
 	expect_line("keys:1: key option expiry-time=\"20300101000000Z\" "
