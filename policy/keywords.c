@@ -111,6 +111,7 @@ static const struct policy_keyword_row rows[] = {
 	USED("TunnelTxQueueLen", M, POLICY_TUNNEL_TX_QUEUE_LEN, queue),
 	USED("TunnelBridge", M, POLICY_TUNNEL_BRIDGE, bridge),
 	CHOICE("TunnelUp", M, POLICY_TUNNEL_UP, policy_yes_no),
+	CHOICE("TunnelOffload", M, POLICY_TUNNEL_OFFLOAD, policy_yes_no),
 	CHOICE("SandboxRequired", G, POLICY_SANDBOX_REQUIRED, policy_yes_no),
 	CHOICE("AddressFamily", G, POLICY_ADDRESS_FAMILY, policy_families),
 	USED("RekeyLimit", M, POLICY_REKEY_LIMIT, rekey),

@@ -140,6 +140,7 @@ enum policy_keyword {
 	POLICY_TUNNEL_TX_QUEUE_LEN,
 	POLICY_TUNNEL_BRIDGE,
 	POLICY_TUNNEL_UP,
+	POLICY_TUNNEL_OFFLOAD,
 	POLICY_SANDBOX_REQUIRED,
 	POLICY_DENY_OPEN,
 	POLICY_ALLOW_STREAM_LOCAL_FORWARDING,
@@ -294,6 +295,7 @@ struct policy_settings {
 	int tunnel_tx_queue_len;     /* packets; -1: the kernel's choice */
 	char *tunnel_bridge;         /* NULL: none */
 	bool tunnel_up;
+	bool tunnel_offload; /* many segments a read and write */
 	bool sandbox_required;
 
 	struct policy_endpoints deny_open;

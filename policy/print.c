@@ -319,6 +319,7 @@ static void put_tunnel(FILE *f, const struct policy_settings *s)
 	put(f, "tunnelbridge",
 	    s->tunnel_bridge != NULL ? s->tunnel_bridge : "none");
 	put_choice(f, "tunnelup", policy_yes_no, s->tunnel_up);
+	put_choice(f, "tunneloffload", policy_yes_no, s->tunnel_offload);
 }
 
 void policy_print(const struct policy_settings *s, FILE *f)

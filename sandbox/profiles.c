@@ -197,6 +197,8 @@ static const struct profile_group tun = GROUP("tun", NULL, tun_rules);
 static const struct profile_rule make_tun_rules[] = {
 	{ "openat", 1, { { 2, INT, O_RDWR | O_CLOEXEC } } },
 	{ "ioctl", 1, { { 1, INT, TUNSETIFF } } },
+	{ "ioctl", 2, { { 1, INT, TUNSETOFFLOAD },
+	    { 2, ALL, TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN } } },
 	{ "socket", 2, { { 0, INT, AF_NETLINK }, { 2, INT, NETLINK_ROUTE } } },
 };
 static const struct profile_group make_tun =

@@ -70,7 +70,7 @@ static void refuse(struct tunnel *t, const char *why)
 	tunnel_free(t);
 }
 
-static void grant(struct tunnel *t, int fd, unsigned mtu)
+static void grant(struct tunnel *t, int fd, unsigned mtu, bool frames)
 {
 	struct broker *b = t->broker;
 
@@ -81,7 +81,7 @@ static void grant(struct tunnel *t, int fd, unsigned mtu)
 	         b->user_shown, b->address, b->port);
 	broker_tell(b, fd, BROKER_TUNNEL, t->id, t->mode,
 	            mtu > 0 ? mtu : (unsigned)DEFAULT_MTU, t->name,
-	            strlen(t->name));
+	            strlen(t->name), frames ? 1u : 0u);
 }
 
 /* ---- the tun maker ---- */
@@ -132,7 +132,8 @@ static void ask_maker(struct tunnel *t)
 	             strlen(t->name), s->tunnel_mtu,
 	             (unsigned)(s->tunnel_tx_queue_len + 1),
 	             s->tunnel_up ? 1u : 0u, bridge, strlen(bridge), addresses,
-	             strlen(addresses), routes, strlen(routes)) < 0)
+	             strlen(addresses), routes, strlen(routes),
+	             s->tunnel_offload ? 1u : 0u) < 0)
 		refuse(t, "no device can be made now");
 }
 
@@ -175,7 +176,7 @@ static void attach(struct tunnel *t, int fd)
 	fd = tundev_attach_on(fd, t->mode, t->name, &mtu, why, sizeof(why));
 	if (fd >= 0) {
 		t->state = ATTACHED;
-		grant(t, fd, mtu);
+		grant(t, fd, mtu, false);
 		close(fd);
 	} else if (t->at < t->end) {
 		t->at++;
@@ -200,7 +201,7 @@ static void on_made(struct broker *b, struct proto_msg *m)
 	if (m->type == MAKER_MADE) {
 		t->state = MADE;
 		t->index = (unsigned)m->f[2].n;
-		grant(t, m->fds[0], (unsigned)m->f[1].n);
+		grant(t, m->fds[0], (unsigned)m->f[1].n, m->f[3].n != 0);
 		return;
 	}
 	/* somebody else was faster with that name */

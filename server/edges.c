@@ -70,12 +70,12 @@ TABLE(edge_broker_to_listener, "broker -> listener", broker_to_listener);
 TABLE(edge_listener_to_broker, "listener -> broker", listener_to_broker);
 
 static const struct proto_rule broker_to_maker[] = {
-	{ MAKER_MAKE, "MAKE", "wwswwbsss", 4096, 0, ANY, false },
+	{ MAKER_MAKE, "MAKE", "wwswwbsssb", 4096, 0, ANY, false },
 	{ MAKER_OPEN, "OPEN", "w", 0, 0, ANY, false },
 	{ MAKER_COMMAND, "COMMAND", "wbssswss", 8192, 0, ANY, false },
 };
 static const struct proto_rule maker_to_broker[] = {
-	{ MAKER_MADE, "MADE", "www", 0, 1, ANY, false },
+	{ MAKER_MADE, "MADE", "wwwb", 0, 1, ANY, false },
 	{ MAKER_FAILED, "FAILED", "ws", 256, 0, ANY, false },
 	{ MAKER_OUTPUT, "OUTPUT", "w", 0, 1, ANY, false },
 };
@@ -106,7 +106,7 @@ static const struct proto_rule broker_to_session[] = {
 	{ BROKER_PROVED, "PROVED", "ws", 8192, 0, OPEN, true },
 	{ BROKER_DENIED, "DENIED", "b", 0, 0, LOGIN, false },
 	{ BROKER_OPENED, "OPENED", "w", 0, 1, OPEN, false },
-	{ BROKER_TUNNEL, "TUNNEL", "wwws", 16, 1, OPEN, false },
+	{ BROKER_TUNNEL, "TUNNEL", "wwwsb", 16, 1, OPEN, false },
 	{ BROKER_REFUSED, "REFUSED", "wws", 512, 0, OPEN, false },
 	{ BROKER_LISTENING, "LISTENING", "ww", 0, 0, OPEN, false },
 	{ BROKER_CANCELLED, "CANCELLED", "w", 0, 0, OPEN, false },

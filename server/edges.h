@@ -57,9 +57,11 @@ extern const struct proto_table edge_broker_to_listener,
 /* broker -> its zygote, answered by a tun maker, or by what runs a command */
 enum edge_maker_msg {
 	MAKER_MAKE = 1, /* w request, w mode, s name, w mtu, w txqueuelen + 1, b up,
-	                   s bridge, s addresses, s routes (a line each) */
+	                   s bridge, s addresses, s routes (a line each),
+	                   b offload */
 	MAKER_OPEN,     /* w request: /dev/net/tun, bound to no device yet */
-	MAKER_MADE,     /* w request, w mtu, w interface index, + its fd */
+	MAKER_MADE,     /* w request, w mtu, w interface index, b frames (as in
+	                   BROKER_TUNNEL), + its fd */
 	MAKER_FAILED,   /* w request, s reason */
 	MAKER_COMMAND,  /* w request, b which (COMMAND_*), s user, s address,
 	                   s local address, w local port, s key blob, s host
@@ -101,7 +103,8 @@ enum edge_session_msg {
 	BROKER_PROVED,        /* w id, s signatures, an SSH string each */
 	BROKER_DENIED,        /* b DENIED_* */
 	BROKER_OPENED,        /* w id, + connected fd */
-	BROKER_TUNNEL,        /* w id, w mode, w mtu, s device, + its fd */
+	BROKER_TUNNEL,        /* w id, w mode, w mtu, s device, b it speaks
+	                         frames (offload.h), + its fd */
 	BROKER_REFUSED,       /* w id, w reason code, s text for the client */
 	BROKER_LISTENING,     /* w id, w port bound */
 	BROKER_CANCELLED,     /* w id */

@@ -9,18 +9,22 @@
 
 struct tunnel;
 
+/* A datagram is one read and one write, or, where the device speaks the frames
+ * of offload.h, many of them are. Those from the client are then held back until
+ * tunnel_batch_end(). */
+
 struct tunnel_counts {
 	uint64_t to_client, to_device; /* datagrams */
 	uint64_t too_large; /* from the device, more than the client takes */
-	uint64_t refused;   /* from the client: malformed */
+	uint64_t refused;   /* malformed, from either */
 	uint64_t lost;      /* from the client: the device did not take it */
 };
 
 /* A tunnel for chan; takes fd (non-blocking, IFF_NO_PI). mode: TUNFRAME_*.
- * mtu: the device's, bytes. It rests until tunnel_start(). NULL: no memory (fd
- * closed). */
+ * mtu: the device's, bytes; frames: it speaks them. It rests until
+ * tunnel_start(). NULL: no memory (fd closed). */
 struct tunnel *tunnel_new(struct pump *p, uint32_t chan, unsigned mode,
-                          unsigned mtu, int fd);
+                          unsigned mtu, bool frames, int fd);
 /* The channel is gone: closes the device, frees t in the next
  * pump_tun_sweep(). */
 void tunnel_gone(struct tunnel *t);
@@ -32,6 +36,8 @@ void tunnel_close(struct tunnel *t);
 /* As connection_ops's data and room. */
 void tunnel_data(struct tunnel *t, const uint8_t *data, size_t len);
 void tunnel_room(struct tunnel *t);
+/* All that came from the client is taken: write what was held back. */
+void tunnel_batch_end(struct tunnel *t);
 /* Call before every wait: goes on if the engine takes data again. */
 void tunnel_resume(struct tunnel *t);
 

@@ -257,6 +257,9 @@ static bool before_wait(void *arg)
 
 	run_deferred(s);
 	st = engine_process(s->engine);
+	if (st != ENGINE_AGAIN)
+		session_forward_batch_end(s);
+	session_forward_resume(s);
 	flush(s);
 	if (s->unanswered) {
 		session_forward_answer(s);

@@ -320,6 +320,12 @@ void session_on_payload(void *arg, uint8_t type, const uint8_t *body,
 		connection_input(s->connection, type, body, len);
 }
 
+void session_forward_batch_end(struct session *s)
+{
+	for (size_t i = 0; i < s->ntunnels; i++)
+		tunnel_batch_end(s->tunnels[i]);
+}
+
 void session_forward_resume(struct session *s)
 {
 	pump_resume(&s->pump);
@@ -388,7 +394,7 @@ static void tunnel(struct session *s, struct proto_msg *m)
 	}
 	m->fds[0] = -1;
 	t = tunnel_new(&s->pump, chan, (unsigned)m->f[1].n,
-	               (unsigned)m->f[2].n, fd);
+	               (unsigned)m->f[2].n, m->f[4].n != 0, fd);
 	if (t == NULL) {
 		session_end(s, "out of memory");
 		return;

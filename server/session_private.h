@@ -88,6 +88,8 @@ int session_forward_init(struct session *s);
 void session_on_payload(void *arg, uint8_t type, const uint8_t *body,
                         size_t len);
 void session_on_broker(struct session *s, struct proto_msg *m);
+/* All the input at hand is taken. */
+void session_forward_batch_end(struct session *s);
 /* Before every wait: what waited for the engine goes on. */
 void session_forward_resume(struct session *s);
 /* Input came and nothing went out: say something, for the tunnels' sake. A

@@ -275,13 +275,31 @@ static int distrust(const struct job *j, const char *name)
 	return 0;
 }
 
-static int make(struct job *j, int fd)
+/* Segments uncut and checksums open, both ways. A kernel that refuses the
+ * latter puts an empty header before each packet, which is a frame, too. */
+static int bind_new(struct tundev_config *c, int fd)
 {
-	const struct tundev_config *c = j->config;
+	unsigned long offload = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 |
+	                        TUN_F_TSO_ECN;
 
+	if (c->offload) {
+		if (bind_to(fd, c->mode, c->name,
+		            IFF_TUN_EXCL | IFF_VNET_HDR) == 0) {
+			(void)ioctl(fd, TUNSETOFFLOAD, offload);
+			return 0;
+		}
+		if (errno != EINVAL)
+			return -1;
+		c->offload = false;
+	}
+	return bind_to(fd, c->mode, c->name, IFF_TUN_EXCL);
+}
+
+static int make(struct job *j, struct tundev_config *c, int fd)
+{
 	if (check(j, c->mode, c->name) < 0)
 		return -1;
-	if (bind_to(fd, c->mode, c->name, IFF_TUN_EXCL) < 0)
+	if (bind_new(c, fd) < 0)
 		return errno == EBUSY || errno == EEXIST ?
 		       fail(j, 0, "device %s exists already", c->name) :
 		       fail(j, errno, "device %s", c->name);
@@ -297,11 +315,11 @@ int tundev_open(char *err, size_t cap)
 	return open_driver(&j);
 }
 
-int tundev_create_on(int fd, const struct tundev_config *c, unsigned *index,
+int tundev_create_on(int fd, struct tundev_config *c, unsigned *index,
                      char *err, size_t cap)
 {
 	struct job j = { .config = c, .err = err, .cap = cap };
-	int rc = make(&j, fd);
+	int rc = make(&j, c, fd);
 
 	*index = j.link.index;
 	rtnl_free(j.rtnl);
@@ -313,10 +331,11 @@ int tundev_create_on(int fd, const struct tundev_config *c, unsigned *index,
 
 int tundev_create(const struct tundev_config *c, char *err, size_t cap)
 {
+	struct tundev_config copy = *c;
 	int fd = tundev_open(err, cap);
 	unsigned index;
 
-	return fd >= 0 ? tundev_create_on(fd, c, &index, err, cap) : -1;
+	return fd >= 0 ? tundev_create_on(fd, &copy, &index, err, cap) : -1;
 }
 
 static const char *mode_name(unsigned mode)

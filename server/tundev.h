@@ -28,6 +28,8 @@ struct tundev_config {
 	char name[TUNDEV_NAME_MAX];   /* the device's, never empty */
 	unsigned mtu;                 /* bytes; 0: the kernel's choice */
 	int txqueuelen;               /* packets; -1: the kernel's choice */
+	bool offload; /* the descriptor is to speak frames (offload.h);
+	                 cleared if the kernel cannot */
 	bool up;
 	char bridge[TUNDEV_NAME_MAX]; /* to be a port of; "": none */
 	struct tundev_address addresses[TUNDEV_ADDRESSES_MAX];
@@ -53,7 +55,7 @@ int tundev_create(const struct tundev_config *c, char *err, size_t cap);
  * a device on, or -1 with a reason; tundev_create_on() takes it and returns
  * it, with the interface's index, or closes it. */
 int tundev_open(char *err, size_t cap);
-int tundev_create_on(int fd, const struct tundev_config *c, unsigned *index,
+int tundev_create_on(int fd, struct tundev_config *c, unsigned *index,
                      char *err, size_t cap);
 
 /* Attach to the existing device as whoever we are: without CAP_NET_ADMIN the

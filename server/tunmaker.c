@@ -44,6 +44,7 @@ static int parse(const struct proto_msg *m, struct tundev_config *c)
 	c->mtu = (unsigned)m->f[3].n;
 	c->txqueuelen = (int)m->f[4].n - 1;
 	c->up = m->f[5].n != 0;
+	c->offload = m->f[9].n != 0;
 	naddresses = parse_list(&m->f[7], c->addresses, TUNDEV_ADDRESSES_MAX);
 	nroutes = parse_list(&m->f[8], c->routes, TUNDEV_ROUTES_MAX);
 	if (proto_cstr(&m->f[2], c->name, sizeof(c->name)) < 0 ||
@@ -58,7 +59,7 @@ static int parse(const struct proto_msg *m, struct tundev_config *c)
 /* The device's descriptor, or -1 with the reason in err. */
 static int make(const struct sandbox *sandbox, const struct sandbox_ids *ids,
                 const struct proto_msg *m, unsigned *mtu, unsigned *index,
-                char *err, size_t cap)
+                bool *frames, char *err, size_t cap)
 {
 	struct tundev_config c = { .mtu = 0 };
 	int fd = -1;
@@ -73,7 +74,9 @@ static int make(const struct sandbox *sandbox, const struct sandbox_ids *ids,
 		return -1;
 	}
 	*mtu = c.mtu;
-	return tundev_create_on(fd, &c, index, err, cap);
+	fd = tundev_create_on(fd, &c, index, err, cap);
+	*frames = c.offload;
+	return fd;
 }
 
 int tunmaker_run(const struct sandbox *sandbox, const struct sandbox_ids *ids,
@@ -82,15 +85,18 @@ int tunmaker_run(const struct sandbox *sandbox, const struct sandbox_ids *ids,
 	struct ipc_peer *broker = ipc_peer_new(channel, &edge_broker_to_maker,
 	                                       &edge_maker_to_broker, 1);
 	unsigned request = (unsigned)m->f[0].n, index = 0, mtu = 0;
+	bool frames = false;
 	char err[256];
 	int fd, rc;
 
 	role_title("adit-tunmaker", "tun maker");
 	if (broker == NULL)
 		return 1;
-	fd = make(sandbox, ids, m, &mtu, &index, err, sizeof(err));
+	fd = make(sandbox, ids, m, &mtu, &index, &frames, err,
+	          sizeof(err));
 	if (fd >= 0)
-		rc = ipc_send(broker, &fd, 1, MAKER_MADE, request, mtu, index);
+		rc = ipc_send(broker, &fd, 1, MAKER_MADE, request, mtu, index,
+		              frames ? 1u : 0u);
 	else
 		rc = ipc_send(broker, NULL, 0, MAKER_FAILED, request, err,
 		              strlen(err));

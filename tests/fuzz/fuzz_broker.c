@@ -215,7 +215,7 @@ static void maker(void)
 			         (unsigned)m.f[0].n, "no", (size_t)2);
 		else
 			ipc_send(w.maker, &fd, 1, MAKER_MADE,
-			         (unsigned)m.f[0].n, 1400u, 7u);
+			         (unsigned)m.f[0].n, 1400u, 7u, 1u);
 	}
 	check(rc == 0 || why == NULL);
 	close(fd);

@@ -177,7 +177,8 @@ static void grant(const struct proto_msg *m)
 		ipc_send(w.broker, &fd, 1, BROKER_OPENED, id);
 	else
 		ipc_send(w.broker, &fd, 1, BROKER_TUNNEL, id,
-		         (unsigned)m->f[1].n, 1500u, "tun0", (size_t)4);
+		         (unsigned)m->f[1].n, 1500u, "tun0", (size_t)4,
+		         (unsigned)m->f[2].n & 1u);
 	close(fd);
 }
 

@@ -514,6 +514,22 @@ Test(tundev, attached_without_offloads)
 	close(fd);
 }
 
+Test(tundev, made_with_offloads_if_asked)
+{
+	struct tundev_config c = config(TUNDEV_ETHERNET, "tap5");
+	int fd;
+
+	c.offload = true;
+	fd = create(&c);
+	expect_said("ip -j -d link show dev tap5", "\"vnet_hdr\":true");
+	if (system("ethtool --version >/dev/null 2>&1") == 0) {
+		expect_said("ethtool -k tap5", "tx-checksumming: on");
+		expect_said("ethtool -k tap5",
+		            "tcp-segmentation-offload: on");
+	}
+	close(fd);
+}
+
 Test(tundev, without_a_right_nothing_is_made)
 {
 	struct tundev_config c = config(TUNDEV_POINTOPOINT, "tun0");
