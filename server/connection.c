@@ -54,7 +54,8 @@ void connection_client(struct connection *c, const char *version)
 	/* OpenSSH's receiver counts the length field that it stores with each
 	 * datagram; AsyncSSH's counts after it took off the address family. */
 	c->debit_layer3 = c->debit_layer2 = 0;
-	if (strstr(version, "OpenSSH"))
+	c->openssh = strstr(version, "OpenSSH") != NULL;
+	if (c->openssh)
 		c->debit_layer3 = c->debit_layer2 = 4;
 	else if (strstr(version, "AsyncSSH"))
 		c->debit_layer3 = -4;

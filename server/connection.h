@@ -153,6 +153,13 @@ int connection_forwarded_path(struct connection *c, const char *path,
 size_t connection_room(const struct connection *c, uint32_t chan);
 /* The most that connection_room() of chan can ever be. */
 size_t connection_packet_max(const struct connection *c, uint32_t chan);
+/* Let no more than that many bytes, as the client counts them, be sent and not
+ * given back; a datagram that would exceed it has no room. */
+void connection_limit(struct connection *c, uint32_t chan, size_t bytes);
+/* Bytes that the client gave back (WINDOW_ADJUST) since chan was opened. */
+uint64_t connection_credited(const struct connection *c, uint32_t chan);
+/* Is it OpenSSH, as far as its version string says? */
+bool connection_is_openssh(const struct connection *c);
 /* For a sender that builds the packet in place: write the
  * CONNECTION_DATA_HEADER bytes that precede len bytes of data, and account for
  * them. len must be at most connection_room(). One call is one datagram. */
@@ -171,6 +178,8 @@ void connection_close(struct connection *c, uint32_t chan);
 
 /* Send keepalive@openssh.com (want reply). The alive op tells the answer. */
 void connection_keepalive(struct connection *c);
+/* How many of them are not answered. */
+unsigned connection_keepalives(const struct connection *c);
 /* SSH_MSG_DEBUG with always_display (RFC 4253, 11.3), as sshd tells why a -R
  * was refused. */
 void connection_debug(struct connection *c, const char *text);

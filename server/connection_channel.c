@@ -96,6 +96,7 @@ struct channel *connection_channel_new(struct connection *c,
 	ch->kind = kind;
 	ch->state = state;
 	ch->window = ch->window_max = window;
+	ch->limit = INT64_MAX;
 	c->slots[ch->number].ch = ch;
 	c->offered_bytes += window;
 	c->nchannels++;
@@ -285,11 +286,41 @@ size_t connection_packet_max(const struct connection *c, uint32_t chan)
 size_t connection_room(const struct connection *c, uint32_t chan)
 {
 	const struct channel *ch = connection_channel_find(c, chan);
+	size_t room;
 
 	if (c->dead || !ch || ch->state != CHANNEL_OPEN || ch->eof_out ||
 	    ch->close_in || ch->close_out)
 		return 0;
-	return within(ch, ch->remote_window);
+	room = ch->remote_window;
+	if (ch->limit - ch->outstanding < (int64_t)room)
+		room = ch->limit > ch->outstanding ?
+		       (size_t)(ch->limit - ch->outstanding) : 0;
+	return within(ch, room);
+}
+
+void connection_limit(struct connection *c, uint32_t chan, size_t bytes)
+{
+	struct channel *ch = connection_channel_find(c, chan);
+
+	if (ch)
+		ch->limit = bytes < INT64_MAX ? (int64_t)bytes : INT64_MAX;
+}
+
+uint64_t connection_credited(const struct connection *c, uint32_t chan)
+{
+	const struct channel *ch = connection_channel_find(c, chan);
+
+	return ch ? ch->credited : 0;
+}
+
+bool connection_is_openssh(const struct connection *c)
+{
+	return c->openssh;
+}
+
+unsigned connection_keepalives(const struct connection *c)
+{
+	return c->keepalives;
 }
 
 void connection_data(struct connection *c, uint32_t chan, size_t len,
@@ -306,8 +337,10 @@ void connection_data(struct connection *c, uint32_t chan, size_t len,
 	}
 	ch->activity++;
 	counted = (int64_t)len + ch->debit;
-	if (len > 0 && counted > 0)
+	if (len > 0 && counted > 0) {
 		ch->remote_window -= (uint32_t)counted;
+		ch->outstanding += counted;
+	}
 }
 
 /* Tell the client in batches: small enough that its sender never waits for

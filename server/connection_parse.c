@@ -216,6 +216,8 @@ static int adjust(struct connection *c, struct channel *ch, struct wire *in)
 		                       ch->number);
 	before = connection_room(c, ch->number);
 	ch->remote_window += more;
+	ch->credited += more;
+	ch->outstanding -= more < ch->outstanding ? more : ch->outstanding;
 	after = connection_room(c, ch->number);
 	/* Room that was limited by the window and grew. */
 	if (after > before)

@@ -61,6 +61,9 @@ struct channel {
 	uint32_t credit;     /* consumed, the client not yet told */
 	/* What we may send. */
 	uint32_t remote_window, remote_packet;
+	int64_t outstanding; /* bytes that the client did not give back */
+	int64_t limit;       /* of them */
+	uint64_t credited;   /* bytes that it gave back */
 	int debit; /* what the client's books add to a datagram's length */
 	uint32_t activity; /* packets sent, and what was delivered */
 };
@@ -88,6 +91,7 @@ struct connection {
 	bool dead; /* disconnect was called: nothing more is said */
 	/* The client's books for datagrams, per tunnel mode. */
 	int debit_layer3, debit_layer2;
+	bool openssh;
 
 	struct slot *slots;
 	uint32_t nslots; /* allocated */

@@ -55,6 +55,11 @@ uint64_t loop_now_ms(void)
 	return now_ns() / NS_PER_MS;
 }
 
+uint64_t loop_now_us(void)
+{
+	return now_ns() / 1000;
+}
+
 struct loop *loop_new(void)
 {
 	struct loop *l = calloc(1, sizeof *l);

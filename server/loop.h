@@ -38,5 +38,6 @@ int loop_run(struct loop *l);
 void loop_stop(struct loop *l, int code);
 
 uint64_t loop_now_ms(void); /* CLOCK_MONOTONIC */
+uint64_t loop_now_us(void);
 
 #endif

@@ -225,6 +225,16 @@ static void put_headers(const struct offload_cut *c, uint8_t *out,
 		tcp[13] &= (uint8_t)~CWR;
 }
 
+void offload_cut_skip(struct offload_cut *c)
+{
+	if (c->step == 0) {
+		c->len = 0;
+		return;
+	}
+	c->at += offload_cut_len(c) - c->head;
+	c->index++;
+}
+
 void offload_cut_next(struct offload_cut *c, uint8_t *out)
 {
 	size_t len = offload_cut_len(c), payload = len - c->head;

@@ -49,6 +49,8 @@ int offload_cut_start(struct offload_cut *c, unsigned mode, uint8_t *frame,
 size_t offload_cut_len(const struct offload_cut *c);
 /* Write the next datagram, offload_cut_len() bytes. */
 void offload_cut_next(struct offload_cut *c, uint8_t *out);
+/* Lose it instead. */
+void offload_cut_skip(struct offload_cut *c);
 
 /* ---- datagrams to frames ---- */
 

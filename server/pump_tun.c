@@ -8,13 +8,14 @@
 #include "server/offload.h"
 #include "server/pump_tun.h"
 #include "server/tunframe.h"
+#include "server/tunpace.h"
+#include "server/tunqueue.h"
 
 enum {
-	DATAGRAMS_A_TURN = 64,
 	FRAMES_A_TURN = 8,
 	FLUSH_MARK = 128 * 1024, /* bytes of output that are worth a send */
-	ETHERNET_EXTRA = 14 + 4, /* what a frame has on top of the MTU */
-	SPILL = 65536            /* where the rest of a larger datagram goes */
+	MUCH = 64 * 1024, /* bytes of a tick */
+	STALL_US = 1000 * 1000 /* a client that takes nothing for so long */
 };
 
 struct tunnel {
@@ -22,16 +23,18 @@ struct tunnel {
 	struct pump *pump;
 	uint32_t chan;
 	unsigned mode;
-	size_t expect; /* bytes: the largest datagram seen or announced */
-	int fd;        /* -1: closed */
+	bool frames; /* the device speaks them */
+	int fd;      /* -1: closed */
 	struct loop_io *io;
 	bool waiting, no_room;
+	struct tunpace pace;
+	uint64_t trip_us;  /* the client's round trip; 0: unknown */
+	size_t largest;    /* string that was sent, bytes */
+	uint64_t tick_credited, tick_sent, sent; /* bytes */
+	uint64_t sent_us; /* when there was nothing that waited */
 	struct tunnel_counts counts;
-	uint8_t *spill;
-	/* of a device that speaks frames; else NULL, zero */
-	uint8_t *frame;
-	struct offload_cut cut;
-	struct offload_join *join;
+	struct tunqueue *queue;
+	struct offload_join *join; /* NULL without frames */
 };
 
 static offload_write write_frame;
@@ -39,24 +42,12 @@ static offload_write write_frame;
 static void tunnel_free(struct tunnel *t)
 {
 	offload_join_free(t->join);
-	free(t->frame);
-	free(t->spill);
+	tunqueue_free(t->queue);
 	free(t);
 }
 
-static int add_buffers(struct tunnel *t, bool frames)
-{
-	if (!frames) {
-		t->spill = malloc(SPILL);
-		return t->spill != NULL ? 0 : -1;
-	}
-	t->frame = malloc(OFFLOAD_FRAME);
-	t->join = offload_join_new(t->mode, write_frame, t);
-	return t->frame != NULL && t->join != NULL ? 0 : -1;
-}
-
 struct tunnel *tunnel_new(struct pump *p, uint32_t chan, unsigned mode,
-                          unsigned mtu, bool frames, int fd)
+                          bool frames, int fd)
 {
 	struct tunnel *t = calloc(1, sizeof(*t));
 
@@ -64,15 +55,18 @@ struct tunnel *tunnel_new(struct pump *p, uint32_t chan, unsigned mode,
 		close(fd);
 		return NULL;
 	}
-	t->mode = mode;
-	if (add_buffers(t, frames) < 0) {
+	t->queue = tunqueue_new(mode);
+	if (frames)
+		t->join = offload_join_new(mode, write_frame, t);
+	if (t->queue == NULL || (frames && t->join == NULL)) {
 		tunnel_free(t);
 		close(fd);
 		return NULL;
 	}
 	t->pump = p;
 	t->chan = chan;
-	t->expect = mtu + ETHERNET_EXTRA;
+	t->mode = mode;
+	t->frames = frames;
 	t->fd = fd;
 	return t;
 }
@@ -84,7 +78,6 @@ static void close_device(struct tunnel *t)
 	if (t->fd >= 0)
 		close(t->fd);
 	t->fd = -1;
-	memset(&t->cut, 0, sizeof(t->cut));
 }
 
 void tunnel_close(struct tunnel *t)
@@ -116,71 +109,23 @@ uint32_t tunnel_channel(const struct tunnel *t)
 
 struct tunnel_counts tunnel_counts(const struct tunnel *t)
 {
-	return t->counts;
+	struct tunnel_counts n = t->counts;
+
+	n.late = tunqueue_dropped(t->queue);
+	return n;
 }
 
 /* ---- device to channel ---- */
 
-struct reading {
-	struct tunnel *t;
-	size_t max; /* the largest string that the client takes now */
-	ssize_t n;
-	int error;
-};
-
-/* One datagram: in place as far as there is room for it, the rest spills. */
-static size_t fill(void *arg, uint8_t *p, size_t room)
-{
-	struct reading *r = arg;
-	struct tunnel *t = r->t;
-	size_t head = tunframe_head(t->mode), len;
-	uint8_t *at = p + CONNECTION_DATA_HEADER + head;
-	struct iovec v[2] = {
-		{ at, room - CONNECTION_DATA_HEADER - head },
-		{ t->spill, SPILL },
-	};
-
-	r->n = readv(t->fd, v, 2);
-	r->error = errno;
-	if (r->n <= 0)
-		return 0;
-	len = (size_t)r->n;
-	if (len > v[0].iov_len) {
-		/* The MTU was raised: lost once, expected from now on. */
-		if (len + head <= CONNECTION_PACKET)
-			t->expect = len;
-		t->counts.too_large++;
-		return 0;
-	}
-	if (tunframe_wrap(t->mode, at, len) < 0) {
-		t->counts.refused++;
-		return 0;
-	}
-	connection_data(t->pump->connection, t->chan, head + len, p);
-	t->counts.to_client++;
-	return CONNECTION_DATA_HEADER + head + len;
-}
-
-/* The room that the next datagram gets: what is expected of it; with a client
- * that never takes so much, what it takes. */
-static size_t wanted(const struct tunnel *t)
-{
-	size_t want = t->expect, cut = offload_cut_len(&t->cut);
-	size_t most = connection_packet_max(t->pump->connection, t->chan);
-
-	if (cut > 0)
-		want = cut;
-	want += tunframe_head(t->mode);
-	return want < most ? want : most;
-}
-
 static void on_device(void *arg, uint32_t events);
 
-/* Not to watch while nothing can be read: epoll would tell of a device that
- * was deleted again and again. */
+/* Reading goes on when nothing can be sent: what the longest flows lose then
+ * makes them slower. But not for a client that takes nothing at all. */
 static void watch(struct tunnel *t)
 {
-	bool wanted = t->fd >= 0 && !t->waiting && !t->no_room;
+	bool wanted = t->fd >= 0 &&
+	              (!tunqueue_full(t->queue) ||
+	               loop_now_us() - t->sent_us < STALL_US);
 
 	if (!wanted) {
 		loop_del(t->io);
@@ -194,16 +139,6 @@ static void watch(struct tunnel *t)
 	}
 }
 
-/* Nothing more can come from the device now, or ever. */
-static void stop_reading(struct tunnel *t, const struct reading *r)
-{
-	if (r->n < 0 && (r->error == EAGAIN || r->error == EINTR ||
-	                 r->error == EIO)) /* EIO: not up */
-		return;
-	close_device(t); /* it was deleted */
-	connection_close(t->pump->connection, t->chan);
-}
-
 /* May a string of that length go out now? If not, what it waits for is
  * noted. */
 static bool may_send(struct tunnel *t, size_t len)
@@ -215,135 +150,151 @@ static bool may_send(struct tunnel *t, size_t len)
 	return !t->waiting && !t->no_room;
 }
 
-static void flush_at_mark(struct pump *p)
-{
-	size_t out;
-
-	engine_out(p->engine, &out);
-	if (out >= FLUSH_MARK)
-		p->flush(p->flush_arg);
-}
-
-static void read_datagrams(struct tunnel *t)
-{
-	struct pump *p = t->pump;
-
-	for (int i = 0; i < DATAGRAMS_A_TURN && t->fd >= 0; i++) {
-		struct reading r = { .t = t };
-		size_t want = wanted(t);
-
-		if (!may_send(t, want))
-			return;
-		engine_fill(p->engine, CONNECTION_DATA_HEADER + want, fill,
-		            &r);
-		flush_at_mark(p);
-		if (r.n <= 0) {
-			stop_reading(t, &r);
-			return;
-		}
-	}
-}
-
-/* ---- the same in frames ---- */
-
-static size_t fill_cut(void *arg, uint8_t *p, size_t room)
+static size_t fill(void *arg, uint8_t *p, size_t max)
 {
 	struct tunnel *t = arg;
-	size_t head = tunframe_head(t->mode), len = offload_cut_len(&t->cut);
+	size_t head = tunframe_head(t->mode);
+	size_t len = max - CONNECTION_DATA_HEADER - head;
 	uint8_t *at = p + CONNECTION_DATA_HEADER + head;
 
-	(void)room; /* asked for by len */
-	offload_cut_next(&t->cut, at);
+	tunqueue_next(t->queue, at);
 	if (tunframe_wrap(t->mode, at, len) < 0) {
 		t->counts.refused++;
 		return 0;
 	}
 	connection_data(t->pump->connection, t->chan, head + len, p);
 	t->counts.to_client++;
-	return CONNECTION_DATA_HEADER + head + len;
+	return max;
 }
 
-/* Returns false if some of the frame has to wait. */
-static bool send_frame(struct tunnel *t)
+static void send_some(struct tunnel *t)
 {
 	struct pump *p = t->pump;
-	size_t head = tunframe_head(t->mode), len;
+	size_t head = tunframe_head(t->mode), len, out;
+	uint64_t now = loop_now_us();
 
-	while ((len = offload_cut_len(&t->cut)) > 0) {
+	while ((len = tunqueue_len(t->queue, now)) > 0) {
 		len += head;
 		if (len > connection_packet_max(p->connection, t->chan)) {
 			t->counts.too_large++;
-			memset(&t->cut, 0, sizeof(t->cut));
-			return true;
+			tunqueue_skip(t->queue);
+			continue;
 		}
 		if (!may_send(t, len))
-			return false;
-		engine_fill(p->engine, CONNECTION_DATA_HEADER + len, fill_cut,
-		            t);
-		flush_at_mark(p);
+			return;
+		engine_fill(p->engine, CONNECTION_DATA_HEADER + len, fill, t);
+		t->sent_us = now;
+		t->sent += len;
+		if (len > t->largest)
+			t->largest = len;
+		engine_out(p->engine, &out);
+		if (out >= FLUSH_MARK)
+			p->flush(p->flush_arg);
 	}
-	return true;
+	t->sent_us = now;
 }
 
-static void read_frames(struct tunnel *t)
+/* Returns what read(2) does. A device without frames gives packets: they get
+ * an empty header. */
+static ssize_t read_frame(struct tunnel *t)
 {
-	for (int i = 0; i < FRAMES_A_TURN && t->fd >= 0; i++) {
-		struct reading r = { .t = t };
+	uint8_t *frame = tunqueue_space(t->queue);
+	ssize_t n;
 
-		if (!send_frame(t) || !may_send(t, wanted(t)))
-			return;
-		r.n = read(t->fd, t->frame, OFFLOAD_FRAME);
-		r.error = errno;
-		if (r.n <= 0) {
-			stop_reading(t, &r);
-			return;
-		}
-		if (offload_cut_start(&t->cut, t->mode, t->frame,
-		                      (size_t)r.n) < 0)
-			t->counts.refused++;
+	if (frame == NULL) {
+		errno = EAGAIN; /* the device keeps it, or loses it */
+		return -1;
 	}
-	if (t->fd >= 0)
-		send_frame(t);
-}
-
-static void go_on(struct tunnel *t)
-{
-	if (t->frame != NULL)
-		read_frames(t);
-	else
-		read_datagrams(t);
-	watch(t);
+	if (t->frames)
+		return read(t->fd, frame, OFFLOAD_FRAME);
+	memset(frame, 0, OFFLOAD_HEAD);
+	n = read(t->fd, frame + OFFLOAD_HEAD, OFFLOAD_FRAME - OFFLOAD_HEAD);
+	return n > 0 ? n + OFFLOAD_HEAD : n;
 }
 
 static void on_device(void *arg, uint32_t events)
 {
+	struct tunnel *t = arg;
+	uint64_t now = loop_now_us();
+	ssize_t n = 0;
+
 	(void)events;
-	go_on(arg);
+	for (int i = 0; i < FRAMES_A_TURN; i++) {
+		n = read_frame(t);
+		if (n <= 0)
+			break;
+		if (tunqueue_put(t->queue, (size_t)n, now) < 0)
+			t->counts.refused++;
+	}
+	/* EIO: not up */
+	if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR &&
+	               errno != EIO)) {
+		close_device(t); /* it was deleted */
+		connection_close(t->pump->connection, t->chan);
+		return;
+	}
+	send_some(t);
+	watch(t);
 }
 
 void tunnel_start(struct tunnel *t)
 {
+	t->sent_us = loop_now_us();
+	t->largest = 1500;
 	watch(t);
+}
+
+static void set_limit(struct tunnel *t)
+{
+	struct connection *c = t->pump->connection;
+	size_t packet = connection_packet_max(c, t->chan);
+
+	/* Others may give back half a window at a time. */
+	if (connection_is_openssh(c))
+		connection_limit(c, t->chan,
+		                 tunpace_limit(&t->pace, t->trip_us, packet,
+		                               t->largest));
 }
 
 void tunnel_room(struct tunnel *t)
 {
-	struct connection *c = t->pump->connection;
+	t->no_room = false;
+	tunpace_delivered(&t->pace, connection_credited(t->pump->connection,
+	                                                t->chan),
+	                  t->trip_us, loop_now_us());
+	set_limit(t);
+}
 
-	if (t->no_room && connection_room(c, t->chan) >= wanted(t))
-		t->no_room = false;
+bool tunnel_tick(struct tunnel *t, uint64_t trip_us)
+{
+	uint64_t credited = connection_credited(t->pump->connection, t->chan);
+	bool much = t->sent - t->tick_sent > MUCH;
+
+	t->trip_us = trip_us;
+	/* What is outstanding is not enough for this client to give some of it
+	 * back. */
+	if (t->no_room && credited == t->tick_credited)
+		t->pace.doubled++;
+	t->tick_credited = credited;
+	t->tick_sent = t->sent;
+	set_limit(t);
+	if (t->no_room)
+		t->no_room = connection_room(t->pump->connection, t->chan) == 0;
+	return much;
+}
+
+bool tunnel_is_busy(const struct tunnel *t)
+{
+	return t->no_room || t->sent - t->tick_sent > MUCH;
 }
 
 void tunnel_resume(struct tunnel *t)
 {
-	if (t->waiting && engine_can_send(t->pump->engine))
-		t->waiting = false;
-	if (t->waiting || t->no_room || t->fd < 0)
+	if (t->fd < 0 || t->no_room ||
+	    (t->waiting && !engine_can_send(t->pump->engine)))
 		return;
-	if (offload_cut_len(&t->cut) > 0)
-		go_on(t);
-	else
-		watch(t);
+	send_some(t);
+	watch(t);
 }
 
 /* ---- channel to device ---- */

@@ -1,6 +1,6 @@
 /*
  * pump_tun: datagrams between a tun@openssh.com channel and a device. Each
- * goes whole or is dropped and counted; the queue is the device's own.
+ * goes whole or is dropped and counted.
  */
 #ifndef ADIT_PUMP_TUN_H
 #define ADIT_PUMP_TUN_H
@@ -17,14 +17,15 @@ struct tunnel_counts {
 	uint64_t to_client, to_device; /* datagrams */
 	uint64_t too_large; /* from the device, more than the client takes */
 	uint64_t refused;   /* malformed, from either */
+	uint64_t late;      /* from the device, while the client was slow */
 	uint64_t lost;      /* from the client: the device did not take it */
 };
 
 /* A tunnel for chan; takes fd (non-blocking, IFF_NO_PI). mode: TUNFRAME_*.
- * mtu: the device's, bytes; frames: it speaks them. It rests until
- * tunnel_start(). NULL: no memory (fd closed). */
+ * frames: it speaks them. It rests until tunnel_start(). NULL: no memory (fd
+ * closed). */
 struct tunnel *tunnel_new(struct pump *p, uint32_t chan, unsigned mode,
-                          unsigned mtu, bool frames, int fd);
+                          bool frames, int fd);
 /* The channel is gone: closes the device, frees t in the next
  * pump_tun_sweep(). */
 void tunnel_gone(struct tunnel *t);
@@ -38,6 +39,11 @@ void tunnel_data(struct tunnel *t, const uint8_t *data, size_t len);
 void tunnel_room(struct tunnel *t);
 /* All that came from the client is taken: write what was held back. */
 void tunnel_batch_end(struct tunnel *t);
+/* Now and then: set what may be outstanding, trip_us being the shortest round
+ * trip to the client (0: unknown). Returns true if much was sent since. */
+bool tunnel_tick(struct tunnel *t, uint64_t trip_us);
+/* Has so much been sent, or does it wait for the client? */
+bool tunnel_is_busy(const struct tunnel *t);
 /* Call before every wait: goes on if the engine takes data again. */
 void tunnel_resume(struct tunnel *t);
 

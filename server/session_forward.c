@@ -230,11 +230,12 @@ static void log_counts(struct session *s, const struct tunnel *t)
 
 	session_log(s, POLICY_LOG_VERBOSE, "tunnel: %llu datagrams to the "
 	            "client, %llu from it; dropped: %llu too large, %llu "
-	            "malformed, %llu not taken by the device",
+	            "malformed, %llu not taken by the device, %llu late",
 	            (unsigned long long)n.to_client,
 	            (unsigned long long)n.to_device,
 	            (unsigned long long)n.too_large,
-	            (unsigned long long)n.refused, (unsigned long long)n.lost);
+	            (unsigned long long)n.refused, (unsigned long long)n.lost,
+	            (unsigned long long)n.late);
 }
 
 static void on_gone(void *arg, uint32_t chan, const char *why, size_t why_len)
@@ -282,6 +283,37 @@ static void on_alive(void *arg)
 	struct session *s = arg;
 
 	s->alive_missed = 0;
+	if (s->probe_us == 0)
+		return;
+	tunpace_round_trip(&s->path, loop_now_us() - s->probe_us,
+	                   loop_now_us());
+	s->probe_us = 0;
+	for (size_t i = 0; i < s->ntunnels; i++)
+		tunnel_tick(s->tunnels[i], tunpace_shortest(&s->path));
+}
+
+/* How long is the way to the client and back? Not what TCP says, which knows
+ * nothing of a relay. */
+static void probe(struct session *s)
+{
+	if (connection_keepalives(s->connection) > 0 ||
+	    !engine_can_send(s->engine))
+		return;
+	s->probe_us = loop_now_us();
+	connection_keepalive(s->connection);
+}
+
+static void on_tunnel_tick(void *arg)
+{
+	struct session *s = arg;
+	bool busy = false;
+
+	s->tunnel_tick = NULL;
+	for (size_t i = 0; i < s->ntunnels; i++)
+		if (tunnel_tick(s->tunnels[i], tunpace_shortest(&s->path)))
+			busy = true;
+	if (busy && s->ticks++ % SESSION_PROBE_TICKS == 0)
+		probe(s);
 }
 
 int session_forward_init(struct session *s)
@@ -329,8 +361,12 @@ void session_forward_batch_end(struct session *s)
 void session_forward_resume(struct session *s)
 {
 	pump_resume(&s->pump);
-	for (size_t i = 0; i < s->ntunnels; i++)
+	for (size_t i = 0; i < s->ntunnels; i++) {
 		tunnel_resume(s->tunnels[i]);
+		if (s->tunnel_tick == NULL && tunnel_is_busy(s->tunnels[i]))
+			s->tunnel_tick = loop_after(s->loop, SESSION_TICK_MS,
+			                            on_tunnel_tick, s);
+	}
 	pump_tun_sweep(&s->pump);
 }
 
@@ -394,7 +430,7 @@ static void tunnel(struct session *s, struct proto_msg *m)
 	}
 	m->fds[0] = -1;
 	t = tunnel_new(&s->pump, chan, (unsigned)m->f[1].n,
-	               (unsigned)m->f[2].n, m->f[4].n != 0, fd);
+	               m->f[4].n != 0, fd);
 	if (t == NULL) {
 		session_end(s, "out of memory");
 		return;
@@ -409,6 +445,8 @@ static void tunnel(struct session *s, struct proto_msg *m)
 	         (int)m->f[3].len, m->f[3].p);
 	connection_debug(s->connection, text);
 	tunnel_start(t);
+	if (connection_is_openssh(s->connection))
+		probe(s);
 }
 
 static void refused(struct session *s, const struct proto_msg *m)

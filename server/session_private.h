@@ -11,6 +11,7 @@
 #include "server/pump_stream.h"
 #include "server/pump_tun.h"
 #include "server/session.h"
+#include "server/tunpace.h"
 
 enum {
 	SESSION_CHANNELS_MAX = 2048,
@@ -24,6 +25,8 @@ enum {
 	                SESSION_LOG_QUEUE,
 	SESSION_BROKER_WAIT_MS = 40 * 1000, /* two commands, and more */
 	SESSION_REKEY_MS = 30 * 1000,
+	SESSION_TICK_MS = 250,
+	SESSION_PROBE_TICKS = 8, /* a round trip is measured so often */
 	SESSION_IDLE_KINDS = 5 /* of channels, in the order of BROKER_TIMEOUTS */
 };
 
@@ -49,6 +52,10 @@ struct session {
 	uint32_t nstreams;
 	struct tunnel *tunnels[SESSION_TUNNELS_MAX];
 	size_t ntunnels;
+	struct loop_timer *tunnel_tick;
+	struct tunpace_path path; /* to the client */
+	uint64_t probe_us;        /* when one was sent; 0: none is on its way */
+	unsigned ticks;
 	struct deferred *deferred, **deferred_tail;
 	/* ClientAlive */
 	unsigned alive_interval_s, alive_max, alive_missed;
