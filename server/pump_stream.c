@@ -10,6 +10,7 @@
 enum {
 	PACKETS_A_TURN = 8,       /* from one socket before the next has its turn */
 	FLUSH_MARK = 128 * 1024,  /* bytes of output that are worth a send */
+	LITTLE = 16 * 1024,       /* the same, where a tunnel's data may follow */
 	HELD_KEEP = 64 * 1024     /* an idle buffer larger than this is freed */
 };
 
@@ -126,6 +127,20 @@ static void maybe_close(struct stream *s)
 
 /* ---- socket to channel ---- */
 
+/* What is in the output no datagram overtakes: beside a tunnel, no more is put
+ * there than keeps the socket busy. */
+static bool can_send(struct pump *p)
+{
+	size_t out;
+
+	if (!engine_can_send(p->engine))
+		return false;
+	if (p->tunnels == 0 || !p->blocked)
+		return true;
+	engine_out(p->engine, &out);
+	return out < LITTLE;
+}
+
 struct reading {
 	struct stream *s;
 	ssize_t n;
@@ -169,7 +184,7 @@ static void pump_in(struct stream *s)
 	for (int i = 0; i < PACKETS_A_TURN && s->fd >= 0; i++) {
 		struct reading r = { .s = s };
 
-		if (!engine_can_send(p->engine)) {
+		if (!can_send(p)) {
 			s->waiting = true;
 			s->next = p->waiting;
 			p->waiting = s;
@@ -182,7 +197,7 @@ static void pump_in(struct stream *s)
 		}
 		engine_fill(p->engine, CONNECTION_DATA_HEADER + room, fill, &r);
 		engine_out(p->engine, &out);
-		if (out >= FLUSH_MARK)
+		if (out >= (p->tunnels > 0 ? LITTLE : FLUSH_MARK))
 			p->flush(p->flush_arg);
 		if (r.n < 0 && (r.error == EAGAIN || r.error == EINTR))
 			break;
@@ -210,7 +225,7 @@ void pump_resume(struct pump *p)
 		p->gone = s->next;
 		free(s);
 	}
-	if (p->waiting == NULL || !engine_can_send(p->engine))
+	if (p->waiting == NULL || !can_send(p))
 		return;
 	s = p->waiting;
 	p->waiting = NULL;

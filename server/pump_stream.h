@@ -19,6 +19,8 @@ struct pump {
 	struct stream *waiting; /* for the engine to take data again */
 	struct stream *gone;    /* to be freed */
 	struct tunnel *gone_tunnels;
+	bool blocked; /* the client's socket did not take all */
+	unsigned tunnels; /* that want their datagrams to go soon */
 	/* the output has grown by much: send it now */
 	void (*flush)(void *arg);
 	void *flush_arg;

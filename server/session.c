@@ -4,12 +4,24 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "policy/policy.h"
 #include "server/role.h"
 #include "server/session_private.h"
+
+enum {
+	NOTSENT = 32 * 1024,    /* bytes that the kernel holds and cannot send */
+	SLACK_NS = 1000,        /* a wait of 100 us is not to be one of 150 */
+	FAST = 12 * 1024,       /* bytes of input a millisecond */
+	BATCH = 48 * 1024,      /* bytes that are worth a read */
+	WAIT_MIN_US = 50, WAIT_MAX_US = 200
+};
 
 struct deferred {
 	struct deferred *next;
@@ -165,8 +177,10 @@ static void flush(void *arg)
 		n = send(s->client, p, len, MSG_NOSIGNAL | MSG_DONTWAIT);
 		if (n < 0 && errno == EINTR)
 			continue;
-		if (n < 0 && errno == EAGAIN)
+		if (n < 0 && errno == EAGAIN) {
+			s->pump.blocked = true;
 			return;
+		}
 		if (n < 0) {
 			session_end(s, "the client's socket failed");
 			return;
@@ -174,6 +188,31 @@ static void flush(void *arg)
 		engine_out_gone(s->engine, (size_t)n);
 		s->unanswered = false;
 	}
+	s->pump.blocked = false;
+}
+
+/* A tunnel's client sends its datagrams one by one. Where they come fast, a
+ * short wait before each read makes one batch of dozens of them, to be joined
+ * and answered together. */
+static void moderate(struct session *s)
+{
+	struct timespec ts = { .tv_nsec = 1000L * s->in_wait_us };
+	uint64_t now, span, wait;
+
+	if (s->in_wait_us > 0 && s->in_last < BATCH)
+		clock_nanosleep(CLOCK_MONOTONIC, 0, &ts, NULL);
+	now = loop_now_us();
+	span = now - s->in_since_us;
+	if (span < 1000)
+		return;
+	wait = s->in_bytes > 0 ? BATCH * span / s->in_bytes : 0;
+	if (wait > WAIT_MAX_US)
+		wait = WAIT_MAX_US;
+	if (wait < WAIT_MIN_US)
+		wait = WAIT_MIN_US;
+	s->in_wait_us = s->in_bytes * 1000 / span < FAST ? 0 : (unsigned)wait;
+	s->in_since_us = now;
+	s->in_bytes = 0;
 }
 
 static void on_client(void *arg, uint32_t events)
@@ -188,6 +227,8 @@ static void on_client(void *arg, uint32_t events)
 	p = engine_in_space(s->engine, &room);
 	if (p == NULL)
 		return;
+	if (s->ntunnels > 0)
+		moderate(s);
 	n = recv(s->client, p, room, MSG_DONTWAIT);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
@@ -196,6 +237,8 @@ static void on_client(void *arg, uint32_t events)
 		return;
 	}
 	engine_in_added(s->engine, (size_t)n);
+	s->in_bytes += (size_t)n;
+	s->in_last = (size_t)n;
 	s->unanswered = true;
 	s->last_input_ms = loop_now_ms();
 	s->alive_missed = 0;
@@ -349,6 +392,16 @@ void session_logged_in(struct session *s, const struct proto_msg *m)
 	            engine_client_version(s->engine));
 }
 
+/* What the kernel holds and has not sent, nothing overtakes. */
+static void tune(int client)
+{
+	int notsent = NOTSENT;
+
+	(void)setsockopt(client, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &notsent,
+	                 sizeof(notsent));
+	(void)prctl(PR_SET_TIMERSLACK, (unsigned long)SLACK_NS, 0, 0, 0);
+}
+
 static int start(struct session *s, struct proto_msg *m)
 {
 	static const struct engine_ops ops = { .cookie = on_cookie,
@@ -360,6 +413,7 @@ static int start(struct session *s, struct proto_msg *m)
 	                         &edge_session_to_broker, SESSION_QUEUE);
 	m->fds[0] = m->fds[1] = -1;
 	ipc_msg_close(m); /* the leash is the zygote's */
+	tune(s->client);
 	s->loop = loop_new();
 	s->engine = engine_new(&ops, s);
 	if (s->broker == NULL || s->loop == NULL || s->engine == NULL)

@@ -57,6 +57,7 @@ static void remove_tunnel(struct session *s, struct tunnel *t)
 	while (s->tunnels[i] != t)
 		i++;
 	s->tunnels[i] = s->tunnels[--s->ntunnels];
+	s->pump.tunnels = (unsigned)s->ntunnels;
 	tunnel_gone(t);
 }
 
@@ -436,6 +437,7 @@ static void tunnel(struct session *s, struct proto_msg *m)
 		return;
 	}
 	s->tunnels[s->ntunnels++] = t;
+	s->pump.tunnels = (unsigned)s->ntunnels;
 	if (connection_accept(s->connection, chan) < 0) {
 		remove_tunnel(s, t);
 		session_ask(s, SESSION_CLOSE, chan);

@@ -44,6 +44,10 @@ struct session {
 	int client;
 	uint8_t cookie[EXCHANGE_COOKIE_LEN]; /* of the next exchange */
 	bool has_cookie;
+	/* how fast input comes, for moderate() */
+	uint64_t in_since_us;
+	size_t in_bytes, in_last;
+	unsigned in_wait_us; /* 0: slowly */
 	bool unanswered; /* input, and no output since */
 	bool over; /* nothing more is taken or sent but what is in the output */
 	struct pump pump;
