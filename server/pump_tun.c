@@ -15,6 +15,10 @@ enum {
 	FRAMES_A_TURN = 8,
 	FLUSH_MARK = 128 * 1024, /* bytes of output that are worth a send */
 	MUCH = 64 * 1024, /* bytes of a tick */
+	GIVEN_BACK = 32 * 1024, /* bytes that are worth a read */
+	PATIENCE_US = 250,
+	SHORT_US = 2000, /* a round trip that such a wait does not prolong by
+	                    much, as little is outstanding */
 	STALL_US = 1000 * 1000 /* a client that takes nothing for so long */
 };
 
@@ -281,6 +285,17 @@ bool tunnel_tick(struct tunnel *t, uint64_t trip_us)
 	if (t->no_room)
 		t->no_room = connection_room(t->pump->connection, t->chan) == 0;
 	return much;
+}
+
+unsigned tunnel_patience(const struct tunnel *t)
+{
+	uint64_t us;
+
+	if (!t->no_room || t->pace.rate == 0 || t->trip_us == 0 ||
+	    t->trip_us > SHORT_US)
+		return 0;
+	us = (uint64_t)GIVEN_BACK * 1000000 / t->pace.rate;
+	return us < PATIENCE_US ? (unsigned)us : PATIENCE_US;
 }
 
 bool tunnel_is_busy(const struct tunnel *t)

@@ -196,10 +196,16 @@ static void flush(void *arg)
  * and answered together. */
 static void moderate(struct session *s)
 {
-	struct timespec ts = { .tv_nsec = 1000L * s->in_wait_us };
+	struct timespec ts = { 0 };
 	uint64_t now, span, wait;
+	unsigned us = s->in_last < BATCH ? s->in_wait_us : 0, patience;
 
-	if (s->in_wait_us > 0 && s->in_last < BATCH)
+	for (size_t i = 0; i < s->ntunnels; i++) {
+		patience = tunnel_patience(s->tunnels[i]);
+		us = us > patience ? us : patience;
+	}
+	ts.tv_nsec = 1000L * us;
+	if (us > 0)
 		clock_nanosleep(CLOCK_MONOTONIC, 0, &ts, NULL);
 	now = loop_now_us();
 	span = now - s->in_since_us;

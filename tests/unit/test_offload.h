@@ -58,8 +58,8 @@ static inline bool ref_valid(unsigned mode, const uint8_t *p, size_t len)
 {
 	struct ref r = ref_parse(mode, p);
 	const uint8_t *ip = p + r.l3;
-	size_t said = r.v6 ? 40u + (ip[4] << 8 | ip[5]) :
-	                     (size_t)(ip[2] << 8 | ip[3]);
+	size_t said = r.v6 ? 40u + offload_get16(ip + 4) :
+	                     offload_get16(ip + 2);
 
 	if (said != len - r.l3)
 		return false;
