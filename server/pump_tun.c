@@ -15,7 +15,8 @@ enum {
 	FRAMES_A_TURN = 8,
 	FLUSH_MARK = 128 * 1024, /* bytes of output that are worth a send */
 	MUCH = 64 * 1024, /* bytes of a tick */
-	GIVEN_BACK = 32 * 1024, /* bytes that are worth a read */
+	GIVEN_LEAST = 24 * 1024, /* bytes that are worth a read */
+	GIVEN_MOST = 48 * 1024,  /* half of what is outstanding */
 	PATIENCE_US = 250,
 	SHORT_US = 2000, /* a round trip that such a wait does not prolong by
 	                    much, as little is outstanding */
@@ -33,6 +34,8 @@ struct tunnel {
 	bool waiting, no_room;
 	struct tunpace pace;
 	uint64_t trip_us;  /* the client's round trip; 0: unknown */
+	uint64_t wait_credited;
+	unsigned patience_us;
 	size_t largest;    /* string that was sent, bytes */
 	uint64_t tick_credited, tick_sent, sent; /* bytes */
 	uint64_t sent_us; /* when there was nothing that waited */
@@ -287,15 +290,22 @@ bool tunnel_tick(struct tunnel *t, uint64_t trip_us)
 	return much;
 }
 
-unsigned tunnel_patience(const struct tunnel *t)
+/* As long as it takes the client to give back some, and not so long that it
+ * has nothing left: what came of the last wait says which. */
+unsigned tunnel_patience(struct tunnel *t)
 {
-	uint64_t us;
+	uint64_t credited, given;
 
-	if (!t->no_room || t->pace.rate == 0 || t->trip_us == 0 ||
-	    t->trip_us > SHORT_US)
+	if (!t->no_room || t->trip_us == 0 || t->trip_us > SHORT_US)
 		return 0;
-	us = (uint64_t)GIVEN_BACK * 1000000 / t->pace.rate;
-	return us < PATIENCE_US ? (unsigned)us : PATIENCE_US;
+	credited = connection_credited(t->pump->connection, t->chan);
+	given = credited - t->wait_credited;
+	t->wait_credited = credited;
+	if (given > GIVEN_MOST)
+		t->patience_us /= 2;
+	else if (given < GIVEN_LEAST && t->patience_us < PATIENCE_US)
+		t->patience_us += 10;
+	return t->patience_us;
 }
 
 bool tunnel_is_busy(const struct tunnel *t)

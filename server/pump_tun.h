@@ -47,7 +47,7 @@ bool tunnel_is_busy(const struct tunnel *t);
 /* How long the client may be left alone before what it gives back is read, us:
  * it says so datagram by datagram while more is outstanding than it likes. 0:
  * nothing waits for that. */
-unsigned tunnel_patience(const struct tunnel *t);
+unsigned tunnel_patience(struct tunnel *t);
 /* Call before every wait: goes on if the engine takes data again. */
 void tunnel_resume(struct tunnel *t);
 
