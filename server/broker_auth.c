@@ -58,12 +58,8 @@ static void send_banner(struct broker *b)
 }
 
 /* A name that the client may use for this connection, once and for all. */
-static int set_user(struct broker *b, const struct proto_field *f)
+static int name_user(struct broker *b, const struct proto_field *f)
 {
-	struct policy_conn who = { .address = b->address, .host = broker_host(b),
-		.local_address = b->local, .local_port = b->local_port,
-		.version = CONFIG_VERSION };
-	struct policy_verdict v;
 	char user[sizeof(b->user)];
 
 	if (proto_cstr(f, user, sizeof(user)) < 0 || user[0] == '\0')
@@ -71,7 +67,21 @@ static int set_user(struct broker *b, const struct proto_field *f)
 	if (b->user[0] != '\0')
 		return strcmp(user, b->user) == 0 ? 0 : -1;
 	strcpy(b->user, user);
-	if (account_lookup(user, &b->account) < 0)
+	return 0;
+}
+
+/* Who that is, and what holds for it. */
+static int know_user(struct broker *b)
+{
+	struct policy_conn who = { .address = b->address, .host = broker_host(b),
+		.local_address = b->local, .local_port = b->local_port,
+		.version = CONFIG_VERSION };
+	struct policy_verdict v;
+
+	if (b->known)
+		return 0;
+	b->known = true;
+	if (account_lookup(b->user, &b->account) < 0)
 		return -1;
 	/* Policy goes by the account's own name: an alias evades no rule. */
 	log_escape(b->user_shown, sizeof(b->user_shown), b->account.name,
@@ -95,6 +105,11 @@ static int set_user(struct broker *b, const struct proto_field *f)
 	else
 		b->may_login = account_open(b);
 	return 0;
+}
+
+static int set_user(struct broker *b, const struct proto_field *f)
+{
+	return name_user(b, f) < 0 ? -1 : know_user(b);
 }
 
 /* Not a word to the client on why: before login nothing is explained. */
@@ -169,18 +184,30 @@ void broker_on_query(struct broker *b, struct proto_msg *m)
 
 void broker_on_other_auth(struct broker *b, struct proto_msg *m)
 {
+	struct policy_where where;
 	char method[160];
 
 	if (too_many(b))
 		return;
-	if (set_user(b, &m->f[0]) < 0) {
+	if (name_user(b, &m->f[0]) < 0) {
 		refuse_change(b);
 		return;
 	}
-	/* Clients ask with "none" for the list of methods: free, once. */
+	/* Clients ask with "none" for the list of methods: free, once, and at
+	 * once, as nobody is looked up for it yet; but a Banner comes first. */
 	if (m->f[1].len == 4 && memcmp(m->f[1].p, "none", 4) == 0 &&
 	    b->none_attempts++ == 0) {
-		broker_deny(b);
+		if (policy_lines_of(b->env->config->policy, POLICY_BANNER, 0,
+		                    &where) == NULL)
+			broker_tell(b, -1, BROKER_DENIED, 0u);
+		else if (know_user(b) < 0)
+			refuse_change(b);
+		else
+			broker_deny(b);
+		return;
+	}
+	if (know_user(b) < 0) {
+		refuse_change(b);
 		return;
 	}
 	log_escape(method, sizeof(method), m->f[1].p, m->f[1].len);

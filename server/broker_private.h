@@ -64,6 +64,7 @@ struct broker {
 	char user_shown[512];    /* the same, escaped */
 	struct account account;
 	struct policy_settings settings;
+	bool known; /* the account was looked up */
 	bool may_login;
 	bool logged_in;
 	struct policy_key key;   /* the one that logged in */
