@@ -81,6 +81,15 @@ def _(s, request, sshd, aditd):
         stricter(sshd, aditd)
 
 
+@known('port 0 of two families: sshd takes one, if its port is not free '
+       'in the other', 'listen')
+def _(_s, request, sshd, aditd):
+    both = [said.split(', ') for said in (sshd, aditd)]
+    return request[2] == 0 and [len(said) for said in both] == [4, 4] and \
+        set(both[0].pop(2).split()) < set(both[1].pop(2).split()) and \
+        both[0] == both[1]
+
+
 # Sockets.
 
 @known('sockets: sshd always says connect failed', 'path')
@@ -171,7 +180,7 @@ def _(s, _r, sshd, aditd):
 
 @known('"none" instead of a file inside Match is a file to sshd', 'login')
 def _(s, _r, sshd, aditd):
-    return (sshd, aditd) == ('out', 'in') and re.search(
+    return sshd in ('out', 'gone') and aditd == 'in' and re.search(
         r'(?ims)^\s*match\b.*^\s*(RevokedKeys|AuthorizedPrincipalsFile|'
         r'TrustedUserCAKeys)[\s="]+none', s.lines)
 
@@ -185,7 +194,7 @@ def _(s, _r, sshd, aditd):
 @known('nologin is looked at before any login, but root', 'login')
 def _(s, _r, sshd, aditd):
     return s.login['nologin'] and s.login['user'] != 'root' and \
-        aditd == 'out'
+        sshd == 'in' and aditd in ('out', 'gone')
 
 
 @known('RequiredRSASize is 2048, in sshd 1024', 'login')
