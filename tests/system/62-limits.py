@@ -267,7 +267,7 @@ def _(t):
                    'this account')
     t.true(third.wait() != 0, 'exit status')
     srv.wait_log(rf'refused a login for {USER} from 127.0.0.1 port \d+: '
-                 rf'{srv.policy}:3: MaxConnections 2$')
+                 rf'{srv.policy}:3: MaxConnections 2')
     t.true(t.logs_in(srv, user='neighbour'), 'another account')
     t.equal(srv.log().count('Accepted'), 3, 'logins')
     first.stop()
