@@ -167,6 +167,8 @@ def plain(keyword, values):
 def read(text):
     found = {}
     for line in text.splitlines():
+        # adit says where each value is from
+        line = re.sub(r' +# (default|\S+:\d+|command line\S*)$', '', line)
         keyword, _, value = line.partition(' ')
         found.setdefault(keyword.lower(), []).append(value)
     return found
