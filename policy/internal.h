@@ -434,6 +434,15 @@ int policy_line_next(const char *file, const char *text, size_t len,
 const char *policy_keyopts_parse(const char **s, struct policy_where where,
                                  struct policy_keyopts *opts);
 
+/* fields.c: the settings that hold, by keyword (NULL: none), into out */
+
+void policy_copy_numbers(const struct policy_setting *const *firsts,
+                         struct policy_settings *out);
+/* Copies; -1: out of memory. policy_free_names() in either case. */
+int policy_copy_names(const struct policy_setting *const *firsts,
+                      struct policy_settings *out);
+void policy_free_names(struct policy_settings *s);
+
 /* print.c */
 
 /* "host:port" as it would be written, appended and made printable. */
