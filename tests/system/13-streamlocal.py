@@ -393,6 +393,8 @@ def _(t):
         s.settimeout(5)
         if not passer.error:  # an old kernel; the session takes none anyway
             t.equal(s.recv(7), b'with it', 'what came with it')
+        # it gets the channel's socket when the broker is connected
+        wait_for(lambda: len(session.fds()) > before, 5, 'no socket')
         t.equal(len(session.fds()), before + 1, 'descriptors of the session')
     t.true(session.pid in [p.pid for p in processes()], 'the session')
 

@@ -133,10 +133,10 @@ def attempts(ids, targets):
 
 
 def address(pid):
-    """Of something that can be written."""
+    """Of something that can be written, also while the loader is at work."""
     with open(f'/proc/{pid}/maps') as f:
         for line in f:
-            if ' rw-p ' in line:
+            if line.endswith('[stack]\n'):
                 return int(line.split('-')[0], 16)
 
 
