@@ -185,8 +185,11 @@ class Process:
         return os.readlink(f'/proc/{self.pid}/{name}')
 
     def fds(self):
-        return {int(fd): os.readlink(f'/proc/{self.pid}/fd/{fd}')
-                for fd in os.listdir(f'/proc/{self.pid}/fd')}
+        found = {}
+        for fd in os.listdir(f'/proc/{self.pid}/fd'):
+            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                found[int(fd)] = os.readlink(f'/proc/{self.pid}/fd/{fd}')
+        return found
 
     def __repr__(self):
         return f'{self.comm}[{self.pid}]'
