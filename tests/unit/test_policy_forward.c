@@ -1,44 +1,11 @@
 /* Destinations: patterns, networks, ranges, paths, DenyOpen, limits. */
-#include <criterion/criterion.h>
-#include <stdlib.h>
-#include <string.h>
+#include "tests/unit/test_policy.h"
 
-#include "policy/policy.h"
+static const struct policy_conn bob = { .user = "bob" };
 
-#define ED25519 "ssh-ed25519 " \
-	"AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f"
-
-static struct policy *policy;
-static struct policy_settings set;
-static struct policy_key key;
-static struct policy_verdict v;
-
-static void done(void)
-{
-	policy_settings_free(&set);
-	policy_free(policy);
-	policy_key_free(&key);
-	policy = NULL;
-}
-
-/* A policy and the options of a key. */
 static void given(const char *text, const char *options)
 {
-	const struct policy_text t = { "p", text, strlen(text), false };
-	const struct policy_conn bob = { .user = "bob" };
-	struct policy_error err;
-	unsigned line = 0;
-	char buf[1024];
-	size_t pos = 0;
-
-	done();
-	policy = policy_parse(&t, 1, &err);
-	cr_assert_not_null(policy, "%s: %s", text, err.text);
-	cr_assert_eq(policy_eval(policy, &bob, &set), 0);
-	snprintf(buf, sizeof buf, "%s%s" ED25519 "\n", options,
-	         *options != '\0' ? " " : "");
-	cr_assert_eq(policy_key_next("keys", buf, strlen(buf), &pos, &line,
-	                             &key, &err), 1, "%s: %s", buf, err.text);
+	given_to(&bob, text, options);
 }
 
 static void expect_rule(const char *where, const char *rule)
