@@ -7,6 +7,7 @@
 #include "server/offload.h"
 
 enum {
+	WAYS = 8,           /* places where a flow may be */
 	QUANTUM = 8 * 1024, /* bytes of a flow before the next has its turn */
 	COPIED = 48 * 1024  /* a smaller frame gets memory of its size */
 };
@@ -22,6 +23,7 @@ struct frame {
 struct flow {
 	struct flow *next; /* in its list */
 	enum { IDLE, FRESH, OLD } in;
+	uint32_t hash; /* whose it is */
 	struct frame *head, *tail;
 	size_t bytes;
 	long credit; /* bytes that it may send before its turn is over */
@@ -113,8 +115,8 @@ static uint32_t mix(uint32_t hash, const uint8_t *p, size_t len)
 	return hash ^ hash >> 15;
 }
 
-/* Hosts, protocol and ports; fragments, which have none, without. */
-static struct flow *flow_of(struct tunqueue *q, const uint8_t *p, size_t len)
+/* Of hosts, protocol and ports; of fragments, which have none, without. */
+static uint32_t hash_of(const struct tunqueue *q, const uint8_t *p, size_t len)
 {
 	size_t l3, l4;
 	int version = offload_version(q->mode, p, len, &l3);
@@ -135,7 +137,27 @@ static struct flow *flow_of(struct tunqueue *q, const uint8_t *p, size_t len)
 	}
 	if ((proto == IPPROTO_TCP || proto == IPPROTO_UDP) && l4 + 4 <= len)
 		hash = mix(hash, p + l4, 4);
-	return &q->flows[(hash >> 16) % TUNQUEUE_FLOWS];
+	return hash;
+}
+
+/* Its own, while there is room beside the others of its set: a ping is not to
+ * lose what a download is told to. */
+static struct flow *flow_of(struct tunqueue *q, uint32_t hash)
+{
+	struct flow *set = &q->flows[(hash >> 16) % TUNQUEUE_FLOWS / WAYS * WAYS];
+	struct flow *f = NULL;
+
+	for (unsigned i = 0; i < WAYS; i++) {
+		if (set[i].in != IDLE && set[i].hash == hash)
+			return &set[i];
+		if (set[i].in == IDLE && f == NULL)
+			f = &set[i];
+	}
+	if (f == NULL)
+		return set;
+	if (f->hash != hash)
+		*f = (struct flow){ .hash = hash };
+	return f;
 }
 
 static unsigned datagrams(const struct offload_cut *c)
@@ -224,7 +246,7 @@ int tunqueue_put(struct tunqueue *q, size_t len, uint64_t now_us)
 		return -1;
 	}
 	f->came_us = now_us;
-	flow = flow_of(q, f->cut.packet, f->cut.len);
+	flow = flow_of(q, hash_of(q, f->cut.packet, f->cut.len));
 	if (flow->head == NULL)
 		flow->head = f;
 	else

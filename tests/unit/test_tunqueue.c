@@ -122,6 +122,23 @@ Test(tunqueue, who_waits_for_long_loses_a_few)
 	tunqueue_free(q);
 }
 
+/* Nor one whose hash falls where that of a download is. */
+Test(tunqueue, a_new_flow_is_by_itself)
+{
+	for (unsigned ping = 100; ping < 250; ping++) {
+		struct tunqueue *q = tunqueue_new(L3);
+
+		for (uint32_t i = 0; i < 30; i++)
+			for (unsigned flow = 0; flow < 12; flow++)
+				put(q, flow, 0, 1500, 0);
+		for (int i = 0; i < 100; i++)
+			cr_assert_eq(next(q, 0), 0);
+		put(q, ping, 1, 84, 0);
+		cr_expect_eq(next(q, 0), 1, "%u", ping);
+		tunqueue_free(q);
+	}
+}
+
 Test(tunqueue, one_that_is_alone_is_never_late)
 {
 	struct tunqueue *q = tunqueue_new(L3);
