@@ -11,6 +11,7 @@
 #include "server/edges.h"
 #include "server/hostkeys.h"
 #include "server/log.h"
+#include "server/pki.h"
 #include "server/role.h"
 #include "server/tunmaker.h"
 #include "server/zygote.h"
@@ -69,6 +70,8 @@ int broker_zygote_run(struct config *c, int edge)
 	else if (getrandom(env.timing_secret, sizeof(env.timing_secret), 0) !=
 	         (ssize_t)sizeof(env.timing_secret))
 		log_fatal("broker zygote: no random bytes");
+	else if (pki_warm_verify() < 0)
+		log_fatal("broker zygote: cryptographic self-test failed");
 	else if (hostkeys_receive(peer, &env.hostkeys, NULL) == 0)
 		rc = zygote_run(peer, &ops, &env, enter);
 	hostkeys_free(&env.hostkeys);

@@ -316,7 +316,7 @@ static const char *verify_plain(const uint8_t *blob, size_t blob_len,
                                 bool verify_required)
 {
 	const char *why;
-	ssh_session checker = NULL; /* libssh wants one for its size limit */
+	static ssh_session checker; /* libssh wants one for its size limit */
 	ssh_signature s = NULL;
 	ssh_string str = NULL;
 	ssh_key key = NULL;
@@ -345,7 +345,8 @@ static const char *verify_plain(const uint8_t *blob, size_t blob_len,
 	    ssh_pki_import_signature_blob(str, key, &s) != SSH_OK)
 		goto out;
 	why = "out of memory";
-	checker = ssh_new();
+	if (checker == NULL)
+		checker = ssh_new();
 	if (checker == NULL ||
 	    ssh_options_set(checker, SSH_OPTIONS_RSA_MIN_SIZE, &rsa_min) != 0)
 		goto out;
@@ -353,7 +354,6 @@ static const char *verify_plain(const uint8_t *blob, size_t blob_len,
 	if (ssh_pki_signature_verify(checker, s, key, data, len) == SSH_OK)
 		why = NULL;
 out:
-	ssh_free(checker);
 	ssh_signature_free(s);
 	ssh_string_free(str);
 	ssh_key_free(key);
@@ -417,55 +417,4 @@ const char *pki_describe(const uint8_t *blob, size_t len, char *buf,
 	snprintf(buf, cap, "%s%s %s", name, cert,
 	         pki_fingerprint(blob, len, print));
 	return buf;
-}
-
-/* One of each operation of a login: a fork then finds the tables, method
- * objects and lazily bound symbols in place. */
-int seam_warm_crypto(void)
-{
-	static const char *const digests[] = { "SHA256", "SHA384", "SHA512" };
-	static const char *const ciphers[] = { "AES-128-GCM", "AES-256-GCM",
-		"AES-128-CTR", "AES-192-CTR", "AES-256-CTR", "ChaCha20" };
-	uint8_t in[64] = { 0 }, md[EVP_MAX_MD_SIZE], key[32] = { 0 },
-		iv[16] = { 0 }, out[128];
-	size_t n = sizeof(md);
-	int len;
-
-	for (size_t i = 0; i < sizeof(digests) / sizeof(digests[0]); i++)
-		if (EVP_Q_digest(NULL, digests[i], NULL, in, sizeof(in), md,
-		                 &n) != 1 ||
-		    EVP_Q_mac(NULL, "HMAC", NULL, digests[i], NULL, key,
-		              sizeof(key), in, sizeof(in), md, sizeof(md),
-		              &n) == NULL)
-			return -1;
-	for (size_t i = 0; i < sizeof(ciphers) / sizeof(ciphers[0]); i++) {
-		EVP_CIPHER *c = EVP_CIPHER_fetch(NULL, ciphers[i], NULL);
-		EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
-		int ok = c != NULL && ctx != NULL &&
-		         EVP_EncryptInit_ex2(ctx, c, key, iv, NULL) == 1 &&
-		         EVP_EncryptUpdate(ctx, out, &len, in, sizeof(in)) == 1;
-
-		EVP_CIPHER_CTX_free(ctx);
-		EVP_CIPHER_free(c);
-		if (!ok)
-			return -1;
-	}
-	static const char *const curves[] = { "P-256", "P-384", "P-521", NULL };
-	for (size_t i = 0; i < sizeof(curves) / sizeof(curves[0]); i++) {
-		EVP_PKEY *a = curves[i] != NULL
-			? EVP_PKEY_Q_keygen(NULL, NULL, "EC", curves[i])
-			: EVP_PKEY_Q_keygen(NULL, NULL, "X25519");
-		EVP_PKEY_CTX *ctx = a != NULL ? EVP_PKEY_CTX_new(a, NULL) : NULL;
-		int ok;
-
-		n = sizeof(out);
-		ok = ctx != NULL && EVP_PKEY_derive_init(ctx) == 1 &&
-		     EVP_PKEY_derive_set_peer(ctx, a) == 1 &&
-		     EVP_PKEY_derive(ctx, out, &n) == 1;
-		EVP_PKEY_CTX_free(ctx);
-		EVP_PKEY_free(a);
-		if (!ok)
-			return -1;
-	}
-	return 0;
 }

@@ -50,6 +50,10 @@ const char *pki_verify(const uint8_t *blob, size_t blob_len,
                        size_t sig_len, const uint8_t *data, size_t len,
                        bool touch_required, bool verify_required);
 
+/* One verification of each kind, and digests: before a fork. Returns 0, or -1:
+ * the cryptographic library does not work. */
+int pki_warm_verify(void);
+
 /* The algorithm that a signature blob names. Returns 0, or -1. */
 int pki_signature_algorithm(const uint8_t *sig, size_t len,
                             char name[PKI_ALGORITHM_MAX]);
