@@ -13,28 +13,15 @@ import socket
 import threading
 import time
 
-from harness import PEER, SLOW, case, main, run, sh, skip_all, wait_for
+from harness import PEER, SLOW, case, main, run, skip_all, wait_for
+from tunnelled import A, A6, B, B6, MODES, address, ping, pings, right
 
 if not os.path.exists('/dev/net/tun'):
     skip_all('no /dev/net/tun')
 if PEER == 'sshd':
     skip_all('what only aditd does')
 
-A, B = '10.9.0.1', '10.9.0.2'
-A6, B6 = 'fd09::1', 'fd09::2'
 THERE = threading.Lock()  # a far host is entered by one thread at a time
-MODES = {'tun': ('point-to-point', f'{A} {B}', f'{A6} {B6}'),
-         'tap': ('ethernet', f'{A}/24', f'{A6}/64')}
-
-
-def address(far, device, mtu):
-    far.run('ip', 'link', 'set', device, 'mtu', mtu, 'up')
-    for a, b, bits in ((B, A, 24), (B6, A6, 64)):
-        if device.startswith('tun'):
-            far.run('ip', 'addr', 'add', a, 'peer', b, 'dev', device)
-        else:
-            far.run('ip', 'addr', 'add', f'{a}/{bits}', 'dev', device,
-                    'nodad')
 
 
 def tunnel(t, kind='tun', offload='yes', mtu=1500, relay=None, options=()):
@@ -60,19 +47,6 @@ def tunnel(t, kind='tun', offload='yes', mtu=1500, relay=None, options=()):
     t.equal(d[0]['linkinfo']['info_data']['vnet_hdr'], offload == 'yes',
             'frames')
     return far, client
-
-
-def pings(where, *args):
-    """ping(8)'s output; where: a far host, or None for here."""
-    done = sh(*(where.prefix if where else []), 'ping', '-n', '-W',
-              str(5 * SLOW), *args, check=False)
-    return done.stdout
-
-
-def ping(where, host, *args, count=1):
-    m = re.search(r'(\d+) received', pings(where, '-c', str(count), '-i',
-                                           '0.02', *args, host))
-    return int(m[1]) if m else 0
 
 
 def digest(s):
@@ -145,29 +119,6 @@ def udp(t, far, here, there, sizes):
                 data = os.urandom(n)
                 x.send(data)
                 t.equal(y.recv(65536), data, f'a datagram of {n} bytes')
-
-
-def errors(where=None):
-    """Counters of what is wrong with packets that came in. Not Tcp:InErrs: a
-    SYN that is sent again to a slow server counts there."""
-    prefix = where.prefix if where else []
-    found = {}
-    lines = sh(*prefix, 'cat', '/proc/net/snmp').stdout.splitlines()
-    for names, values in zip(lines[::2], lines[1::2]):
-        kind, *names = names.split()
-        found.update((kind + n, int(v))
-                     for n, v in zip(names, values.split()[1:]))
-    for line in sh(*prefix, 'cat', '/proc/net/snmp6').stdout.splitlines():
-        name, value = line.split()
-        found[name] = int(value)
-    return {k: v for k, v in found.items()
-            if v and re.search(r'CsumErrors|InHdrErrors|ReasmFails|'
-                               r'InTruncatedPkts', k)}
-
-
-def right(t, far):
-    for where, what in ((None, 'the server'), (far, 'the client')):
-        t.equal(errors(where), {}, f'errors of {what}')
 
 
 def carries(t, far, mtu, size=8 << 20):
