@@ -4,12 +4,16 @@ lost, bent or out of order, and no other traffic suffers. (TunnelOffload no: the
 same, datagram by datagram.)"""
 import collections
 import contextlib
+import errno
+import fcntl
 import hashlib
 import json
 import os
+import random
 import re
 import shutil
 import socket
+import struct
 import threading
 import time
 
@@ -21,6 +25,8 @@ if not os.path.exists('/dev/net/tun'):
 if PEER == 'sshd':
     skip_all('what only aditd does')
 
+TUNSETIFF, TUNSETOFFLOAD = 0x400454ca, 0x400454d0
+IFF_TUN, IFF_NO_PI, IFF_VNET_HDR = 1, 0x1000, 0x4000
 THERE = threading.Lock()  # a far host is entered by one thread at a time
 
 
@@ -290,6 +296,53 @@ def _(t):
     # The queue's own are 24 ms; sshd adds 60.
     t.true(trips[len(trips) // 2] < 45 * SLOW, 'the median')
     t.true(rate > 6 / SLOW, 'the download')
+
+
+def datagram(payload, to, port):
+    """IPv4 and UDP from B, with a right header and no UDP checksum."""
+    head = bytearray(struct.pack(
+        '>BBHHHBBH4s4s', 0x45, 0, 28 + len(payload), 1, 0, 64, 17, 0,
+        socket.inet_aton(B), socket.inet_aton(to)))
+    total = sum(struct.unpack('>10H', head))
+    head[10:12] = struct.pack('>H', ~(total % 0xffff) & 0xffff)
+    return bytes(head) + struct.pack('>HHHH', 9, port, 8 + len(payload),
+                                     0) + payload
+
+
+@case('whatever header a session writes: the kernel takes a packet or refuses')
+def _(t):
+    tun = os.open('/dev/net/tun', os.O_RDWR | os.O_NONBLOCK)
+    t.undo.callback(os.close, tun)
+    fcntl.ioctl(tun, TUNSETIFF, struct.pack(
+        '16sH22x', b'tun9', IFF_TUN | IFF_NO_PI | IFF_VNET_HDR))
+    fcntl.ioctl(tun, TUNSETOFFLOAD, 0xf)
+    run('ip', 'addr', 'add', A, 'peer', B, 'dev', 'tun9')
+    run('ip', 'link', 'set', 'tun9', 'up')
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        s.bind((A, 0))
+        s.settimeout(10 * SLOW)
+        port = s.getsockname()[1]
+        r, taken = random.Random(5), collections.Counter()
+        for _ in range(5000):
+            n = r.choice((0, 8, 80, 1372, 5000, 60000))
+            packet = datagram(r.randbytes(n), B, port)
+            if r.random() < 0.3:
+                packet = r.randbytes(r.choice((1, 20, 40, 1500)))
+            header = struct.pack(
+                '<BBHHHH', r.choice((0, 1, 2, 3, 255)),
+                r.choice((0, 1, 3, 4, 5, 9, 0x81, 0x84)),
+                *(r.choice((0, 20, 28, 1400, r.randrange(65536)))
+                  for _ in range(4)))
+            try:
+                taken[os.write(tun, header + packet) > 0] += 1
+            except OSError as e:
+                t.equal(e.errno, errno.EINVAL, 'the kernel says')
+                taken[False] += 1
+        print(f'#   {taken[True]} taken, {taken[False]} refused')
+        t.true(taken[True] > 100 and taken[False] > 100, taken)
+        os.write(tun, bytes(10) + datagram(b'still right', A, port))
+        while s.recv(65536) != b'still right':
+            pass
 
 
 if __name__ == '__main__':
