@@ -13,6 +13,7 @@
 #include <openssl/rand.h>
 
 #include "server/engine_private.h"
+#include "server/hostkeys.h"
 #include "server/pki.h"
 
 struct engine *engine_here;
@@ -20,14 +21,13 @@ struct engine *engine_here;
 static ssh_bind bind_options;
 ssh_key engine_hostkeys[ENGINE_HOSTKEYS_MAX], engine_throwaway;
 size_t engine_nhostkeys;
-static const uint8_t *const *hostkey_blobs;
-static const size_t *hostkey_lens;
+const struct hostkeys *engine_keys;
 
 size_t engine_hostkey_blobs(const uint8_t *const **blobs, const size_t **lens)
 {
-	*blobs = hostkey_blobs;
-	*lens = hostkey_lens;
-	return engine_nhostkeys;
+	*blobs = (const uint8_t *const *)engine_keys->blob;
+	*lens = engine_keys->len;
+	return engine_keys->n;
 }
 
 void engine_die(struct engine *e, const char *why)
@@ -179,7 +179,6 @@ static int set_algorithms(ssh_bind b, const struct transport *t)
 	const struct { enum ssh_bind_options_e opt; const char *list; }
 	lists[] = {
 		{ SSH_BIND_OPTIONS_KEY_EXCHANGE, t->kex },
-		{ SSH_BIND_OPTIONS_HOSTKEY_ALGORITHMS, t->hostkeys },
 		{ SSH_BIND_OPTIONS_CIPHERS_C_S, t->ciphers },
 		{ SSH_BIND_OPTIONS_CIPHERS_S_C, t->ciphers },
 		{ SSH_BIND_OPTIONS_HMAC_C_S, t->macs },
@@ -194,15 +193,32 @@ static int set_algorithms(ssh_bind b, const struct transport *t)
 	return ssh_bind_options_set(b, SSH_BIND_OPTIONS_RSA_MIN_SIZE, &rsa_min);
 }
 
-int engine_warm(const uint8_t *const *blobs, const size_t *lens, size_t n,
-                const struct transport *t, const char **why)
+static int import_keys(ssh_bind b, const struct hostkeys *keys)
+{
+	size_t *n = &engine_nhostkeys;
+
+	for (*n = 0; *n < keys->n; ++*n) {
+		ssh_key key = pki_import_blob(keys->blob[*n], keys->len[*n]);
+
+		if (key == NULL)
+			return -1;
+		engine_hostkeys[*n] = ssh_key_dup(key);
+		if (engine_hostkeys[*n] == NULL ||
+		    ssh_bind_options_set(b, SSH_BIND_OPTIONS_IMPORT_KEY,
+		                         key) != 0)
+			return -1;
+	}
+	return 0;
+}
+
+int engine_warm(const struct hostkeys *keys, const struct transport *t,
+                const char **why)
 {
 	int no = 0;
 
-	hostkey_blobs = blobs;
-	hostkey_lens = lens;
+	engine_keys = keys;
 	*why = "libssh could not be initialised";
-	if (n > ENGINE_HOSTKEYS_MAX || ssh_init() != 0)
+	if (ssh_init() != 0)
 		return -1;
 	bind_options = ssh_bind_new();
 	if (bind_options == NULL ||
@@ -212,20 +228,12 @@ int engine_warm(const uint8_t *const *blobs, const size_t *lens, size_t n,
 	                         t->version) != 0)
 		return -1;
 	*why = "libssh refuses the list of algorithms";
-	if (set_algorithms(bind_options, t) != 0)
+	if (set_algorithms(bind_options, t) != 0 ||
+	    engine_offer_set(bind_options, keys, t->hostkeys) != 0)
 		return -1;
-	for (engine_nhostkeys = 0; engine_nhostkeys < n; engine_nhostkeys++) {
-		ssh_key key = pki_import_blob(blobs[engine_nhostkeys], lens[engine_nhostkeys]);
-
-		*why = "a host key cannot be used";
-		if (key == NULL)
-			return -1;
-		engine_hostkeys[engine_nhostkeys] = ssh_key_dup(key);
-		if (engine_hostkeys[engine_nhostkeys] == NULL ||
-		    ssh_bind_options_set(bind_options,
-		                         SSH_BIND_OPTIONS_IMPORT_KEY, key) != 0)
-			return -1;
-	}
+	*why = "a host key cannot be used";
+	if (import_keys(bind_options, keys) < 0)
+		return -1;
 	*why = "cryptographic self-test failed";
 	if (ssh_pki_generate(SSH_KEYTYPE_ED25519, 0, &engine_throwaway) != SSH_OK)
 		return -1;

@@ -19,6 +19,7 @@
 #include "server/transport.h"
 
 struct engine;
+struct hostkeys;
 
 enum { ENGINE_SIGNATURE_MAX = 4096, ENGINE_ALGORITHM_MAX = 64,
        ENGINE_HOSTKEYS_MAX = 8 };
@@ -47,10 +48,10 @@ struct engine_ops {
 
 /* Import the public host keys (RFC 4253, 6.6 blobs) and do one of each
  * cryptographic operation, so that forks share what that costs. Returns 0, or
- * -1 with a static reason in *why. The blobs are borrowed for good. t is what
+ * -1 with a static reason in *why. The keys are borrowed for good. t is what
  * to offer. Call once. */
-int engine_warm(const uint8_t *const *blobs, const size_t *lens, size_t n,
-                const struct transport *t, const char **why);
+int engine_warm(const struct hostkeys *keys, const struct transport *t,
+                const char **why);
 
 /* The blobs that engine_warm() got; returns their number. */
 size_t engine_hostkey_blobs(const uint8_t *const **blobs, const size_t **lens);

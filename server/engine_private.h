@@ -11,6 +11,7 @@
 
 #include "server/engine.h"
 #include "server/exchange.h"
+#include "server/pki.h"
 #include "server/seam.h"
 
 enum {
@@ -24,6 +25,13 @@ enum {
 	QUEUED_MAX = 2000, /* packets that libssh may hold back in a rekey */
 	POOL = 4096,
 	VERSION_MAX = 255
+};
+
+/* A host key algorithm (RFC 4253, 7.1). */
+struct engine_offer {
+	char name[PKI_ALGORITHM_MAX];
+	const char *plain; /* the signature's */
+	unsigned key;      /* the host key that it stands for */
 };
 
 struct engine {
@@ -50,10 +58,9 @@ struct engine {
 	void *fill_arg;
 	bool filled;
 	bool cookie_due; /* the next random bytes of that length are the cookie */
-	/* host-key signature in progress */
-	unsigned sign_key;
-	const char *sign_algorithm;
-	bool signing;
+	/* negotiated for the exchange that runs, or the last one; NULL: none */
+	const struct engine_offer *offer;
+	bool signing; /* with the host key, just now */
 	uint8_t digest[HASHES_LEN_MAX]; /* the last one that libssh made */
 	size_t digest_len;
 	uint8_t exchange[EXCHANGE_MAX];    /* and of what */
@@ -69,8 +76,15 @@ extern struct engine *engine_here;
 /* Made by engine_warm(). */
 extern ssh_key engine_hostkeys[ENGINE_HOSTKEYS_MAX], engine_throwaway;
 extern size_t engine_nhostkeys;
+extern const struct hostkeys *engine_keys; /* what engine_warm() got */
 
 uint64_t engine_now_s(void);
+
+/* engine_offer.c: offer what of that list our keys can do. -1: libssh refuses
+ * it. */
+int engine_offer_set(ssh_bind b, const struct hostkeys *keys, const char *list);
+/* NULL: it is not offered. */
+const struct engine_offer *engine_offer_find(const char *name, size_t len);
 
 /* It is over; the first reason counts (static, or libssh's). */
 void engine_die(struct engine *e, const char *why);

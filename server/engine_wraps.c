@@ -8,6 +8,7 @@
 #include <openssl/crypto.h>
 
 #include "server/engine_private.h"
+#include "server/hostkeys.h"
 
 enum wrap {
 	WRAP_CHANNEL_OPEN, WRAP_OPEN_CONF, WRAP_OPEN_FAIL, WRAP_DATA, WRAP_EOF,
@@ -16,7 +17,8 @@ enum wrap {
 	WRAP_SOCKET_WRITE, WRAP_BUFFER_LEN, WRAP_LIST_APPEND, WRAP_KEXINIT,
 	WRAP_NEWKEYS, WRAP_SEND_REKEX, WRAP_RANDOM, WRAP_SIGN_SESSIONID,
 	WRAP_SIGN_DATA, WRAP_EXPORT_PUBKEY, WRAP_SET_KEX, WRAP_SHA256,
-	WRAP_SHA384, WRAP_SHA512, WRAP__MAX
+	WRAP_SHA384, WRAP_SHA512, WRAP_FIND, WRAP_FIND_ALL, WRAP_EXPORT_BLOB,
+	WRAP__MAX
 };
 static const char *const wrap_names[WRAP__MAX] = {
 	"ssh_packet_channel_open", "ssh_packet_channel_open_conf",
@@ -30,7 +32,8 @@ static const char *const wrap_names[WRAP__MAX] = {
 	"ssh_packet_newkeys", "ssh_send_rekex", "ssh_get_random",
 	"ssh_srv_pki_do_sign_sessionid", "pki_sign_data",
 	"ssh_pki_export_privkey_to_pubkey", "server_set_kex", "sha256",
-	"sha384", "sha512"
+	"sha384", "sha512", "ssh_find_matching", "ssh_find_all_matching",
+	"ssh_pki_export_pubkey_blob"
 };
 static unsigned long wrap_counts[WRAP__MAX];
 
@@ -129,8 +132,10 @@ int __wrap_ssh_packet_kexinit(ssh_session s, uint8_t type, ssh_buffer b,
                               void *user)
 {
 	wrap_counts[WRAP_KEXINIT]++;
-	if (engine_here != NULL)
+	if (engine_here != NULL) {
 		engine_here->rekeying = true;
+		engine_here->offer = NULL;
+	}
 	return __real_ssh_packet_kexinit(s, type, b, user);
 }
 
@@ -231,15 +236,58 @@ int __wrap_ssh_pki_export_privkey_to_pubkey(const ssh_key key, ssh_key *pub)
 	return *pub != NULL ? SSH_OK : SSH_ERROR;
 }
 
-static const char *algorithm_name(const ssh_key key, int digest)
+/* What is offered stays in libssh's lists. */
+char *__wrap_ssh_find_all_matching(const char *have, const char *want)
 {
-	if (ssh_key_type(key) != SSH_KEYTYPE_RSA)
-		return ssh_key_type_to_char(ssh_key_type(key));
-	if (digest == ssh_key_hash_from_name("rsa-sha2-512"))
-		return "rsa-sha2-512";
-	if (digest == ssh_key_hash_from_name("rsa-sha2-256"))
-		return "rsa-sha2-256";
-	return NULL;
+	wrap_counts[WRAP_FIND_ALL]++;
+	for (const char *p = want; p != NULL; p += *p == ',') {
+		size_t len = strcspn(p, ",");
+
+		if (engine_offer_find(p, len) == NULL)
+			break;
+		p += len;
+		if (*p == '\0')
+			return strdup(want);
+	}
+	return __real_ssh_find_all_matching(have, want);
+}
+
+/* libssh negotiates each of its lists by this; that of the host key comes last
+ * of what has such names in it. It goes on with the name of the signature. */
+char *__wrap_ssh_find_matching(const char *have, const char *want)
+{
+	struct engine *e = engine_here;
+	char *name = __real_ssh_find_matching(have, want);
+	const struct engine_offer *o;
+
+	wrap_counts[WRAP_FIND]++;
+	if (e == NULL || name == NULL)
+		return name;
+	o = engine_offer_find(name, strlen(name));
+	if (o == NULL)
+		return name;
+	e->offer = o;
+	free(name);
+	return strdup(o->plain);
+}
+
+/* K_S, in the hash and in the reply to the client. */
+int __wrap_ssh_pki_export_pubkey_blob(const ssh_key key, ssh_string *blob)
+{
+	struct engine *e = engine_here;
+	const uint8_t *p;
+	size_t len;
+
+	wrap_counts[WRAP_EXPORT_BLOB]++;
+	if (e == NULL || e->offer == NULL)
+		return __real_ssh_pki_export_pubkey_blob(key, blob);
+	p = engine_keys->blob[e->offer->key];
+	len = engine_keys->len[e->offer->key];
+	*blob = ssh_string_new(len);
+	if (*blob == NULL)
+		return SSH_ERROR;
+	ssh_string_fill(*blob, p, len);
+	return SSH_OK;
 }
 
 /* libssh hashes and signs behind this; a throw-away private key takes it to
@@ -249,17 +297,13 @@ ssh_string __wrap_ssh_srv_pki_do_sign_sessionid(ssh_session s,
 {
 	struct engine *e = engine_here;
 	ssh_string r;
-	unsigned i;
 
 	wrap_counts[WRAP_SIGN_SESSIONID]++;
+	(void)key;
+	(void)digest;
 	if (e == NULL)
 		return NULL;
-	for (i = 0; i < engine_nhostkeys; i++)
-		if (ssh_key_type(engine_hostkeys[i]) == ssh_key_type(key))
-			break;
-	e->sign_key = i;
-	e->sign_algorithm = i < engine_nhostkeys ? algorithm_name(key, digest) : NULL;
-	if (e->sign_algorithm == NULL) {
+	if (e->offer == NULL) {
 		engine_die(e, "no host key of the negotiated type");
 		return NULL;
 	}
@@ -287,7 +331,7 @@ ssh_signature __wrap_pki_sign_data(const ssh_key key, int digest,
 		engine_die(e, "self-test: libssh signs what it did not hash");
 		return NULL;
 	}
-	n = e->ops.sign(e->arg, e->sign_key, e->sign_algorithm, e->exchange,
+	n = e->ops.sign(e->arg, e->offer->key, e->offer->plain, e->exchange,
 	                e->exchange_len, len, blob);
 	OPENSSL_cleanse(e->exchange, e->exchange_len);
 	e->exchange_len = e->digest_len = 0;
@@ -299,7 +343,8 @@ ssh_signature __wrap_pki_sign_data(const ssh_key key, int digest,
 	if (str == NULL)
 		return NULL;
 	ssh_string_fill(str, blob, (size_t)n);
-	if (ssh_pki_import_signature_blob(str, engine_hostkeys[e->sign_key], &sig) != 0)
+	if (ssh_pki_import_signature_blob(str, engine_hostkeys[e->offer->key],
+	                                  &sig) != 0)
 		sig = NULL;
 	ssh_string_free(str);
 	return sig;

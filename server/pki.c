@@ -124,7 +124,7 @@ struct pki_private *pki_private_import(const char *text, const char **why)
 	}
 	*why = "key of a type that is not supported";
 	if (__real_ssh_pki_export_privkey_to_pubkey(k->key, &pub) != SSH_OK ||
-	    ssh_pki_export_pubkey_blob(pub, &blob) != SSH_OK)
+	    __real_ssh_pki_export_pubkey_blob(pub, &blob) != SSH_OK)
 		goto fail;
 	k->blob_len = ssh_string_len(blob);
 	k->blob = malloc(k->blob_len);

@@ -25,7 +25,6 @@ uint32_t ssh_buffer_pass_bytes_end(ssh_buffer, uint32_t);
 ssh_key ssh_key_dup(const ssh_key);
 int ssh_key_hash_from_name(const char *);
 int ssh_pki_import_pubkey_blob(const ssh_string, ssh_key *);
-int ssh_pki_export_pubkey_blob(const ssh_key, ssh_string *);
 int ssh_pki_import_signature_blob(const ssh_string, const ssh_key,
                                   ssh_signature *);
 int ssh_pki_export_signature_blob(const ssh_signature, ssh_string *);
@@ -66,6 +65,12 @@ ssh_signature __real_pki_sign_data(const ssh_key, int, const unsigned char *,
                                    size_t);
 ssh_signature __wrap_pki_sign_data(const ssh_key, int, const unsigned char *,
                                    size_t);
+int __real_ssh_pki_export_pubkey_blob(const ssh_key, ssh_string *);
+int __wrap_ssh_pki_export_pubkey_blob(const ssh_key, ssh_string *);
+char *__real_ssh_find_matching(const char *, const char *);
+char *__wrap_ssh_find_matching(const char *, const char *);
+char *__real_ssh_find_all_matching(const char *, const char *);
+char *__wrap_ssh_find_all_matching(const char *, const char *);
 int __real_ssh_pki_export_privkey_to_pubkey(const ssh_key, ssh_key *);
 int __wrap_ssh_pki_export_privkey_to_pubkey(const ssh_key, ssh_key *);
 

@@ -88,8 +88,7 @@ int session_zygote_run(struct config *c, int edge)
 	env.sandbox = sandbox_prepare(SANDBOX_SESSION, SANDBOX_TRAP);
 	if (env.sandbox == NULL)
 		log_fatal("session zygote: out of memory");
-	else if (engine_warm((const uint8_t *const *)keys.blob, keys.len,
-	                     keys.n, &env.transport, &why) < 0)
+	else if (engine_warm(&keys, &env.transport, &why) < 0)
 		log_fatal("session zygote: %s", why);
 	else
 		rc = zygote_run(peer, &ops, &env, enter);

@@ -24,6 +24,7 @@
 #include "server/edges.h"
 #include "server/engine.h"
 #include "server/exchange.h"
+#include "server/hostkeys.h"
 #include "server/ipc.h"
 #include "server/log.h"
 #include "server/pki.h"
@@ -74,8 +75,9 @@ static void set_up(void)
 	char *text = NULL;
 	static const struct policy_settings none = {
 		.required_rsa_bits = 2048 };
-	static const uint8_t *blob; /* the engine keeps it */
-	static size_t len;
+	static struct hostkeys keys; /* the engine keeps it */
+	const uint8_t *blob;
+	size_t len;
 	struct policy_error err;
 	struct transport offer;
 	const char *why;
@@ -92,7 +94,8 @@ static void set_up(void)
 	ssh_string_free_char(text);
 	ssh_key_free(key);
 	blob = pki_private_blob(host_key, &len);
-	check(engine_warm(&blob, &len, 1, &offer, &why) == 0);
+	check(hostkeys_add(&keys, blob, len) == 0);
+	check(engine_warm(&keys, &offer, &why) == 0);
 }
 
 static unsigned byte(void)

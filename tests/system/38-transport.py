@@ -119,6 +119,31 @@ def _(t):
     wait_for(learnt, 10, lambda: f'not learnt: {client.err()}')
 
 
+@case('host keys of one kind: the first is used, of ECDSA one of each curve')
+def _(t):
+    keys = [f'{t.folder}/{name}' for name in ('second', 'e256', 'e384')]
+    for path, kind in zip(keys, ('ed25519', 'ecdsa', 'ecdsa'), strict=True):
+        subprocess.run(['ssh-keygen', '-q', '-t', kind, '-N', '', '-f', path,
+                        *(['-b', path[-3:]] if kind == 'ecdsa' else [])],
+                       check=True)
+    srv = t.server(args=[f'-oHostKey={k}' for k in keys])
+    for path, algorithm, good in (
+            (f'{TOP}/hostkey', 'ssh-ed25519', True),
+            (keys[0], 'ssh-ed25519', False),
+            (keys[1], 'ecdsa-sha2-nistp256', True),
+            (keys[2], 'ecdsa-sha2-nistp384', True)):
+        known = f'{t.folder}/known'
+        with open(known, 'w') as f, open(f'{path}.pub') as key:
+            f.write(f'* {key.read()}')
+        argv = [f'UserKnownHostsFile={known}' if a.startswith('UserKnown')
+                else a for a in t.argv(srv, f'-oHostKeyAlgorithms={algorithm}',
+                                       '-W', '127.0.0.1:9', verbose=False)]
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, text=True,
+                              capture_output=True)
+        t.match('open failed' if good else 'verification failed',
+                done.stderr, f'{path}, {algorithm}')
+
+
 @case('RekeyLimit, by bytes and by Match')
 def _(t):
     srv, echo = t.server('RekeyLimit 1M\n'), t.target()

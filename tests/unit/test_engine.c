@@ -14,6 +14,7 @@
 
 #include "server/engine.h"
 #include "server/exchange.h"
+#include "server/hostkeys.h"
 #include "test_keys.h"
 
 enum { DEADLINE_MS = 20000, REKEY_BYTES = 200000 };
@@ -103,8 +104,9 @@ static void on_newkeys(void *arg)
 
 static void warm(void)
 {
-	static const uint8_t *blob; /* the engine keeps it */
-	static size_t len;
+	static struct hostkeys keys; /* the engine keeps it */
+	const uint8_t *blob;
+	size_t len;
 	struct policy_settings none = { .required_rsa_bits = 2048 };
 	struct policy_error err;
 	struct transport offer;
@@ -113,7 +115,9 @@ static void warm(void)
 	cr_assert_eq(transport_resolve(&none, &offer, &err), 0);
 	host_key = fresh_key(SSH_KEYTYPE_ED25519, 0);
 	blob = pki_private_blob(host_key, &len);
-	cr_assert_eq(engine_warm(&blob, &len, 1, &offer, &why), 0, "%s", why);
+	keys.n = 0;
+	cr_assert_eq(hostkeys_add(&keys, blob, len), 0);
+	cr_assert_eq(engine_warm(&keys, &offer, &why), 0, "%s", why);
 }
 
 static void cool(void)
