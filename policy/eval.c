@@ -280,7 +280,9 @@ static int copy_names(const struct chosen *c, struct policy_settings *out)
 		pid_file = s->words.n != 0 ? s->words.v[0].text : NULL;
 	if (pid_file != NULL && (out->pid_file = strdup(pid_file)) == NULL)
 		return -1;
-	if (all_words(c, POLICY_HOST_KEY, &out->host_keys) < 0)
+	if (all_words(c, POLICY_HOST_KEY, &out->host_keys) < 0 ||
+	    all_words(c, POLICY_HOST_CERTIFICATE,
+	              &out->host_certificates) < 0)
 		return -1;
 	if (out->host_keys.n == 0 &&
 	    default_words(default_host_keys,
@@ -398,6 +400,7 @@ void policy_settings_free(struct policy_settings *s)
 	policy_words_free(&s->tunnel_addresses);
 	policy_words_free(&s->tunnel_routes);
 	policy_words_free(&s->host_keys);
+	policy_words_free(&s->host_certificates);
 	policy_words_free(&s->authorized_keys_files);
 	free(s->deny_open.v); /* its hosts are the policy's */
 	memset(s, 0, sizeof *s);

@@ -74,6 +74,7 @@ static const struct policy_keyword_row rows[] = {
 	USED("Port", G, POLICY_PORT, port),
 	USED("ListenAddress", G, POLICY_LISTEN_ADDRESS, listen),
 	USED("HostKey", G, POLICY_HOST_KEY, path),
+	USED("HostCertificate", G, POLICY_HOST_CERTIFICATE, path),
 	USED("PidFile", G, POLICY_PID_FILE, path),
 	CHOICE("LogLevel", M, POLICY_LOG_LEVEL, policy_log_levels),
 	USED("AuthorizedKeysFile", M, POLICY_AUTHORIZED_KEYS_FILE, key_files),
@@ -177,8 +178,6 @@ static const struct policy_keyword_row rows[] = {
 	{ "Include", M, POLICY_INCLUDE, POLICY_KEYWORD__MAX, NULL, NULL, NULL,
 	  NULL },
 	REFUSE("HostKeyAgent", G, "none", NOT_YET),
-	REFUSE("HostCertificate", G, "none", "libssh's server has none, and "
-	       "clients that trust the authority would meet an unknown key"),
 	REFUSE("RDomain", M, "none", NOT_YET),
 
 	IGNORE("Subsystem", G, NO_SESSION),

@@ -15,6 +15,7 @@ static const struct {
 #define AT(keyword, field) \
 	{ POLICY_##keyword, offsetof(struct policy_settings, field) }
 	AT(HOST_KEY, host_keys),
+	AT(HOST_CERTIFICATE, host_certificates),
 	AT(ALLOW_USERS, allow_users),
 	AT(DENY_USERS, deny_users),
 	AT(ALLOW_GROUPS, allow_groups),

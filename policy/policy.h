@@ -108,6 +108,7 @@ enum policy_keyword {
 	POLICY_PORT,
 	POLICY_LISTEN_ADDRESS,
 	POLICY_HOST_KEY,
+	POLICY_HOST_CERTIFICATE,
 	POLICY_PID_FILE,
 	POLICY_LOG_LEVEL,
 	POLICY_AUTHORIZED_KEYS_FILE,
@@ -264,6 +265,7 @@ struct policy_settings {
 	struct policy_listen *listen; /* Port x ListenAddress, as sshd */
 	size_t nlisten;
 	struct policy_words host_keys; /* as written, may be relative paths */
+	struct policy_words host_certificates; /* the same */
 	char *pid_file; /* NULL: none */
 	enum policy_log_level log_level;
 	struct policy_words authorized_keys_files; /* empty: "none" */

@@ -219,22 +219,22 @@ void broker_on_other_auth(struct broker *b, struct proto_msg *m)
 /*
  * What the client must have signed is composed from what this broker knows
  * itself: the session id is the first hash that it had signed, the host key
- * that of the first exchange.
+ * or its certificate that of the first exchange.
  */
 static const char *check_signature(struct broker *b, const char *method,
                                    const char *algorithm,
                                    const struct proto_msg *m)
 {
 	const struct hostkeys *keys = &b->env->hostkeys;
-	const struct claim c = {
+	struct claim c = {
 		.session_id = b->session_id, .session_id_len = b->session_id_len,
 		.user = b->user, .method = method, .algorithm = algorithm,
-		.key = m->f[3].p, .key_len = m->f[3].len,
-		.hostkey = keys->blob[b->hostkey],
-		.hostkey_len = keys->len[b->hostkey] };
+		.key = m->f[3].p, .key_len = m->f[3].len };
 
 	if (b->session_id_len == 0)
 		return "no key was exchanged";
+	c.hostkey = hostkeys_blob(keys, b->hostkey, b->certified,
+	                          &c.hostkey_len);
 	return claim_check(&c, m->f[4].p, m->f[4].len,
 	                   !b->key.opts.no_touch_required,
 	                   b->key.opts.verify_required);

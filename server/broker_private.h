@@ -81,13 +81,15 @@ struct broker {
 	struct hashes hashes;
 	uint8_t session_id[HASHES_LEN_MAX];
 	size_t session_id_len;
-	unsigned hostkey; /* used in the first exchange */
+	unsigned hostkey; /* used in the first exchange, */
+	bool certified;   /* by its certificate */
 	uint8_t cookie[EXCHANGE_COOKIE_LEN]; /* of the next exchange */
 	struct {
 		bool busy, asked;
 		unsigned tries; /* keyholders asked: a hash that kills one is not
 		                   given to a third */
 		unsigned hostkey;
+		bool certified;
 		char algorithm[PKI_ALGORITHM_MAX];
 		uint8_t hash[HASHES_LEN_MAX];
 		size_t len;

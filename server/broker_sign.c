@@ -53,6 +53,7 @@ static void answer(struct broker *b, const uint8_t *sig, size_t len)
 		memcpy(b->session_id, b->sign.hash, b->sign.len);
 		b->session_id_len = b->sign.len;
 		b->hostkey = b->sign.hostkey;
+		b->certified = b->sign.certified;
 		strcpy(b->first_algorithm, b->sign.algorithm);
 	}
 	broker_tell(b, -1, BROKER_SIGNED, sig, len, b->cookie,
@@ -148,6 +149,19 @@ void broker_sign_next(struct broker *b)
 		lose_keyholder(b);
 }
 
+/* Does the exchange have the key's certificate in it? What it then must have
+ * is our copy; anything else is taken for the key, which it is not. */
+static bool by_certificate(const struct hostkeys *keys, unsigned key,
+                           const struct proto_field *exchange)
+{
+	size_t len;
+	const uint8_t *p = exchange_hostkey(exchange->p, exchange->len, &len);
+
+	return p != NULL && keys->cert[key] != NULL &&
+	       len == keys->cert_len[key] &&
+	       memcmp(p, keys->cert[key], len) == 0;
+}
+
 /* Fill in b->sign, and use up the cookie. Returns NULL or a static reason. */
 static const char *check(struct broker *b, const struct proto_msg *m)
 {
@@ -161,10 +175,10 @@ static const char *check(struct broker *b, const struct proto_msg *m)
 		return "no such host key or algorithm";
 	b->sign.hostkey = key;
 	b->sign.len = (size_t)m->f[2].n;
-	x.hostkey = keys->blob[key];
-	x.hostkey_len = keys->len[key];
-	why = pki_algorithm_refused(b->sign.algorithm, x.hostkey,
-	                            x.hostkey_len);
+	b->sign.certified = by_certificate(keys, key, &m->f[3]);
+	x.hostkey = hostkeys_blob(keys, key, b->sign.certified, &x.hostkey_len);
+	why = pki_algorithm_refused(b->sign.algorithm, keys->blob[key],
+	                            keys->len[key]);
 	if (why == NULL)
 		why = exchange_hash(&x, m->f[3].p, m->f[3].len, b->sign.len,
 		                    b->sign.hash);

@@ -149,6 +149,25 @@ static const char *on_include(void *arg, const char *from, const char *pattern,
 	                     files, n);
 }
 
+/* A daemon's working directory is not the operator's. */
+static int check_absolute(const struct policy_words *paths,
+                          const char *keyword, struct policy_error *err)
+{
+	for (size_t i = 0; i < paths->n; i++) {
+		const struct policy_word *w = &paths->v[i];
+
+		if (w->text[0] == '/')
+			continue;
+		snprintf(err->file, sizeof(err->file), "%s",
+		         w->where.file != NULL ? w->where.file : "");
+		err->line = w->where.line;
+		snprintf(err->text, sizeof(err->text),
+		         "%s needs an absolute path", keyword);
+		return -1;
+	}
+	return 0;
+}
+
 /* What the policy alone cannot tell. *err is filled for the caller. */
 static int check(struct config *c, struct policy_error *err)
 {
@@ -161,20 +180,10 @@ static int check(struct config *c, struct policy_error *err)
 	if (transport_resolve(&c->global, &c->transport, err) < 0 ||
 	    check_keys(c, err) < 0)
 		return -1;
-	/* a daemon's working directory is not the operator's */
-	for (size_t i = 0; i < c->global.host_keys.n; i++) {
-		const struct policy_word *w = &c->global.host_keys.v[i];
-
-		if (w->text[0] == '/')
-			continue;
-		snprintf(err->file, sizeof(err->file), "%s",
-		         w->where.file != NULL ? w->where.file : "");
-		err->line = w->where.line;
-		snprintf(err->text, sizeof(err->text),
-		         "HostKey needs an absolute path");
+	if (check_absolute(&c->global.host_keys, "HostKey", err) < 0)
 		return -1;
-	}
-	return 0;
+	return check_absolute(&c->global.host_certificates, "HostCertificate",
+	                      err);
 }
 
 static int parse(struct config *c, const struct config_reports *reports)

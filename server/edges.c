@@ -11,12 +11,12 @@ static const struct proto_rule to_keyholder[] = {
 	{ ROLE_CLIENT, "CLIENT", "", 0, 1, ANY, false },
 };
 static const struct proto_rule from_keyholder[] = {
-	{ ROLE_HOSTKEY, "HOSTKEY", "s", 8192, 0, LOGIN, false },
+	{ ROLE_HOSTKEY, "HOSTKEY", "ss", 8192, 0, LOGIN, false },
 	{ ROLE_READY, "READY", "", 0, 0, LOGIN, true },
 	{ ROLE_NOTE, "NOTE", "s", 256, 0, ANY, false },
 };
 static const struct proto_rule to_broker_zygote[] = {
-	{ ROLE_HOSTKEY, "HOSTKEY", "s", 8192, 0, LOGIN, false },
+	{ ROLE_HOSTKEY, "HOSTKEY", "ss", 8192, 0, LOGIN, false },
 	{ ROLE_START, "START", "b", 0, 0, LOGIN, true },
 	/* connection, client address and port, local address and port;
 	 * fds: session, leash, listener, keyholder */
@@ -24,7 +24,7 @@ static const struct proto_rule to_broker_zygote[] = {
 	{ ROLE_KILL, "KILL", "w", 0, 0, ANY, false },
 };
 static const struct proto_rule to_session_zygote[] = {
-	{ ROLE_HOSTKEY, "HOSTKEY", "s", 8192, 0, LOGIN, false },
+	{ ROLE_HOSTKEY, "HOSTKEY", "ss", 8192, 0, LOGIN, false },
 	{ ROLE_TRANSPORT, "TRANSPORT", "ssssssw", 1024, 0, LOGIN, true },
 	{ ROLE_START, "START", "b", 0, 0, LOGIN, true },
 	/* connection; fds: client, broker, leash */

@@ -12,7 +12,8 @@ enum { PHASE_LOGIN = 1, PHASE_OPEN = 2, PHASE_ANY = 3 };
 
 /* listener <-> keyholder, broker zygote, session zygote */
 enum edge_role_msg {
-	ROLE_HOSTKEY = 1, /* -> zygote, keyholder ->: s public blob */
+	ROLE_HOSTKEY = 1, /* -> zygote, keyholder ->: s public blob, s its
+	                     certificate or nothing */
 	ROLE_TRANSPORT,   /* -> session zygote: s ciphers, s macs, s kex,
 	                     s host key and s user key algorithms, s version,
 	                     w least bits of RSA */

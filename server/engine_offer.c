@@ -24,14 +24,22 @@ const struct engine_offer *engine_offer_find(const char *name, size_t len)
 	return NULL;
 }
 
-/* The first key that can do it, as in sshd. */
+/* The first key that can do it, or whose certificate can, as in sshd. */
 static bool find_key(const struct hostkeys *keys, struct engine_offer *o)
 {
-	for (o->key = 0; o->key < keys->n; o->key++)
-		if (pki_algorithm_refused(o->name, keys->blob[o->key],
-		                          keys->len[o->key]) == NULL)
+	const char *plain, *type;
+	const uint8_t *blob;
+	size_t len;
+
+	plain = cert_algorithm(o->name, &type);
+	o->certified = plain != NULL;
+	o->plain = o->certified ? plain : o->name;
+	for (o->key = 0; o->key < keys->n; o->key++) {
+		blob = hostkeys_blob(keys, o->key, o->certified, &len);
+		if (blob != NULL &&
+		    pki_algorithm_refused(o->name, blob, len) == NULL)
 			break;
-	o->plain = o->name;
+	}
 	return o->key < keys->n;
 }
 

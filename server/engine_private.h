@@ -31,7 +31,8 @@ enum {
 struct engine_offer {
 	char name[PKI_ALGORITHM_MAX];
 	const char *plain; /* the signature's */
-	unsigned key;      /* the host key that it stands for */
+	unsigned key;      /* the host key that it stands for, */
+	bool certified;    /* by its certificate */
 };
 
 struct engine {

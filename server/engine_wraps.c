@@ -271,7 +271,8 @@ char *__wrap_ssh_find_matching(const char *have, const char *want)
 	return strdup(o->plain);
 }
 
-/* K_S, in the hash and in the reply to the client. */
+/* K_S, in the hash and in the reply to the client: a certificate, too, which
+ * libssh can take in again. */
 int __wrap_ssh_pki_export_pubkey_blob(const ssh_key key, ssh_string *blob)
 {
 	struct engine *e = engine_here;
@@ -281,8 +282,8 @@ int __wrap_ssh_pki_export_pubkey_blob(const ssh_key key, ssh_string *blob)
 	wrap_counts[WRAP_EXPORT_BLOB]++;
 	if (e == NULL || e->offer == NULL)
 		return __real_ssh_pki_export_pubkey_blob(key, blob);
-	p = engine_keys->blob[e->offer->key];
-	len = engine_keys->len[e->offer->key];
+	p = hostkeys_blob(engine_keys, e->offer->key, e->offer->certified,
+	                  &len);
 	*blob = ssh_string_new(len);
 	if (*blob == NULL)
 		return SSH_ERROR;

@@ -6,6 +6,7 @@
 #include "server/wire.h"
 
 enum { SSH_MSG_KEXINIT = 20 };
+enum { V_C, V_S, I_C, I_S, K_S, Q_C, Q_S, K, FIELDS };
 
 static const EVP_MD *digest(size_t len)
 {
@@ -32,10 +33,20 @@ static bool has_cookie(const uint8_t *kexinit, size_t len,
 	       memcmp(kexinit + 1, cookie, EXCHANGE_COOKIE_LEN) == 0;
 }
 
+const uint8_t *exchange_hostkey(const uint8_t *p, size_t len,
+                                size_t *hostkey_len)
+{
+	struct wire w = { .p = p, .left = len };
+	const uint8_t *field = NULL;
+
+	for (int i = 0; i <= K_S; i++)
+		field = wire_string(&w, hostkey_len);
+	return w.bad ? NULL : field;
+}
+
 const char *exchange_hash(const struct exchange *x, const uint8_t *p,
                           size_t len, size_t hash_len, uint8_t *hash)
 {
-	enum { V_C, V_S, I_C, I_S, K_S, Q_C, Q_S, K, FIELDS };
 	struct wire w = { .p = p, .left = len };
 	struct { const uint8_t *p; size_t len; } f[FIELDS];
 	const EVP_MD *md = digest(hash_len);

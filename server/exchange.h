@@ -21,6 +21,11 @@ struct exchange {
 	size_t hostkey_len;
 };
 
+/* K_S in p, which may be anything: for whoever has several host keys. NULL: it
+ * has none. Points into p. */
+const uint8_t *exchange_hostkey(const uint8_t *p, size_t len,
+                                size_t *hostkey_len);
+
 /*
  * Is p, which may be anything, V_C to K of an exchange with that server? If so
  * write its hash of hash_len bytes (32, 48, 64: SHA-256, -384, -512) to hash,

@@ -21,6 +21,7 @@
 #include "server/edges.h"
 #include "server/engine.h"
 #include "server/hashes.h"
+#include "server/hostcert.h"
 #include "server/keyholder.h"
 #include "server/log.h"
 #include "server/loop.h"
@@ -44,6 +45,7 @@ struct keyholder {
 	struct loop_io *edge_io;
 	struct pki_private *keys[ENGINE_HOSTKEYS_MAX];
 	size_t nkeys;
+	struct hostkeys public; /* the same, in the same order */
 	struct client *clients;
 	bool privileged;
 };
@@ -280,6 +282,25 @@ static int warm_up(struct keyholder *h)
 	return 0;
 }
 
+static void say_error(const char *text)
+{
+	log_error("%s", text);
+}
+
+static int load_public(struct keyholder *h, const struct config *c)
+{
+	const uint8_t *blob;
+	size_t len;
+
+	for (size_t i = 0; i < h->nkeys; i++) {
+		blob = pki_private_blob(h->keys[i], &len);
+		if (hostkeys_add(&h->public, blob, len) < 0)
+			return -1;
+	}
+	hostcert_load(&c->global.host_certificates, &h->public, say_error);
+	return 0;
+}
+
 static int load_keys(struct keyholder *h, const struct config *c)
 {
 	const struct policy_words *w = &c->global.host_keys;
@@ -299,6 +320,8 @@ static int load_keys(struct keyholder *h, const struct config *c)
 		log_fatal("no host key could be loaded");
 	else if (warm_up(h) < 0)
 		log_fatal("a host key cannot sign");
+	else if (load_public(h, c) < 0)
+		log_fatal("keyholder: out of memory");
 	else
 		return 0;
 	return -1;
@@ -345,8 +368,6 @@ static int lock_up(bool privileged)
 int keyholder_run(struct config *c, int edge)
 {
 	struct keyholder h = { .privileged = c->privileged };
-	const uint8_t *blob;
-	size_t len;
 	int rc = 1;
 
 	role_title("adit-keyholder", "keyholder");
@@ -361,12 +382,8 @@ int keyholder_run(struct config *c, int edge)
 	config_free(c);
 	if (h.edge_io == NULL || lock_up(h.privileged) < 0)
 		goto out;
-	for (size_t i = 0; i < h.nkeys; i++) {
-		blob = pki_private_blob(h.keys[i], &len);
-		if (ipc_send(h.edge, NULL, 0, ROLE_HOSTKEY, blob, len) < 0)
-			goto out;
-	}
-	if (ipc_send(h.edge, NULL, 0, ROLE_READY) < 0)
+	if (hostkeys_send(&h.public, h.edge) < 0 ||
+	    ipc_send(h.edge, NULL, 0, ROLE_READY) < 0)
 		goto out;
 	rc = loop_run(h.loop) == 0 ? 0 : 1;
 out:
@@ -374,6 +391,7 @@ out:
 		drop_client(h.clients);
 	for (size_t i = 0; i < h.nkeys; i++)
 		pki_private_free(h.keys[i]);
+	hostkeys_free(&h.public);
 	ipc_peer_free(h.edge);
 	loop_free(h.loop);
 	return rc;

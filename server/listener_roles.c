@@ -105,19 +105,10 @@ static void lost(struct role *r)
 	listener_accept_update(l);
 }
 
-static bool same_hostkeys(const struct hostkeys *a, const struct hostkeys *b)
-{
-	for (size_t i = 0; i < a->n && i < b->n; i++)
-		if (a->len[i] != b->len[i] ||
-		    memcmp(a->blob[i], b->blob[i], a->len[i]) != 0)
-			return false;
-	return a->n == b->n;
-}
-
 /* The zygotes have the keys that the first keyholder had. */
 static void take_hostkeys(struct listener *l)
 {
-	bool same = same_hostkeys(&l->hostkeys, &l->incoming);
+	bool same = hostkeys_equal(&l->hostkeys, &l->incoming);
 
 	if (l->hostkeys_done && !same) {
 		log_error("the host keys have changed on disk");
@@ -165,8 +156,7 @@ static void on_role(void *arg, uint32_t events)
 	while (rc == 0 && (rc = ipc_recv(r->edge, &m, &why)) > 0) {
 		rc = 0;
 		if (m.type == ROLE_HOSTKEY)
-			rc = hostkeys_add(&r->listener->incoming, m.f[0].p,
-			                  m.f[0].len);
+			rc = hostkeys_take(&r->listener->incoming, &m);
 		else if (m.type == ROLE_KILLED)
 			listener_conn_killed(r, (uint32_t)m.f[0].n,
 			                     (int)m.f[1].n);
@@ -201,10 +191,8 @@ static int greet(struct role *r)
 
 	if (r->kind == KEYHOLDER)
 		return 0;
-	for (size_t i = 0; i < l->hostkeys.n; i++)
-		if (ipc_send(r->edge, NULL, 0, ROLE_HOSTKEY,
-		             l->hostkeys.blob[i], l->hostkeys.len[i]) < 0)
-			return -1;
+	if (hostkeys_send(&l->hostkeys, r->edge) < 0)
+		return -1;
 	if (r->kind == SESSIONS && send_transport(r) < 0)
 		return -1;
 	return ipc_send(r->edge, NULL, 0, ROLE_START,

@@ -12,6 +12,7 @@
 
 #include "server/dump.h"
 #include "server/explain.h"
+#include "server/hostcert.h"
 #include "server/keyholder.h"
 #include "server/listener.h"
 #include "server/log.h"
@@ -33,6 +34,11 @@ static void print_error(const struct policy_error *err)
 
 	fprintf(stderr, "aditd: %s\n",
 	        config_error_str(err, text, sizeof(text)));
+}
+
+static void print_error_text(const char *text)
+{
+	fprintf(stderr, "aditd: %s\n", text);
 }
 
 static void print_note(const char *text)
@@ -80,27 +86,32 @@ static int run_role(struct options *o)
 	return 1;
 }
 
-/* -t: the policy has been parsed; are the host keys usable? */
+/* -t: the policy has been parsed; are the host keys usable, and their
+ * certificates? */
 static int test(const struct config *c)
 {
 	const struct policy_words *w = &c->global.host_keys;
+	struct hostkeys keys = { .n = 0 };
 	const char *why;
-	size_t good = 0;
 
 	for (size_t i = 0; i < w->n; i++) {
 		struct pki_private *k = keyholder_load(w->v[i].text, &why);
+		const uint8_t *blob;
+		size_t len;
 
-		if (k != NULL)
-			good++;
+		if (k != NULL && (blob = pki_private_blob(k, &len)) != NULL)
+			hostkeys_add(&keys, blob, len);
 		else if (w->v[i].where.file != NULL || c->options->verbose)
 			fprintf(stderr, "aditd: host key %s: %s\n",
 			        w->v[i].text, why);
 		pki_private_free(k);
 	}
-	if (good == 0) {
+	if (keys.n == 0) {
 		fprintf(stderr, "aditd: no host key could be loaded\n");
 		return 1;
 	}
+	hostcert_load(&c->global.host_certificates, &keys, print_error_text);
+	hostkeys_free(&keys);
 	if (c->options->verbose)
 		fprintf(stderr, "aditd: what is not named here applies; -T "
 		        "prints it\n");

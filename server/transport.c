@@ -20,6 +20,11 @@ static const char kex[] =
 	"curve25519-sha256@libssh.org,ecdh-sha2-nistp256,"
 	"ecdh-sha2-nistp384,ecdh-sha2-nistp521";
 static const char hostkeys[] =
+	"ssh-ed25519-cert-v01@openssh.com,"
+	"ecdsa-sha2-nistp256-cert-v01@openssh.com,"
+	"ecdsa-sha2-nistp384-cert-v01@openssh.com,"
+	"ecdsa-sha2-nistp521-cert-v01@openssh.com,"
+	"rsa-sha2-512-cert-v01@openssh.com,rsa-sha2-256-cert-v01@openssh.com,"
 	"ssh-ed25519,ecdsa-sha2-nistp256,ecdsa-sha2-nistp384,"
 	"ecdsa-sha2-nistp521,rsa-sha2-512,rsa-sha2-256";
 

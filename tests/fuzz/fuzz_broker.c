@@ -53,6 +53,7 @@ pid_t __real_fork(void);
 static struct config config;
 static struct broker_env env = { .config = &config };
 static struct pki_private *host_key, *user_key;
+static const uint8_t certificate[] = "bytes, to the broker";
 static char user[256];
 
 /* The world of one input. */
@@ -67,9 +68,9 @@ static struct {
 	struct hashes hashes;
 	uint8_t cookies[2][EXCHANGE_COOKIE_LEN]; /* the present one, the last */
 	uint8_t hash[HASHES_LEN_MAX]; /* that may be signed */
-	bool has_hash;
+	bool has_hash, certified; /* by the host key's certificate */
 	uint8_t session_id[HASH_LEN];
-	bool has_session_id;
+	bool has_session_id, bound_to_certificate;
 	bool genuine; /* the last AUTH sent was the user's */
 	bool logged_in;
 	unsigned port; /* the last one that was bound */
@@ -152,6 +153,8 @@ static void set_up(void)
 	user_key = new_key();
 	blob = pki_private_blob(host_key, &len);
 	check(hostkeys_add(&env.hostkeys, blob, len) == 0);
+	check(hostkeys_certify(&env.hostkeys, 0, certificate,
+	                       sizeof(certificate)) == 0);
 	t.len = (size_t)snprintf(text, sizeof(text),
 		"AuthorizedKeysFile /proc/self/fd/%d\nStrictModes no\n"
 		"PermitRootLogin yes\nPermitTunnel yes\nMaxTunnels 4\n"
@@ -264,8 +267,10 @@ static void answers(void)
 		w.idle = 0;
 		if (m.type == BROKER_SIGNED) {
 			w.unsigned_hash = false;
-			if (!w.has_session_id)
+			if (!w.has_session_id) {
 				memcpy(w.session_id, w.hash, HASH_LEN);
+				w.bound_to_certificate = w.certified;
+			}
 			w.has_session_id = true;
 			take_cookie(&m.f[1]);
 		} else if (m.type == BROKER_COOKIE) {
@@ -361,7 +366,8 @@ static size_t to_sign(uint8_t *buf, const char *method, bool hostbound)
 	put(buf, &n, "ssh-ed25519", 11);
 	put(buf, &n, blob, len);
 	if (hostbound) {
-		blob = pki_private_blob(host_key, &len);
+		blob = hostkeys_blob(&env.hostkeys, 0, w.bound_to_certificate,
+		                     &len);
 		put(buf, &n, blob, len);
 	}
 	return n;
@@ -413,7 +419,8 @@ static void sign(void)
 		.cookie = w.cookies[0] }, x;
 	size_t len;
 
-	right.hostkey = pki_private_blob(host_key, &right.hostkey_len);
+	right.hostkey = hostkeys_blob(&env.hostkeys, 0, secret == 247,
+	                              &right.hostkey_len);
 	x = right;
 	if (wrong == 1)
 		x.hostkey = pki_private_blob(user_key, &x.hostkey_len);
@@ -426,9 +433,11 @@ static void sign(void)
 		p[(len - 1) * (wrong - 3) / 4] ^= 1;
 	if (wrong == 8)
 		p[len++] = 0;
-	if (!w.unsigned_hash)
+	if (!w.unsigned_hash) {
 		w.has_hash = exchange_hash(&right, p, len, HASH_LEN,
 		                           w.hash) == NULL;
+		w.certified = secret == 247;
+	}
 	w.unsigned_hash = true;
 	ipc_send(w.session, NULL, 0, SESSION_SIGN, 0u, "ssh-ed25519",
 	         (size_t)11, (unsigned)HASH_LEN, p, len);

@@ -57,6 +57,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	uint8_t hash[HASHES_LEN_MAX], md[HASHES_LEN_MAX], *own;
 	size_t hash_len;
+	const uint8_t *k_s, *read;
+	size_t len, read_len;
 	const char *why;
 
 	if (size < 1)
@@ -75,6 +77,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		           hash_len == 48 ? EVP_sha384() : EVP_sha512(), NULL);
 		check(memcmp(hash, md, hash_len) == 0);
 	}
+	k_s = field(own, size, 4, &len);
+	read = exchange_hostkey(own, size, &read_len);
+	check(read == k_s && (k_s == NULL || read_len == len));
 	free(own);
 	return 0;
 }

@@ -171,6 +171,25 @@ Test(exchange, no_other_host_key)
 	}
 }
 
+Test(exchange, which_host_key)
+{
+	uint8_t p[512], *own;
+	size_t len = exchange_make(p, &ours, "k", 1), n, end = 0;
+	const uint8_t *k_s = exchange_hostkey(p, len, &n);
+
+	cr_assert_not_null(k_s);
+	cr_assert_eq(n, ours.hostkey_len);
+	cr_expect_arr_eq(k_s, ours.hostkey, n);
+	end = (size_t)(k_s - p) + n;
+	for (size_t i = 0; i < len; i++) {
+		own = malloc(i > 0 ? i : 1);
+		memcpy(own, p, i);
+		k_s = exchange_hostkey(own, i, &n);
+		cr_expect_eq(k_s != NULL, i >= end, "%zu", i);
+		free(own);
+	}
+}
+
 Test(exchange, up_to_a_size)
 {
 	static uint8_t p[2 * EXCHANGE_MAX], secret[2 * EXCHANGE_MAX];

@@ -96,6 +96,7 @@ static void setup(void)
 	edge = ipc_peer_new(sv[0], &edge_from_keyholder, &edge_to_keyholder, 4);
 	cr_assert_null(expect(edge, &m));
 	cr_assert_eq(m.type, ROLE_HOSTKEY);
+	cr_assert_eq(m.f[1].len, 0); /* no certificate */
 	blob_len = m.f[0].len;
 	memcpy(blob, m.f[0].p, blob_len);
 	cr_assert_null(expect(edge, &m));
