@@ -2,12 +2,14 @@
 """A session in an attacker's hands gets nothing from its broker that policy
 does not give, and harms nobody else (tests/sandbox/owned.h)."""
 import os
+import shutil
 
 import owned  # before the harness
 from owned import (AUTH, AUTHENTICATED, CLOSE, DENIED, ENDED, HOSTBOUND,
                    OTHER_AUTH, PLAIN, QUERY, SIGN, SIGNED, Session, attacked,
                    encode, ends, exchange, keys, signed_data, to_sign)
-from harness import TOP, USER, authorize, case, main, wait_for
+from certs import blob
+from harness import TOP, USER, authorize, case, keygen, main, sh, wait_for
 
 ED25519 = 'ssh-ed25519'
 
@@ -399,6 +401,71 @@ def _(t):
         with Session(srv) as s:  # up to what there is room for
             s.sign(s.exchange(secret=bytes(15000)))
             s.login()
+
+
+def certificate(t, name, of, *options):
+    """A certificate of the key of; its path."""
+    path = f'{t.folder}/{name}'
+    shutil.copy(f'{TOP}/{of}.pub', f'{path}.pub')
+    sh('ssh-keygen', '-q', '-s', f'{TOP}/hostca', '-I', name, '-n', USER,
+       *options, f'{path}.pub')
+    return f'{path}-cert.pub'
+
+
+@case("a host certificate is the broker's own, or it is another host key")
+def _(t):
+    keygen('hostca')
+    keygen('second')
+    path = certificate(t, 'ours', 'hostkey', '-h')
+    key, ours = keys.Ed25519(f'{TOP}/id'), blob(path)
+    policy = (f'HostKey {TOP}/second\nHostCertificate {path}\n'
+              f'TrustedUserCAKeys {TOP}/hostca.pub')
+    second = blob(f'{TOP}/second.pub')
+    wrong = [blob(certificate(t, *a)) for a in (
+        ('again', 'hostkey', '-h'), ('user', 'hostkey'),
+        ('stranger', 'id2', '-h'))]
+    wrong += [ours[:-1], ours + b'\0', ours[4:], owned.string(ours),
+              ours[:40] + bytes([ours[40] ^ 1]) + ours[41:], second]
+    with attacked(t, policy) as srv:
+        for host in wrong:
+            for logged_in in (False, True):
+                with Session(srv) as s:
+                    if logged_in:
+                        s.login()
+                    s.send(to_sign(s.exchange(host=host)))
+                    ends(t, s, f'{host}', 'key exchange with another host key')
+        for number, host in ((1, ours), (1, owned.hostkey())):
+            with Session(srv) as s:
+                s.send(to_sign(s.exchange(host=host), key=number))
+                ends(t, s, f'as that of key {number}', 'another host key')
+        for algorithm in (f'{ED25519}-cert-v01@openssh.com',
+                          'rsa-sha2-512-cert-v01@openssh.com', 'rsa-sha2-512'):
+            with Session(srv) as s:
+                s.send(to_sign(s.exchange(host=ours), algorithm=algorithm))
+                ends(t, s, algorithm, 'not accepted|does not fit')
+        # It counts in what the client signs, as it was in the exchange.
+        for used, other in ((ours, owned.hostkey()), (owned.hostkey(), ours)):
+            with Session(srv) as s:
+                s.sign(s.exchange(host=used))
+
+                def bound(host):
+                    data = signed_data(s.session_id, USER, HOSTBOUND, ED25519,
+                                       key.blob, host)
+                    return encode(AUTH, USER, HOSTBOUND, ED25519, key.blob,
+                                  key.sign(data))
+                for host in (other, second, *wrong[:2]):
+                    t.equal(s.ask(bound(host)).kind, DENIED, 'another')
+                s.log('signature is wrong')
+                # a host's is nobody's key, whatever its CA is trusted with
+                got = s.ask(encode(QUERY, USER, f'{ED25519}-cert-v01@'
+                                   'openssh.com', ours))
+                t.equal(got.kind, DENIED, 'as a key')
+                t.equal(s.ask(bound(used)).kind, AUTHENTICATED, 'the right')
+                for host in (other, used):
+                    s.sign(s.exchange(host=host))  # again, by either
+    with attacked(t) as srv, Session(srv) as s:
+        s.send(to_sign(s.exchange(host=ours)))
+        ends(t, s, 'where policy has none', 'another host key')
 
 
 @case('after login hashes are signed in turn, at a pace, and none twice')
