@@ -188,9 +188,14 @@ static void on_listener(void *arg, uint32_t events)
 	int rc = ipc_flush(b->listener);
 
 	(void)events;
-	while (rc == 0 && (rc = ipc_recv(b->listener, &m, &why)) > 0) {
+	while (rc == 0 && ((rc = ipc_recv(b->listener, &m, &why)) > 0 ||
+	                   (rc < 0 && errno == EMFILE))) {
+		if (rc > 0)
+			broker_from_listener(b, &m);
+		else
+			log_error("broker: no descriptor is left for a new "
+			          "keyholder");
 		rc = 0;
-		broker_from_listener(b, &m);
 	}
 	if (rc == 0)
 		return;

@@ -4,6 +4,7 @@
  * kernel would not ask whose it is. One that does not exist is made by a tun
  * maker, a process of its own that the zygote forks on request.
  */
+#include <errno.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -221,10 +222,13 @@ static void on_maker(void *arg, uint32_t events)
 	int rc = ipc_flush(b->maker);
 
 	(void)events;
-	while (rc == 0 && (rc = ipc_recv(b->maker, &m, &why)) > 0) {
-		rc = 0;
-		on_made(b, &m);
-		ipc_msg_close(&m);
+	while (rc == 0 && ((rc = ipc_recv(b->maker, &m, &why)) > 0 ||
+	                   (rc < 0 && errno == EMFILE))) {
+		if (rc > 0) {
+			on_made(b, &m);
+			ipc_msg_close(&m);
+		}
+		rc = 0; /* a device that found no room is late, and gone */
 	}
 	if (rc == 0)
 		return;

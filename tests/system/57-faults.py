@@ -22,6 +22,7 @@ from faults import Syslog, World, dead_dns, gone, nfds, own_dev, socks
 from harness import (COMMS, PER_CONNECTION, SHARED, SLOW, TOP, USER, Failure,
                      Process, authorize, case, connect, main, processes,
                      public, reaches, run, sh, skip_all, talk, wait_for)
+from minimal import raw
 
 if not os.path.exists('/dev/net/tun'):
     skip_all('no /dev/net/tun')
@@ -427,6 +428,14 @@ def register_shortage(role, words, name):
                 'is it restarted')
 
 
+def kill_keyholder():
+    """Until there is another one."""
+    old, = processes(COMMS['keyholder'])
+    os.kill(old.pid, signal.SIGKILL)
+    wait_for(lambda: [p for p in processes(COMMS['keyholder'])
+                      if p.pid != old.pid], 10, 'there is no new one')
+
+
 register_shortage('keyholder', 'descriptors', 'keyholder')
 register_shortage('brokerzyg', 'descriptors', 'broker-zygote')
 register_shortage('sessionzyg', 'descriptors', 'session-zygote')
@@ -443,6 +452,22 @@ if SLOW == 1:  # a sanitizer ends a process that gets no memory
             t.true(t.logs_in(srv), 'a login meanwhile')
         t.equal([q.pid for q in processes(COMMS['keyholder'])], [p.pid],
                 'is it restarted')
+
+
+@case('a broker without room for a new keyholder takes the next one',
+      'aditd')
+def _(t):
+    srv = t.server()
+    with raw(srv) as c:
+        broker, = processes(COMMS['broker'])
+        fds = {int(fd) for fd in os.listdir(f'/proc/{broker.pid}/fd')}
+        free = min(set(range(len(fds) + 1)) - fds)
+        with limited(broker.pid, 'nofile', free):
+            kill_keyholder()
+            srv.wait_log('no descriptor is left for a new keyholder')
+        kill_keyholder()
+        c.rekey()
+        c.barrier()
 
 
 @case('an expiry-time that passes ends the session, and lets nobody in',
