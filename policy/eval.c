@@ -177,28 +177,40 @@ static void borrow_endpoints(const struct chosen *c,
 		*to = s->endpoints;
 }
 
-/* Those of all lines that hold; the hosts are borrowed, the array is not. */
-static int all_endpoints(const struct chosen *c, enum policy_keyword keyword,
-                         struct policy_endpoints *to)
+/* Does the line deny? A Match block adds to the lines outside of it, so that
+ * none of these is lost by mistake; only its "none" lifts them. */
+static bool is_denying(const struct chosen *c, const struct policy_setting *s,
+                       bool lifted)
 {
+	if (s->keyword != POLICY_DENY_OPEN)
+		return false;
+	return s->block != 0 ? c->holds[s->block - 1] : !lifted;
+}
+
+/* The hosts are borrowed, the array is not. */
+static int all_denied(const struct chosen *c, struct policy_endpoints *to)
+{
+	const struct policy *p = c->policy;
+	bool lifted = false;
 	size_t n = 0;
 
-	for (size_t i = 0; i < c->policy->nsettings; i++) {
-		const struct policy_setting *s = &c->policy->settings[i];
+	for (size_t i = 0; i < p->nsettings; i++) {
+		const struct policy_setting *s = &p->settings[i];
 
-		if (s->keyword == keyword && is_chosen(c, s))
-			n += s->endpoints.n;
+		if (!is_denying(c, s, false))
+			continue;
+		lifted |= s->block != 0 && s->endpoints.none;
+		n += s->endpoints.n;
 	}
 	if (n == 0)
 		return 0;
 	to->v = malloc(n * sizeof *to->v);
 	if (to->v == NULL)
 		return -1;
-	for (size_t i = 0; i < c->policy->nsettings; i++) {
-		const struct policy_setting *s = &c->policy->settings[i];
+	for (size_t i = 0; i < p->nsettings; i++) {
+		const struct policy_setting *s = &p->settings[i];
 
-		if (s->keyword != keyword || !is_chosen(c, s) ||
-		    s->endpoints.n == 0)
+		if (!is_denying(c, s, lifted) || s->endpoints.n == 0)
 			continue;
 		memcpy(to->v + to->n, s->endpoints.v,
 		       s->endpoints.n * sizeof *to->v);
@@ -373,7 +385,7 @@ int policy_eval(const struct policy *p, const struct policy_conn *conn,
 	if (copy_listen(&c, out) < 0 || copy_names(&c, out) < 0 ||
 	    copy_tunnel(&c, out) < 0 || policy_copy_names(c.firsts, out) < 0 ||
 	    copy_lists(&c, out) < 0 ||
-	    all_endpoints(&c, POLICY_DENY_OPEN, &out->deny_open) < 0)
+	    all_denied(&c, &out->deny_open) < 0)
 		goto out;
 	borrow_endpoints(&c, POLICY_PERMIT_OPEN, &out->permit_open);
 	borrow_endpoints(&c, POLICY_PERMIT_LISTEN, &out->permit_listen);

@@ -71,7 +71,8 @@ Match User {USER}
                   'permitopen any +# default')),
             (('-C', f'user={USER}'),
              ('permitopen db.internal:5432 +# policy:6',
-              'denyopen bar:23 +# policy:7', r'allowusers "b c" +# policy:3',
+              'denyopen foo:22 +# policy:2', 'denyopen bar:23 +# policy:7',
+              r'allowusers "b c" +# policy:3',
               r'listenaddress 0.0.0.0:7 +# command line:1'))):
         first = aditd('-T', '-f', 'policy', '-p', 7, *spec, cwd=t.folder)
         t.equal(first.returncode, 0, first.stderr)

@@ -207,18 +207,33 @@ Test(policy_forward, deny_wins)
 	NO(opens("10.0.1.99", 1));
 	NO(connects("n", "10.0.1.99", 1));
 	YES(connects("n", "10.0.11.99", 1));
-	/* a Match block's replace the others, and may do so with nothing */
-	given("DenyOpen a:*\nMatch User bob\nDenyOpen b:*\nDenyOpen c:*", "");
-	YES(opens("a", 1));
-	NO(opens("b", 1));
-	NO(opens("c", 1));
-	given("DenyOpen a:*\nMatch User bob\nDenyOpen none", "");
-	YES(opens("a", 1));
-	given("DenyOpen a:*\nDenyOpen b:*\nMatch User eve\nDenyOpen none", "");
-	NO(opens("a", 1));
-	NO(opens("b", 1));
 	given("DenyOpen [64:ff9b::/96]:*", "");
 	NO(opens("64:ff9b::1", 1));
+}
+
+Test(policy_forward, denials_add_up_over_match_blocks)
+{
+	given("DenyOpen a:*\nMatch User bob\nDenyOpen b:*\nDenyOpen c:*\n"
+	      "Match User b*\nDenyOpen d:*\n"
+	      "Match User eve\nDenyOpen e:*", "");
+	NO(opens("a", 1));
+	expect_rule("p:1", "DenyOpen a:*");
+	NO(opens("b", 1));
+	NO(opens("c", 1));
+	NO(opens("d", 1));
+	expect_rule("p:6", "DenyOpen d:*");
+	YES(opens("e", 1));
+	/* the word none lifts what is outside of blocks, and no other block */
+	given("DenyOpen a:*\nMatch User bob\nDenyOpen none", "");
+	YES(opens("a", 1));
+	given("DenyOpen a:*\nMatch User bob\nDenyOpen b:*\n"
+	      "Match all\nDenyOpen none", "");
+	YES(opens("a", 1));
+	NO(opens("b", 1));
+	given("DenyOpen none\nDenyOpen a:*\nDenyOpen b:*\nMatch User eve\n"
+	      "DenyOpen none", "");
+	NO(opens("a", 1));
+	NO(opens("b", 1));
 }
 
 Test(policy_forward, this_host_is_not_to_be_had_by_another_name)
