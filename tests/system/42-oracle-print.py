@@ -224,7 +224,8 @@ REFUSED = {
     'quotes around a command': ('sshd', 'must be an absolute path'),
     'nobody could log in': ('sshd', 'Disabled method "publickey"'),
     'values of keywords without effect are not read': (
-        'sshd', 'unsupported option|missing argument'),
+        'sshd', 'unsupported option|missing argument|keyword (X11Forwarding|'
+        'PermitTTY|AllowAgentForwarding) extra arguments'),
     'a repeated "any" of AuthenticationMethods': (
         'sshd', '"any" must appear alone'),
     'what is behind a number, relative paths, hosts that are none': (
