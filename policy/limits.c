@@ -192,18 +192,30 @@ int policy_take_rekey(const struct policy_stmt *st, struct policy_setting *out)
 static const char *const channel_types[] = {
 	"direct-tcpip", "forwarded-tcpip", "direct-streamlocal@openssh.com",
 	"forwarded-streamlocal@openssh.com", "tun@openssh.com",
-	/* sshd's names, of which it has no channels of the same name itself */
-	"tun-connection", "session", "agent-connection", "x11-connection",
-	"global"
+	/* more names of tunnels, and what only sshd has */
+	"tun-connection", "tun", "session", "agent-connection",
+	"x11-connection", "global"
 };
 
-static bool is_channel_type(const char *pattern)
+/* NULL, or in buf why not. sshd takes any word, and times nothing by it. */
+static const char *check_channel_type(const char *pattern, char *buf,
+                                      size_t cap)
 {
+	struct policy_near near = { .word = pattern };
+
+	if (strncmp(pattern, "session:", 8) == 0)
+		return NULL;
 	for (size_t i = 0; i < sizeof channel_types / sizeof *channel_types;
-	     i++)
+	     i++) {
 		if (policy_match(channel_types[i], pattern))
-			return true;
-	return strncmp(pattern, "session:", 8) == 0;
+			return NULL;
+		policy_near_try(&near, channel_types[i]);
+	}
+	snprintf(buf, cap, "no such channel type");
+	if (near.best == NULL)
+		return policy_escape(buf, cap, ", expected one such as "
+		                     "direct-tcpip or tun-connection");
+	return policy_near_str(&near, buf, cap);
 }
 
 int policy_take_channel_timeout(const struct policy_stmt *st,
@@ -213,7 +225,7 @@ int policy_take_channel_timeout(const struct policy_stmt *st,
 		return policy_fail_missing(st);
 	for (size_t i = 0; i < st->args.n; i++) {
 		const struct policy_lex_word *w = &st->args.v[i];
-		char text[128], *value;
+		char text[128], buf[160], *value;
 		const char *why;
 		unsigned seconds;
 
@@ -227,8 +239,8 @@ int policy_take_channel_timeout(const struct policy_stmt *st,
 			return policy_fail_word(st, w, why);
 		snprintf(text, sizeof text, "%.*s", (int)(value - w->text),
 		         w->text);
-		if (!is_channel_type(text))
-			return policy_fail_word(st, w, "no such channel type");
+		if ((why = check_channel_type(text, buf, sizeof buf)) != NULL)
+			return policy_fail_word(st, w, why);
 		snprintf(text + strlen(text), 16, "=%u", seconds);
 		if (policy_words_add(&out->words, text, st->where) < 0)
 			return policy_fail_word(st, NULL, "out of memory");

@@ -26,14 +26,21 @@ bool policy_source_exempt(const struct policy_settings *s, const char *address)
 	return false;
 }
 
-/* The first one that matches, as in sshd, whose own channels for tunnels have
- * another name than the one that the protocol gives them. */
+/* A tunnel has three names: the protocol's, that of sshd_config(5), and the one
+ * by which sshd 9.2 goes. */
+static bool is_type(const char *type, const char *pattern)
+{
+	if (policy_match(type, pattern))
+		return true;
+	return strcmp(type, "tun@openssh.com") == 0 &&
+	       (policy_match("tun-connection", pattern) ||
+	        policy_match("tun", pattern));
+}
+
+/* The first one that matches, as in sshd. */
 unsigned policy_channel_timeout(const struct policy_settings *s,
                                 const char *type)
 {
-	const char *alias = strcmp(type, "tun@openssh.com") == 0 ?
-	                    "tun-connection" : type;
-
 	for (size_t i = 0; i < s->channel_timeouts.n; i++) {
 		char pattern[128] = "", *value;
 		unsigned seconds;
@@ -43,8 +50,7 @@ unsigned policy_channel_timeout(const struct policy_settings *s,
 		if ((value = strrchr(pattern, '=')) == NULL)
 			continue;
 		*value++ = '\0';
-		if ((policy_match(type, pattern) ||
-		     policy_match(alias, pattern)) &&
+		if (is_type(type, pattern) &&
 		    policy_time(value, &seconds) == NULL)
 			return seconds;
 	}

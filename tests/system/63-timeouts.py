@@ -127,6 +127,7 @@ def tunnel_case(name):
 
 
 tunnel_case('tun-connection')
+tunnel_case('tun')
 tunnel_case('tun@openssh.com')
 
 

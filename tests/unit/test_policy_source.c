@@ -86,6 +86,9 @@ Test(policy_source, channel_timeouts)
 	             0);
 	given("ChannelTimeout tun-connection=3");
 	cr_expect_eq(policy_channel_timeout(&s, "tun@openssh.com"), 3);
+	given("ChannelTimeout tun=5");
+	cr_expect_eq(policy_channel_timeout(&s, "tun@openssh.com"), 5);
+	cr_expect_eq(policy_channel_timeout(&s, "forwarded-tcpip"), 0);
 	given("ChannelTimeout tun@openssh.com=4 *=9");
 	cr_expect_eq(policy_channel_timeout(&s, "tun@openssh.com"), 4);
 	cr_expect_eq(policy_channel_timeout(&s, "forwarded-tcpip"), 9);
