@@ -94,11 +94,10 @@ static int add_criterion(struct policy *p, const struct policy_stmt *st,
 
 	if (why != NULL)
 		return fail_at(st, value, why);
-	if (kind != POLICY_BY_LOCAL_PORT && policy_only_negated(value->text) &&
-	    policy_add_note(p, st->where, "Match %s matches nobody: a list "
-	                    "of negations needs a * before it",
-	                    value->text) < 0)
-		return fail_at(st, NULL, "out of memory");
+	if (kind != POLICY_BY_LOCAL_PORT && policy_only_negated(value->text))
+		policy_remark(p, POLICY_NO_EFFECT, st->where, "Match %s "
+		              "matches nobody: a list of negations needs a * "
+		              "before it", value->text);
 	c.port = port;
 	c.list = strdup(value->text);
 	if (c.list == NULL || (is_addresses(kind) &&

@@ -312,21 +312,24 @@ struct policy {
 	size_t nsettings;
 	struct policy_block *blocks;
 	size_t nblocks;
-	char **notes;
-	size_t nnotes;
+	const struct policy_hooks *hooks; /* while it is parsed */
 };
 
-/* notes.c */
+/* remarks.c: nothing of it costs anything where nobody listens */
 
-/* Add "FILE:LINE: text" for policy_note(). -1: out of memory. */
-int policy_add_note(struct policy *p, struct policy_where where,
-                    const char *fmt, ...)
-	__attribute__((format(printf, 3, 4)));
-
-/* Note where s means something else than in sshd; at the end of the policy,
- * what was left to another default than sshd's. -1: out of memory. */
-int policy_note_difference(struct policy *p, const struct policy_setting *s);
-int policy_note_defaults(struct policy *p);
+/* Tell the caller. */
+void policy_remark(const struct policy *p, enum policy_remark_kind kind,
+                   struct policy_where where, const char *fmt, ...)
+	__attribute__((format(printf, 4, 5)));
+/* The statement as it is written, for a remark; why NULL: it applies. */
+void policy_remark_line(const struct policy *p, const struct policy_stmt *st,
+                        enum policy_remark_kind kind, const char *why);
+/* s applies, or an earlier one holds, and where it means something else than in
+ * sshd; it is the last one of p. At the end of the policy, what was left to
+ * another default than sshd's. */
+void policy_remark_setting(const struct policy *p, const struct policy_stmt *st,
+                           const struct policy_setting *s);
+void policy_remark_defaults(const struct policy *p);
 
 /* chain.c */
 

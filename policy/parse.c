@@ -10,8 +10,8 @@ struct parser {
 	const struct policy_hooks *hooks;
 	struct policy_lex lex;
 	struct policy_error *err, *first; /* of this statement; of all */
-	size_t nerrors, nnotes; /* reported */
-	bool hopeless;          /* what follows is not looked at */
+	size_t nerrors;     /* reported */
+	bool hopeless;      /* what follows is not looked at */
 	size_t block;       /* as in struct policy_setting */
 	size_t outer;       /* the block that this file is included in */
 	unsigned depth, nincluded;
@@ -74,11 +74,16 @@ static int add_setting(struct parser *ps, const struct policy_stmt *st)
 		goto fail;
 	if (s.keyword == POLICY_PORT) {
 		ps->only_ports |= ps->only_ports_here;
-		if (ps->only_ports && !ps->only_ports_here)
+		if (ps->only_ports && !ps->only_ports_here) {
+			policy_remark_line(p, st, POLICY_NO_EFFECT,
+			                   "-p says which port it is");
 			return 0;
+		}
 	}
-	if (says_nothing(st))
+	if (says_nothing(st)) {
+		policy_remark_line(p, st, POLICY_NO_EFFECT, "it says nothing");
 		return 0;
+	}
 	if ((why = policy_tunnel_list_check(p->settings, p->nsettings,
 	                                    &s)) != NULL) {
 		policy_fail_word(st, &st->args.v[0], why);
@@ -90,8 +95,7 @@ static int add_setting(struct parser *ps, const struct policy_stmt *st)
 	}
 	p->settings = v;
 	p->settings[p->nsettings++] = s;
-	if (policy_note_difference(p, &s) < 0)
-		return fail_keyword(st, st->row->name, "out of memory");
+	policy_remark_setting(p, st, &s);
 	return 0;
 fail:
 	setting_free(&s);
@@ -110,15 +114,6 @@ static bool is_one_of(const char *word, const char *list)
 	return false;
 }
 
-static int note_ignored(struct parser *ps, const struct policy_stmt *st,
-                        const char *why)
-{
-	if (policy_add_note(ps->policy, st->where, "%s has no effect: %s",
-	                    st->row->name, why) < 0)
-		return fail_keyword(st, st->row->name, "out of memory");
-	return 0;
-}
-
 static int include(struct parser *ps, const struct policy_stmt *st);
 
 static int obey(struct parser *ps, const struct policy_stmt *st)
@@ -131,11 +126,15 @@ static int obey(struct parser *ps, const struct policy_stmt *st)
 	case POLICY_INCLUDE:
 		return include(ps, st);
 	case POLICY_IGNORE:
-		return note_ignored(ps, st, row->why);
+		policy_remark_line(ps->policy, st, POLICY_NO_EFFECT, row->why);
+		return 0;
 	case POLICY_REFUSE:
 		if (row->harmless != NULL && st->args.n == 1 &&
-		    is_one_of(st->args.v[0].text, row->harmless))
-			return note_ignored(ps, st, "it is so anyway");
+		    is_one_of(st->args.v[0].text, row->harmless)) {
+			policy_remark_line(ps->policy, st, POLICY_NO_EFFECT,
+			                   "it is so anyway");
+			return 0;
+		}
 		return fail_keyword(st, row->name, row->why);
 	}
 	return -1;
@@ -199,6 +198,8 @@ static int start_block(struct parser *ps, const struct policy_stmt *st)
 		policy_block_free(&b);
 		return -1;
 	}
+	policy_remark(ps->policy, POLICY_APPLIES, st->where, "%s",
+	              b.line->text);
 	return 0;
 }
 
@@ -230,15 +231,6 @@ static int parse_statement(struct parser *ps, struct policy_stmt *st,
 		return fail_keyword(st, st->row->name,
 		                    "not allowed inside a Match block");
 	return obey(ps, st);
-}
-
-static void tell_notes(struct parser *ps)
-{
-	const struct policy_hooks *h = ps->hooks;
-
-	for (; ps->nnotes < ps->policy->nnotes; ps->nnotes++)
-		if (h != NULL && h->note != NULL)
-			h->note(h->arg, ps->policy->notes[ps->nnotes]);
 }
 
 static void tell_error(struct parser *ps)
@@ -273,11 +265,9 @@ static int parse_line(struct parser *ps)
 
 static void parse_text(struct parser *ps)
 {
-	while (!ps->hopeless && policy_lex_next(&ps->lex)) {
+	while (!ps->hopeless && policy_lex_next(&ps->lex))
 		if (parse_line(ps) < 0)
 			tell_error(ps);
-		tell_notes(ps);
-	}
 }
 
 static const char *keep_file_name(struct policy *p, const char *name)
@@ -338,10 +328,13 @@ static int include_pattern(struct parser *ps, const struct policy_stmt *st,
 		why = h->include(h->arg, st->where.file, w->text, &files, &n);
 	if (why != NULL)
 		return policy_fail_word(st, w, why);
-	if (n == 0 && policy_add_note(ps->policy, st->where, "Include %s: "
-	                              "there is no such file", w->text) < 0)
-		return policy_fail_word(st, NULL, "out of memory");
-	tell_notes(ps);
+	policy_remark(ps->policy, n == 0 ? POLICY_NO_EFFECT : POLICY_APPLIES,
+	              st->where, "%sInclude %s%s", ps->block != 0 ? "  " : "",
+	              w->text, n == 0 ? ": there is no such file" : "");
+	if (w->text[0] != '/')
+		policy_remark(ps->policy, POLICY_DIFFERS, st->where, "Include "
+		              "%s: from the folder of this file, in sshd from "
+		              "/etc/ssh", w->text);
 	for (size_t i = 0; i < n && !ps->hopeless; i++) {
 		if (++ps->nincluded > POLICY_INCLUDED_MAX) {
 			ps->hopeless = true;
@@ -407,13 +400,11 @@ struct policy *policy_parse_with(const struct policy_text *texts, size_t n,
 		tell_error(&ps);
 		return NULL;
 	}
+	ps.policy->hooks = hooks;
 	for (size_t i = 0; i < n && !ps.hopeless; i++)
 		parse_first(&ps, &texts[i]);
-	if (policy_note_defaults(ps.policy) < 0) {
-		policy_fail(ps.err, NULL, 0, 0, "out of memory");
-		tell_error(&ps);
-	}
-	tell_notes(&ps);
+	policy_remark_defaults(ps.policy);
+	ps.policy->hooks = NULL;
 	if (ps.nerrors == 0)
 		return ps.policy;
 	if (ps.nerrors > POLICY_ERRORS_MAX)
@@ -443,12 +434,9 @@ void policy_free(struct policy *p)
 		setting_free(&p->settings[i]);
 	for (size_t i = 0; i < p->nblocks; i++)
 		policy_block_free(&p->blocks[i]);
-	for (size_t i = 0; i < p->nnotes; i++)
-		free(p->notes[i]);
 	free(p->files);
 	free(p->settings);
 	free(p->blocks);
-	free(p->notes);
 	free(p);
 }
 

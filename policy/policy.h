@@ -62,6 +62,19 @@ struct policy_included {
 enum { POLICY_INCLUDE_DEPTH = 16, POLICY_INCLUDED_MAX = 4096,
        POLICY_ERRORS_MAX = 50 };
 
+/* What becomes of a line, for `-t -v`. */
+enum policy_remark_kind {
+	POLICY_APPLIES,   /* the line, in a Match block with blanks before it */
+	POLICY_NO_EFFECT, /* the line, and why */
+	POLICY_DIFFERS,   /* from sshd, and how */
+	POLICY_UNKNOWN    /* names in it that nothing here has */
+};
+struct policy_remark {
+	enum policy_remark_kind kind;
+	struct policy_where where; /* file NULL: what was left out */
+	char text[512];            /* printable */
+};
+
 /* What policy_parse_with() asks of its caller, and tells it as it goes. */
 struct policy_hooks {
 	void *arg;
@@ -75,8 +88,8 @@ struct policy_hooks {
 	/* One error, in the order of the text; may be NULL. Past
 	 * POLICY_ERRORS_MAX of them there is one more, with their number. */
 	void (*error)(void *arg, const struct policy_error *err);
-	/* What policy_note() gives, errors or not; may be NULL. */
-	void (*note)(void *arg, const char *text);
+	/* One remark, in the order of the text, errors or not; may be NULL. */
+	void (*remark)(void *arg, const struct policy_remark *remark);
 };
 
 /* The same, with Include and all errors of the texts. hooks NULL: none. */
@@ -84,10 +97,6 @@ struct policy *policy_parse_with(const struct policy_text *texts, size_t n,
                                  const struct policy_hooks *hooks,
                                  struct policy_error *err);
 void policy_free(struct policy *p); /* accepts NULL */
-
-/* Remarks for `-t -v`: keywords that are known and have no effect here, and
- * what is otherwise than in sshd. Returns NULL past the last one. The text lives as long as p. */
-const char *policy_note(const struct policy *p, size_t i);
 
 /* Who connects. Strings are borrowed. user NULL: not known yet, so that only
  * global settings and address-based Match blocks apply. */

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "server/algorithms.h"
+#include "server/log.h"
 #include "server/pki.h"
 
 const char *algorithms_ca(void)
@@ -45,22 +46,33 @@ int algorithms_list(const char *text, const char *all,
 		? 0 : -1;
 }
 
-static int check_line(const char *keyword, const char *all, const char *text,
-                      const struct policy_where *where,
-                      struct policy_error *err, void (*say)(const char *text))
+void algorithms_unknown(const char *keyword, const char *text, const char *all,
+                        struct policy_where where,
+                        void (*say)(const struct policy_remark *remark))
 {
-	char list[ALGORITHMS_CAP], shown[320], note[512];
-	const char *name, *rest = text;
+	struct policy_remark r = { .kind = POLICY_UNKNOWN, .where = where };
+	char shown[400];
+	const char *name;
 	size_t n;
 
-	while (say != NULL && (name = policy_algorithms_unknown(
-	                               rest, all, &n)) != NULL) {
-		snprintf(note, sizeof(note), "%s: %s: adit has no %.*s",
-		         policy_where_str(where, shown, sizeof(shown)),
-		         keyword, (int)n, name);
-		say(note);
-		rest = name + n + (name[n] == ',');
+	while (text != NULL &&
+	       (name = policy_algorithms_unknown(text, all, &n)) != NULL) {
+		snprintf(r.text, sizeof(r.text), "%s: adit has no %s", keyword,
+		         log_escape(shown, sizeof(shown), name, n));
+		say(&r);
+		text = name + n + (name[n] == ',');
 	}
+}
+
+static int check_line(const char *keyword, const char *all, const char *text,
+                      const struct policy_where *where,
+                      struct policy_error *err,
+                      void (*say)(const struct policy_remark *remark))
+{
+	char list[ALGORITHMS_CAP];
+
+	if (say != NULL)
+		algorithms_unknown(keyword, text, all, *where, say);
 	if (algorithms_list(text, all, list) == 0)
 		return 0;
 	memset(err, 0, sizeof(*err));
@@ -73,7 +85,7 @@ static int check_line(const char *keyword, const char *all, const char *text,
 }
 
 int algorithms_check(const struct policy *p, struct policy_error *err,
-                     void (*say)(const char *text))
+                     void (*say)(const struct policy_remark *remark))
 {
 	const struct {
 		enum policy_keyword keyword;

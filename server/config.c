@@ -129,16 +129,13 @@ static void on_error(void *arg, const struct policy_error *err)
 		r->error(err);
 }
 
-static void on_note(void *arg, const char *text)
+static void on_remark(void *arg, const struct policy_remark *remark)
 {
-	const struct config_reports *r = arg;
-
-	if (r->note != NULL)
-		r->note(text);
+	((const struct config_reports *)arg)->remark(remark);
 }
 
 struct hook_arg {
-	struct config_reports reports; /* first: on_error(), on_note() */
+	struct config_reports reports; /* first: on_error(), on_remark() */
 	struct includes *includes;
 };
 
@@ -193,9 +190,8 @@ static int parse(struct config *c, const struct config_reports *reports)
 	struct hook_arg arg = { .reports = *reports,
 		.includes = c->includes };
 	const struct policy_hooks hooks = { &arg, on_include, on_error,
-		on_note };
+		reports->remark != NULL ? on_remark : NULL };
 	struct policy_error err = { .line = 0 };
-	char note[512];
 	size_t n = 0;
 
 	for (; n < o->noverrides; n++)
@@ -211,10 +207,10 @@ static int parse(struct config *c, const struct config_reports *reports)
 		on_error(&arg, &err);
 		return -1;
 	}
-	for (size_t i = 0; transport_note(&c->global, i, note, sizeof(note));
-	     i++)
-		on_note(&arg, note);
-	algorithms_check(c->policy, &err, reports->note);
+	if (reports->remark != NULL) {
+		transport_remarks(&c->global, reports->remark);
+		algorithms_check(c->policy, &err, reports->remark);
+	}
 	return 0;
 }
 

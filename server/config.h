@@ -23,7 +23,7 @@ struct includes;
 /* What config_load() says as it goes; each may be NULL. */
 struct config_reports {
 	void (*error)(const struct policy_error *err);
-	void (*note)(const char *text);
+	void (*remark)(const struct policy_remark *remark);
 };
 
 struct config {

@@ -16,6 +16,7 @@
 #include "server/keyholder.h"
 #include "server/listener.h"
 #include "server/log.h"
+#include "server/report.h"
 #include "server/role.h"
 
 static const struct {
@@ -39,11 +40,6 @@ static void print_error(const struct policy_error *err)
 static void print_error_text(const char *text)
 {
 	fprintf(stderr, "aditd: %s\n", text);
-}
-
-static void print_note(const char *text)
-{
-	fprintf(stderr, "%s\n", text);
 }
 
 static void open_log(const struct options *o, const struct config *c)
@@ -112,9 +108,6 @@ static int test(const struct config *c)
 	}
 	hostcert_load(&c->global.host_certificates, &keys, print_error_text);
 	hostkeys_free(&keys);
-	if (c->options->verbose)
-		fprintf(stderr, "aditd: what is not named here applies; -T "
-		        "prints it\n");
 	return 0;
 }
 
@@ -201,6 +194,7 @@ static int clean_descriptors(void)
 static int run(struct options *o)
 {
 	struct config_reports reports = { .error = print_error };
+	bool report = o->test && o->verbose;
 	struct config c;
 	int rc;
 
@@ -208,9 +202,12 @@ static int run(struct options *o)
 		printf("adit_%s, libssh %s\n", PACKAGE_VERSION, ssh_version(0));
 		return 0;
 	}
-	if (o->test && o->verbose)
-		reports.note = print_note;
-	if (config_load(&c, o, -1, &reports) < 0)
+	if (report)
+		reports = (struct config_reports){ report_error, report_remark };
+	rc = config_load(&c, o, -1, &reports);
+	if (report && report_print(stderr) < 0)
+		fprintf(stderr, "aditd: out of memory\n");
+	if (rc < 0)
 		return o->explain ? EXPLAIN_FAILED : 1;
 	if (o->explain)
 		rc = explain_run(&c);

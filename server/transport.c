@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "server/algorithms.h"
 #include "server/pki.h"
 #include "server/transport.h"
 
@@ -82,27 +83,10 @@ int transport_resolve(const struct policy_settings *s, struct transport *t,
 	return 0;
 }
 
-bool transport_note(const struct policy_settings *s, size_t i, char *buf,
-                    size_t cap)
+void transport_remarks(const struct policy_settings *s,
+                       void (*say)(const struct policy_remark *remark))
 {
-	for (size_t k = 0; k < NROWS; k++) {
-		const char *spec = spec_of(&rows[k], s), *name;
-		char where[320];
-		size_t n;
-
-		while (spec != NULL &&
-		       (name = policy_algorithms_unknown(spec, rows[k].all,
-		                                         &n)) != NULL) {
-			if (i-- == 0) {
-				snprintf(buf, cap, "%s: %s: adit has no %.*s",
-				         policy_where_str(
-				             &s->where[rows[k].keyword],
-				             where, sizeof(where)),
-				         rows[k].name, (int)n, name);
-				return true;
-			}
-			spec = name + n + (name[n] == ',');
-		}
-	}
-	return false;
+	for (size_t k = 0; k < NROWS; k++)
+		algorithms_unknown(rows[k].name, spec_of(&rows[k], s),
+		                   rows[k].all, s->where[rows[k].keyword], say);
 }

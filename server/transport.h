@@ -22,9 +22,8 @@ struct transport {
 int transport_resolve(const struct policy_settings *s, struct transport *t,
                       struct policy_error *err);
 
-/* A remark on a name that a list asks for and adit has not, into buf; i counts
- * them from 0. False past the last one. */
-bool transport_note(const struct policy_settings *s, size_t i, char *buf,
-                    size_t cap);
+/* A remark on each name that a list asks for and adit has not. */
+void transport_remarks(const struct policy_settings *s,
+                       void (*say)(const struct policy_remark *remark));
 
 #endif

@@ -61,11 +61,67 @@ def _(t):
     t.equal((done.returncode, done.stdout, done.stderr), (0, '', ''))
 
 
-@case('-t -v tells of keywords without effect', 'aditd')
+@case('-t -v: what applies, what has no effect, what differs, what is unknown',
+      'aditd')
 def _(t):
-    done = run('-t', '-v', '-f', policy(t, base(t) + 'X11Forwarding yes\n'))
-    t.equal(done.returncode, 0, done.stderr)
-    t.match('(?i)X11Forwarding.*no effect', done.stdout + done.stderr)
+    path = policy(t, base(t) + f'''Port 2022
+MaxAuthTries 3
+MaxAuthTries 4
+MaxStartups 10
+MaxStartups 20
+X11Forwarding yes
+Ciphers aes128-ctr,3des-cbc
+AllowUsers !bob "a b"
+Match User {USER} Address "127.0.0.1"
+    PermitOpen db.internal:5432 # a remark
+    ForceCommand sh -c true
+''')
+    done = run('-t', '-v', '-p', '2023', '-f', path)
+    t.equal((done.returncode, done.stdout), (0, ''), done.stderr)
+    said = {}
+    for line in done.stderr.splitlines():
+        if line[0] != ' ':
+            title = said[line.rstrip(':')] = []
+        else:
+            title.append(re.sub(r'^  (command line:1|\S+)  +', r'\1|',
+                                line.replace(path, 'policy')))
+    t.equal(done.stderr.split('Match User')[0].split('\n')[-1] + '  ',
+            done.stderr.split('PermitOpen')[0].split('\n')[-1].replace(
+                '12', '11'), 'what is in a block is set off')
+    t.equal(said.pop('applies'), [
+        'command line:1|Port 2023',
+        f'policy:1|HostKey {TOP}/hostkey', 'policy:2|PidFile none',
+        'policy:4|MaxAuthTries 3', 'policy:6|MaxStartups 10',
+        'policy:9|Ciphers aes128-ctr,3des-cbc',
+        'policy:10|AllowUsers !bob "a b"',
+        f'policy:11|Match User {USER} Address 127.0.0.1',
+        'policy:12|PermitOpen db.internal:5432'])
+    t.equal(said.pop('has no effect here'), [
+        'policy:3|Port 2022: -p says which port it is',
+        'policy:5|MaxAuthTries 4: the first one holds, policy:4',
+        'policy:8|X11Forwarding yes: adit forwards no X11',
+        'policy:13|ForceCommand sh -c true: adit starts no programs'])
+    differs = '\n'.join(said.pop('is otherwise than in sshd'))
+    for one in ('policy:7|MaxStartups 20: the first one holds, .*; in sshd the '
+                'last one', 'policy:10|AllowUsers !bob: ',
+                'policy:12|PermitOpen: a unix socket ',
+                'default|RequiredRSASize is 2048, '):
+        t.match('(?m)^' + one.replace('|', r'\|'), differs)
+    t.equal(said, {'is not known': ['policy:9|Ciphers: adit has no 3des-cbc']})
+
+
+@case('-t -v of a policy with errors: they are the last of what it says',
+      'aditd')
+def _(t):
+    path = policy(t, base(t) + 'MaxAuthTrys 3\nLogLevel LOUD\nUseDNS no\n')
+    done = run('-t', '-v', '-f', path)
+    t.equal(done.returncode, 1, done.stderr)
+    t.match(r'(?s)^applies:\n.*  UseDNS no\n.*^is an error:\n'
+            r'  \S+:3:1 +unknown keyword MaxAuthTrys, did you mean '
+            r'MaxAuthTries\?\n  \S+:4:10 +LogLevel LOUD: expected [^\n]*\n$',
+            done.stderr)
+    done = run('-t', '-v', '-f', f'{t.folder}/none', '-h', f'{TOP}/hostkey')
+    t.match('/none +No such file', done.stderr)
 
 
 @case('-T prints what holds, and what is printed is a policy')

@@ -50,7 +50,7 @@ def _(t):
     check = t.server('\nCiphers aes128-ctr,3des-cbc', wait=False,
                      args=['-t', '-v'])
     t.equal(check.process.wait(10), 0)
-    t.match(r'policy:2: Ciphers: adit has no 3des-cbc', check.log())
+    t.match(r'policy:2 +Ciphers: adit has no 3des-cbc', check.log())
 
 
 @case('a reload changes what is offered', 'aditd')

@@ -290,8 +290,11 @@ def _(t):
         raise Skip(f'no {path}')
     done = run('-t', '-v', '-f', path, '-h', f'{TOP}/hostkey')
     t.equal(done.returncode, 0, done.stderr)
-    for keyword in ('UsePAM', 'X11Forwarding', 'Subsystem', 'AcceptEnv'):
-        t.match(rf'{path}:\d+: {keyword} has no effect: ', done.stderr)
+    other, none = done.stderr.split('has no effect here:\n')
+    t.match(rf'\Aapplies:\n  command line:1 +HostKey {TOP}/hostkey\n\Z', other)
+    for keyword in ('UsePAM yes', 'X11Forwarding yes', 'Subsystem sftp .*',
+                    'AcceptEnv .*'):
+        t.match(rf'{path}:\d+ +{keyword}: \w', none)
     t.match('RequiredRSASize is 2048', done.stderr)
 
 

@@ -150,12 +150,19 @@ static void on_error(void *arg, const struct policy_error *err)
 	put_error(((struct setup *)arg)->out, err);
 }
 
-static void on_note(void *arg, const char *text)
+static void on_remark(void *arg, const struct policy_remark *r)
 {
+	static const char *const kinds[] = {
+		[POLICY_APPLIES] = "applies", [POLICY_NO_EFFECT] = "no effect",
+		[POLICY_DIFFERS] = "differs", [POLICY_UNKNOWN] = "unknown",
+	};
 	struct setup *su = arg;
+	char where[300];
 
 	if (su->notes)
-		fprintf(su->out, "%s\n", text);
+		fprintf(su->out, "%s, %s: %s\n",
+		        policy_where_str(&r->where, where, sizeof where),
+		        kinds[r->kind], r->text);
 }
 
 static void run_policy(const char *text, FILE *out)
@@ -165,7 +172,7 @@ static void run_policy(const char *text, FILE *out)
 	struct policy_error err;
 	struct policy *p;
 	struct setup su;
-	const struct policy_hooks hooks = { &su, include, on_error, on_note };
+	const struct policy_hooks hooks = { &su, include, on_error, on_remark };
 
 	read_setup(&su, head);
 	split_files(&su, copy);
