@@ -8,8 +8,8 @@ import socket
 import struct
 import threading
 
-from harness import (USER, authorize, case, connect, listening, main,
-                     processes, public, reaches, talk, wait_for)
+from harness import (TOP, USER, authorize, case, connect, listening, main,
+                     processes, public, reaches, sh, talk, wait_for)
 
 
 def hosts(t, *lines):
@@ -177,24 +177,52 @@ def _(t):
     t.equal((echo.accepted, echo6.accepted), before, 'connections')
 
 
+SOURCE = os.path.join(os.path.dirname(os.path.abspath(__file__)), '../..')
+METADATA = ('169.254.169.254', '[::ffff:169.254.169.254]',
+            '[64:ff9b::169.254.169.254]', '169.254.170.2',
+            '[fe80::a9fe:a9fe%near]', '[fd00:ec2::254]', '[fd00:0ec2:0::23]',
+            '[fd20:ce::254]', '[fd00:c1::a9fe:a9fe]', '[fd00:42::42]',
+            '100.100.100.200', '168.63.129.16')
+
+
+def denials(name, before):
+    with open(f'{SOURCE}/{name}') as f:
+        return re.findall(rf'(?m)^{before}(DenyOpen .*)', f.read())
+
+
 @case('link-local and metadata addresses, as README denies them', 'aditd')
 def _(t):
     far, echo = t.far_host(), t.target()
-    top = os.path.join(os.path.dirname(os.path.abspath(__file__)), '../..')
-    with open(f'{top}/README.md') as f:
-        lines = re.findall(r'(?m)^    (DenyOpen .*)', f.read())
-    t.true(len(lines) > 2, f'README says no more than {lines}')
-    srv = t.server('\n'.join(lines))
+    srv = t.server('\n'.join(denials('README.md', ' +')))
     zone = socket.if_nametoindex(far.near)
-    for host in ('169.254.169.254', '[::ffff:169.254.169.254]',
-                 '[64:ff9b::169.254.169.254]', '[fe80::1%near]',
-                 f'[fe80::1%{zone}]', '[fd00:ec2::254]',
-                 '[fd00:0ec2:0::254]', '100.100.100.200',
-                 '168.63.129.16'):
+    for host in (*METADATA, f'[fe80::1%{zone}]'):
         ok, said = open_to(t, srv, host, 80)
         t.true(not ok, host)
         t.match('administratively prohibited', said, host)
     t.true(not open_to(t, srv, 'localhost', echo.port)[0], 'loopback')
+
+
+@case('the packaged policy denies them, to who has a Match block, too',
+      'aditd')
+def _(t):
+    t.equal(denials('packaging/policy', '#?'), denials('README.md', ' +'))
+    t.far_host()
+    echo = t.target()
+    with open(f'{SOURCE}/packaging/policy') as f:
+        policy = re.sub('(?m)^Port .*', '', f.read())
+    srv = t.server(f'{policy}\nMatch User {USER}\nDenyOpen 192.0.2.1:*')
+    for host in METADATA:
+        t.true(not open_to(t, srv, host, 80)[0], host)
+    t.match('DenyOpen 168.63.129.16:', srv.log())
+    t.true(open_to(t, srv, 'localhost', echo.port)[0], 'loopback')
+    # with all that is in it as a remark
+    whole = f'{t.folder}/whole'
+    with open(whole, 'w') as f:
+        f.write(re.sub('(?m)^#(?=[A-Z][A-Za-z]+ [^ ]+$|DenyOpen|Match|\t)', '',
+                       policy))
+    done = sh(f'{TOP}/aditd', '-T', '-h', f'{TOP}/hostkey', '-f', whole)
+    t.match('denyopen 127.0.0.0/8', done.stdout)
+    t.match('permitlisten none|permittunnel no', done.stdout)
 
 
 @case('a range and a network of PermitListen', 'aditd')
