@@ -124,8 +124,7 @@ static const struct policy_keyword_row rows[] = {
 	USED("VersionAddendum", G, POLICY_VERSION_ADDENDUM, text),
 	CHOICE("UseDNS", G, POLICY_USE_DNS, policy_yes_no),
 	CHOICE("TCPKeepAlive", G, POLICY_TCP_KEEP_ALIVE, policy_yes_no),
-	/* for all connections: set before anything is known of a login */
-	USED("IPQoS", G, POLICY_IP_QOS, qos),
+	USED("IPQoS", M, POLICY_IP_QOS, qos),
 	USED("PubkeyAcceptedAlgorithms", M, POLICY_PUBKEY_ACCEPTED_ALGORITHMS,
 	     algorithms),
 	USED("CASignatureAlgorithms", M, POLICY_CA_SIGNATURE_ALGORITHMS,

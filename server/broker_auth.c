@@ -292,7 +292,7 @@ static void log_in(struct broker *b, const char *desc)
 	if (b->listener != NULL)
 		ipc_send(b->listener, NULL, 0, LISTENER_LOGGED_IN,
 		         b->user_shown, strlen(b->user_shown), desc,
-		         strlen(desc));
+		         strlen(desc), (unsigned)(b->settings.ip_qos + 1));
 	ipc_peer_phase(b->session, PHASE_OPEN);
 	role_title("adit-broker", "broker %s from %s", b->user_shown,
 	           b->address);

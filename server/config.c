@@ -103,6 +103,17 @@ static int check_command(const struct policy_settings *s,
 	return -1;
 }
 
+static bool marks_by_match(const struct policy *p)
+{
+	struct policy_where where;
+
+	for (size_t i = 0; policy_lines_of(p, POLICY_IP_QOS, i,
+	                                   &where) != NULL; i++)
+		if (where.match != NULL)
+			return true;
+	return false;
+}
+
 static int check_keys(struct config *c, struct policy_error *err)
 {
 	const struct policy_settings *s = &c->global;
@@ -174,6 +185,7 @@ static int check(struct config *c, struct policy_error *err)
 		snprintf(err->text, sizeof(err->text), "out of memory");
 		return -1;
 	}
+	c->marks_by_match = marks_by_match(c->policy);
 	if (transport_resolve(&c->global, &c->transport, err) < 0 ||
 	    check_keys(c, err) < 0)
 		return -1;

@@ -57,7 +57,7 @@ TABLE(edge_broker_to_key, "broker -> keyholder", broker_to_key);
 TABLE(edge_key_to_broker, "keyholder -> broker", key_to_broker);
 
 static const struct proto_rule broker_to_listener[] = {
-	{ LISTENER_LOGGED_IN, "LOGGED_IN", "ss", 512, 0, ANY, true },
+	{ LISTENER_LOGGED_IN, "LOGGED_IN", "ssw", 512, 0, ANY, true },
 	{ LISTENER_ADMIT, "ADMIT", "sw", 512, 0, ANY, true },
 	{ LISTENER_OUTCOME, "OUTCOME", "b", 0, 0, ANY, true },
 };

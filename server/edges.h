@@ -44,7 +44,7 @@ extern const struct proto_table edge_broker_to_key, edge_key_to_broker;
 
 /* broker -> listener and back */
 enum edge_listener_msg {
-	LISTENER_LOGGED_IN = 1, /* s user, s key fingerprint */
+	LISTENER_LOGGED_IN = 1, /* s user, s key, w IPQoS + 1 */
 	LISTENER_KEYHOLDER,     /* -> broker: + fd, a new keyholder */
 	LISTENER_END,           /* -> broker: s reason; end the connection */
 	LISTENER_ADMIT,    /* s user, w MaxConnections: before LOGGED_IN */

@@ -44,6 +44,8 @@ void listener_conn_drop(struct conn *c)
 	loop_cancel(c->grace);
 	loop_del(c->io);
 	ipc_peer_free(c->broker);
+	if (c->client >= 0)
+		close(c->client);
 	free(c);
 }
 
@@ -60,6 +62,32 @@ static void on_grace(void *arg)
 	listener_conn_drop(c);
 }
 
+static void mark(int fd, int tos)
+{
+	struct sockaddr_storage self;
+	socklen_t len = sizeof(self);
+	int rc = getsockname(fd, (void *)&self, &len);
+
+	if (rc == 0 && self.ss_family == AF_INET)
+		rc = setsockopt(fd, IPPROTO_IP, IP_TOS, &tos, sizeof(tos));
+	else if (rc == 0)
+		rc = setsockopt(fd, IPPROTO_IPV6, IPV6_TCLASS, &tos,
+		                sizeof(tos));
+	if (rc < 0)
+		log_error("IPQoS: %s", strerror(errno));
+}
+
+/* It has logged in: IPQoS may say something else of its user. tos -1: none. */
+static void mark_again(struct conn *c, int tos)
+{
+	if (c->client < 0)
+		return;
+	if (tos != c->listener->config->global.ip_qos)
+		mark(c->client, tos > 0 ? tos : 0);
+	close(c->client);
+	c->client = -1;
+}
+
 /* What the broker says, who is trusted, and never the session. */
 static void take(struct conn *c, const struct proto_msg *m)
 {
@@ -74,6 +102,7 @@ static void take(struct conn *c, const struct proto_msg *m)
 	case LISTENER_LOGGED_IN:
 		listener_door_admit(c, f[0].p, f[0].len, 0);
 		listener_door_started(c);
+		mark_again(c, (int)f[2].n - 1);
 		c->logged_in = true;
 		loop_cancel(c->grace);
 		c->grace = NULL;
@@ -165,18 +194,15 @@ static int open_conn(struct listener *l, struct conn *c, int fd,
 }
 
 /* TCPKeepAlive, IPQoS. */
-static void set_options(const struct policy_settings *s, int fd, int family)
+static void set_options(const struct policy_settings *s, int fd)
 {
-	int one = 1, tos = s->ip_qos;
+	int one = 1;
 
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	if (s->tcp_keep_alive)
 		setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
-	if (tos >= 0 &&
-	    setsockopt(fd, family == AF_INET ? IPPROTO_IP : IPPROTO_IPV6,
-	               family == AF_INET ? IP_TOS : IPV6_TCLASS, &tos,
-	               sizeof(tos)) < 0)
-		log_error("IPQoS: %s", strerror(errno));
+	if (s->ip_qos >= 0)
+		mark(fd, s->ip_qos);
 }
 
 void listener_conn_new(struct listener *l, int fd)
@@ -198,7 +224,9 @@ void listener_conn_new(struct listener *l, int fd)
 		close(fd);
 		return;
 	}
-	set_options(&l->config->global, fd, peer.ss_family);
+	set_options(&l->config->global, fd);
+	c->client = l->config->marks_by_match ?
+	            fcntl(fd, F_DUPFD_CLOEXEC, 0) : -1;
 	c->listener = l;
 	c->id = ++l->last_id;
 	c->next = l->conns;

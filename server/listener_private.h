@@ -43,6 +43,7 @@ struct conn {
 	bool killed; /* a process of it was */
 	char address[64];
 	unsigned port;
+	int client;  /* its socket, until the login may mark it; or -1 */
 	/* what it is counted as, listener_door.c */
 	bool starting, counted;
 	struct policy_net source;

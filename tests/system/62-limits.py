@@ -362,11 +362,34 @@ def _(t):
             t.equal(marks(srv.port, login), {tos}, f'{value}, {host}')
 
 
-@case('IPQoS is for the whole server', 'aditd')
+@case('IPQoS in a Match block marks what comes after the login', 'aditd')
 def _(t):
-    srv = t.server('Match User neighbour\nIPQoS cs1', wait=False)
-    t.true(srv.process.wait(10 * SLOW) != 0, 'exit status')
-    t.match(r':2:\d+: IPQoS: .*Match', srv.log())
+    echo = t.target()
+    for before, tos in (('', 0), ('IPQoS af21\n', 0x48)):
+        srv = t.server(f'{before}Match User neighbour\nIPQoS cs1\n'
+                       'Match User root\nIPQoS none')
+        for user, want in ((USER, tos), ('neighbour', 0x20), ('root', 0)):
+            for host in ('127.0.0.1', '::1'):
+                port = t.port()
+                client = t.client(srv, '-L',
+                                  f'{port}:127.0.0.1:{echo.port}', user=user,
+                                  host=host)
+                with connect(port) as s:
+                    def talk():
+                        s.sendall(b'x')
+                        t.equal(s.recv(1), b'x')
+                    talk()
+                    t.equal(marks(srv.port, talk), {want},
+                            f'{before!r}, {user}, {host}')
+                client.stop()
+        # what fails to log in is let go of
+        listener, = [p for p in processes(COMMS['listener'])
+                     if p.pid == srv.pid]
+        count = len(os.listdir(f'/proc/{listener.pid}/fd'))
+        t.true(not t.logs_in(srv, user='nobody-such'), 'a stranger')
+        wait_for(lambda: len(os.listdir(f'/proc/{listener.pid}/fd')) == count,
+                 5, 'the socket of a client that is gone')
+        srv.stop()
 
 
 @case('SyslogFacility', 'aditd')
