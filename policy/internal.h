@@ -267,6 +267,13 @@ void policy_peer_of(const char *address, struct policy_peer *peer);
 int policy_nets_match(const struct policy_nets *nets,
                       const struct policy_peer *peer);
 
+/* algorithms.c */
+
+/* The first name or pattern of spec that stands for none of all, and its
+ * length; NULL: there is none. */
+const char *policy_algorithms_unknown(const char *spec, const char *all,
+                                      size_t *len);
+
 /* decide.c */
 
 /* Fill *v; what fmt gives is made printable. */
@@ -314,6 +321,13 @@ struct policy {
 	size_t nblocks;
 	const struct policy_hooks *hooks; /* while it is parsed */
 };
+
+/* settings.c */
+
+/* Add what the statement sets to the block, as in struct policy_setting; a Port
+ * may be known already. Returns -1 with the error filled. */
+int policy_setting_add(struct policy *p, const struct policy_stmt *st,
+                       size_t block, bool port_is_known);
 
 /* remarks.c: nothing of it costs anything where nobody listens */
 

@@ -18,6 +18,7 @@ struct parser {
 	bool command_line;
 	bool only_ports_here; /* this text's Port is as -p's */
 	bool only_ports;      /* one such has been seen */
+	bool failed[POLICY_KEYWORD__MAX]; /* a line of it cannot be read */
 };
 
 static int fail_keyword(const struct policy_stmt *st, const char *name,
@@ -37,69 +38,17 @@ static int unknown_keyword(const struct policy_stmt *st, const char *name)
 	                   near != NULL ? near : "", near != NULL ? "?" : "");
 }
 
-static void setting_free(struct policy_setting *s)
-{
-	policy_words_free(&s->words);
-	policy_endpoints_free(&s->endpoints);
-}
-
-/* Allow and Deny without a pattern, and none, are settings too: they can be
- * told from what was never set. */
-static bool says_nothing(const struct policy_stmt *st)
-{
-	switch (st->row->keyword) {
-	case POLICY_AUTHORIZED_KEYS_FILE:
-	case POLICY_ALLOW_USERS:
-	case POLICY_DENY_USERS:
-	case POLICY_ALLOW_GROUPS:
-	case POLICY_DENY_GROUPS:
-		return st->args.n == 0;
-	default:
-		return false;
-	}
-}
-
 static int add_setting(struct parser *ps, const struct policy_stmt *st)
 {
-	struct policy *p = ps->policy;
-	struct policy_setting s = { .keyword = st->row->keyword,
-		.where = st->where,
-		/* what may not stand inside Match holds for all of it, be it
-		 * below "Match all" */
-		.block = st->row->in_match ? ps->block : 0 };
-	void *v = p->settings;
-	const char *why;
+	bool port = st->row->keyword == POLICY_PORT;
 
-	if (st->row->take(st, &s) < 0)
-		goto fail;
-	if (s.keyword == POLICY_PORT) {
-		ps->only_ports |= ps->only_ports_here;
-		if (ps->only_ports && !ps->only_ports_here) {
-			policy_remark_line(p, st, POLICY_NO_EFFECT,
-			                   "-p says which port it is");
-			return 0;
-		}
-	}
-	if (says_nothing(st)) {
-		policy_remark_line(p, st, POLICY_NO_EFFECT, "it says nothing");
-		return 0;
-	}
-	if ((why = policy_tunnel_list_check(p->settings, p->nsettings,
-	                                    &s)) != NULL) {
-		policy_fail_word(st, &st->args.v[0], why);
-		goto fail;
-	}
-	if (policy_grow(&v, p->nsettings, sizeof *p->settings) < 0) {
-		fail_keyword(st, st->row->name, "out of memory");
-		goto fail;
-	}
-	p->settings = v;
-	p->settings[p->nsettings++] = s;
-	policy_remark_setting(p, st, &s);
-	return 0;
-fail:
-	setting_free(&s);
-	return -1;
+	ps->only_ports |= port && ps->only_ports_here;
+	/* what may not stand inside Match holds for all of it, be it below
+	 * "Match all" */
+	return policy_setting_add(ps->policy, st,
+	                          st->row->in_match ? ps->block : 0,
+	                          port && ps->only_ports &&
+	                          !ps->only_ports_here);
 }
 
 static bool is_one_of(const char *word, const char *list)
@@ -258,6 +207,8 @@ static int parse_line(struct parser *ps)
 		return 0;
 	st.column = kw.column;
 	r = parse_statement(ps, &st, kw.text, rest);
+	if (r < 0 && st.row != NULL && st.row->effect == POLICY_USED)
+		ps->failed[st.row->keyword] = true;
 	policy_lex_words_free(&st.args);
 	free(kw.text);
 	return r;
@@ -384,6 +335,38 @@ static void parse_first(struct parser *ps, const struct policy_text *text)
 	parse_text(ps);
 }
 
+/* As in sshd: without a user a command is never run, which nobody means. */
+static void check_command(struct parser *ps, const struct policy_where *where,
+                          const struct policy_words *command, const char *user,
+                          enum policy_keyword user_keyword, const char *name)
+{
+	if (command->n == 0 || user != NULL || ps->failed[user_keyword])
+		return;
+	policy_fail(ps->err, where->file, where->line, 0, "%s without %sUser",
+	            name, name);
+	tell_error(ps);
+}
+
+static void check_commands(struct parser *ps)
+{
+	struct policy_settings s;
+
+	if (policy_eval(ps->policy, NULL, &s) < 0) {
+		policy_fail(ps->err, NULL, 0, 0, "out of memory");
+		tell_error(ps);
+		return;
+	}
+	check_command(ps, &s.where[POLICY_AUTHORIZED_KEYS_COMMAND],
+	              &s.keys_command, s.keys_command_user,
+	              POLICY_AUTHORIZED_KEYS_COMMAND_USER,
+	              "AuthorizedKeysCommand");
+	check_command(ps, &s.where[POLICY_AUTHORIZED_PRINCIPALS_COMMAND],
+	              &s.principals_command, s.principals_command_user,
+	              POLICY_AUTHORIZED_PRINCIPALS_COMMAND_USER,
+	              "AuthorizedPrincipalsCommand");
+	policy_settings_free(&s);
+}
+
 struct policy *policy_parse_with(const struct policy_text *texts, size_t n,
                                  const struct policy_hooks *hooks,
                                  struct policy_error *err)
@@ -404,6 +387,7 @@ struct policy *policy_parse_with(const struct policy_text *texts, size_t n,
 	for (size_t i = 0; i < n && !ps.hopeless; i++)
 		parse_first(&ps, &texts[i]);
 	policy_remark_defaults(ps.policy);
+	check_commands(&ps);
 	ps.policy->hooks = NULL;
 	if (ps.nerrors == 0)
 		return ps.policy;
@@ -422,36 +406,4 @@ struct policy *policy_parse(const struct policy_text *texts, size_t n,
                             struct policy_error *err)
 {
 	return policy_parse_with(texts, n, NULL, err);
-}
-
-void policy_free(struct policy *p)
-{
-	if (p == NULL)
-		return;
-	for (size_t i = 0; i < p->nfiles; i++)
-		free(p->files[i]);
-	for (size_t i = 0; i < p->nsettings; i++)
-		setting_free(&p->settings[i]);
-	for (size_t i = 0; i < p->nblocks; i++)
-		policy_block_free(&p->blocks[i]);
-	free(p->files);
-	free(p->settings);
-	free(p->blocks);
-	free(p);
-}
-
-const struct policy_words *policy_lines_of(const struct policy *p,
-                                           enum policy_keyword keyword,
-                                           size_t i,
-                                           struct policy_where *where)
-{
-	for (size_t n = 0; n < p->nsettings; n++) {
-		const struct policy_setting *s = &p->settings[n];
-
-		if (s->keyword != keyword || i-- > 0)
-			continue;
-		*where = s->where;
-		return &s->words;
-	}
-	return NULL;
 }

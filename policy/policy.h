@@ -62,57 +62,6 @@ struct policy_included {
 enum { POLICY_INCLUDE_DEPTH = 16, POLICY_INCLUDED_MAX = 4096,
        POLICY_ERRORS_MAX = 50 };
 
-/* What becomes of a line, for `-t -v`. */
-enum policy_remark_kind {
-	POLICY_APPLIES,   /* the line, in a Match block with blanks before it */
-	POLICY_NO_EFFECT, /* the line, and why */
-	POLICY_DIFFERS,   /* from sshd, and how */
-	POLICY_UNKNOWN    /* names in it that nothing here has */
-};
-struct policy_remark {
-	enum policy_remark_kind kind;
-	struct policy_where where; /* file NULL: what was left out */
-	char text[512];            /* printable */
-};
-
-/* What policy_parse_with() asks of its caller, and tells it as it goes. */
-struct policy_hooks {
-	void *arg;
-	/* The files that a pattern in the file from names, in order; none is
-	 * no error. They stay the caller's, until the parse is over. Returns
-	 * NULL with *files and *n filled, or why not. */
-	const char *(*include)(void *arg, const char *from,
-	                       const char *pattern,
-	                       const struct policy_included **files,
-	                       size_t *n);
-	/* One error, in the order of the text; may be NULL. Past
-	 * POLICY_ERRORS_MAX of them there is one more, with their number. */
-	void (*error)(void *arg, const struct policy_error *err);
-	/* One remark, in the order of the text, errors or not; may be NULL. */
-	void (*remark)(void *arg, const struct policy_remark *remark);
-};
-
-/* The same, with Include and all errors of the texts. hooks NULL: none. */
-struct policy *policy_parse_with(const struct policy_text *texts, size_t n,
-                                 const struct policy_hooks *hooks,
-                                 struct policy_error *err);
-void policy_free(struct policy *p); /* accepts NULL */
-
-/* Who connects. Strings are borrowed. user NULL: not known yet, so that only
- * global settings and address-based Match blocks apply. */
-struct policy_conn {
-	const char *user;
-	const char *const *groups;
-	size_t ngroups;
-	bool invalid_user;         /* there is no such account */
-	const char *address;       /* client's, numeric; NULL: unknown */
-	const char *host;          /* its name, with UseDNS; NULL: address */
-	const char *version;       /* the server's own, "adit_0.1", as in sshd;
-	                            * NULL: unknown */
-	const char *local_address; /* numeric; NULL: unknown */
-	unsigned local_port;       /* 0: unknown */
-};
-
 enum policy_keyword {
 	POLICY_PORT,
 	POLICY_LISTEN_ADDRESS,
@@ -191,6 +140,60 @@ enum policy_keyword {
 	POLICY_IP_QOS,
 	POLICY_SYSLOG_FACILITY,
 	POLICY_KEYWORD__MAX
+};
+
+/* What becomes of a line, for `-t -v`. */
+enum policy_remark_kind {
+	POLICY_APPLIES,   /* the line, in a Match block with blanks before it */
+	POLICY_NO_EFFECT, /* the line, and why */
+	POLICY_DIFFERS,   /* from sshd, and how */
+	POLICY_UNKNOWN    /* names in it that nothing here has */
+};
+struct policy_remark {
+	enum policy_remark_kind kind;
+	struct policy_where where; /* file NULL: what was left out */
+	char text[512];            /* printable */
+};
+
+/* What policy_parse_with() asks of its caller, and tells it as it goes. */
+struct policy_hooks {
+	void *arg;
+	/* The files that a pattern in the file from names, in order; none is
+	 * no error. They stay the caller's, until the parse is over. Returns
+	 * NULL with *files and *n filled, or why not. */
+	const char *(*include)(void *arg, const char *from,
+	                       const char *pattern,
+	                       const struct policy_included **files,
+	                       size_t *n);
+	/* The names that a list of that keyword's may have, with commas;
+	 * NULL: any. May be NULL itself. */
+	const char *(*algorithms)(void *arg, enum policy_keyword keyword);
+	/* One error, in the order of the text; may be NULL. Past
+	 * POLICY_ERRORS_MAX of them there is one more, with their number. */
+	void (*error)(void *arg, const struct policy_error *err);
+	/* One remark, in the order of the text, errors or not; may be NULL. */
+	void (*remark)(void *arg, const struct policy_remark *remark);
+};
+
+/* The same, with Include and all errors of the texts. hooks NULL: none. */
+struct policy *policy_parse_with(const struct policy_text *texts, size_t n,
+                                 const struct policy_hooks *hooks,
+                                 struct policy_error *err);
+void policy_free(struct policy *p); /* accepts NULL */
+
+/* Who connects. Strings are borrowed. user NULL: not known yet, so that only
+ * global settings and address-based Match blocks apply. */
+struct policy_conn {
+	const char *user;
+	const char *const *groups;
+	size_t ngroups;
+	bool invalid_user;         /* there is no such account */
+	const char *address;       /* client's, numeric; NULL: unknown */
+	const char *host;          /* its name, with UseDNS; NULL: address */
+	const char *version;       /* the server's own, "adit_0.1", as in sshd;
+	                            * NULL: unknown */
+	const char *local_address; /* numeric; NULL: unknown */
+	unsigned local_port;       /* 0: unknown */
 };
 
 /* syslog-like levels of sshd_config's LogLevel. */
@@ -561,11 +564,6 @@ int policy_tunnel_name(const struct policy_settings *s, unsigned mode,
  * or -1 if they do not fit or a ! is among them. */
 int policy_algorithms(const char *spec, const char *defaults, const char *all,
                       char *buf, size_t cap);
-/* The first name or pattern of spec that stands for none of all, and its
- * length; NULL: there is none. */
-const char *policy_algorithms_unknown(const char *spec, const char *all,
-                                      size_t *len);
-
 /* What to bind for a tcpip-forward of host: GatewayPorts's table. */
 enum policy_bind { POLICY_BIND_LOOPBACK,  /* 127.0.0.1 and ::1 */
                    POLICY_BIND_WILDCARD,  /* 0.0.0.0 and :: */

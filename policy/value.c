@@ -178,6 +178,9 @@ int policy_take_path(const struct policy_stmt *st, struct policy_setting *out)
 			return policy_fail_word(st, w, "a server needs a key");
 		return 0;
 	}
+	/* a daemon's working directory is not the operator's */
+	if (out->keyword == POLICY_HOST_KEY && w->text[0] != '/')
+		return policy_fail_word(st, w, "not an absolute path");
 	return add_path(st, w, out);
 }
 

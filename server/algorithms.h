@@ -19,15 +19,7 @@ bool algorithms_has(const char *list, const char *name);
 const char *algorithms_pubkey(void);
 const char *algorithms_ca(void);
 
-/* A remark on each name in text (NULL: none), a keyword's value, that all has
- * not. */
-void algorithms_unknown(const char *keyword, const char *text, const char *all,
-                        struct policy_where where,
-                        void (*say)(const struct policy_remark *remark));
-
-/* Look through both keywords in the whole policy. Returns 0; -1 with *err if a
- * line leaves nothing. say (may be NULL) gets algorithms_unknown()'s remarks. */
-int algorithms_check(const struct policy *p, struct policy_error *err,
-                     void (*say)(const struct policy_remark *remark));
+/* The one of these two; NULL: another keyword. */
+const char *algorithms_of(enum policy_keyword keyword);
 
 #endif

@@ -85,24 +85,6 @@ static bool has_command(const struct policy *p, enum policy_keyword keyword)
 	return false;
 }
 
-/* As in sshd: without a user a command is never run, which nobody means. */
-static int check_command(const struct policy_settings *s,
-                         const struct policy_words *command, const char *user,
-                         enum policy_keyword keyword, const char *name,
-                         struct policy_error *err)
-{
-	const struct policy_where *w = &s->where[keyword];
-
-	if (command->n == 0 || user != NULL)
-		return 0;
-	snprintf(err->file, sizeof(err->file), "%s",
-	         w->file != NULL ? w->file : "");
-	err->line = w->line;
-	snprintf(err->text, sizeof(err->text), "%s without %sUser", name,
-	         name);
-	return -1;
-}
-
 static bool marks_by_match(const struct policy *p)
 {
 	struct policy_where where;
@@ -112,24 +94,6 @@ static bool marks_by_match(const struct policy *p)
 		if (where.match != NULL)
 			return true;
 	return false;
-}
-
-static int check_keys(struct config *c, struct policy_error *err)
-{
-	const struct policy_settings *s = &c->global;
-
-	c->runs_commands =
-		has_command(c->policy, POLICY_AUTHORIZED_KEYS_COMMAND) ||
-		has_command(c->policy, POLICY_AUTHORIZED_PRINCIPALS_COMMAND);
-	if (check_command(s, &s->keys_command, s->keys_command_user,
-	                  POLICY_AUTHORIZED_KEYS_COMMAND,
-	                  "AuthorizedKeysCommand", err) < 0 ||
-	    check_command(s, &s->principals_command,
-	                  s->principals_command_user,
-	                  POLICY_AUTHORIZED_PRINCIPALS_COMMAND,
-	                  "AuthorizedPrincipalsCommand", err) < 0)
-		return -1;
-	return algorithms_check(c->policy, err, NULL);
 }
 
 static void on_error(void *arg, const struct policy_error *err)
@@ -145,6 +109,14 @@ static void on_remark(void *arg, const struct policy_remark *remark)
 	((const struct config_reports *)arg)->remark(remark);
 }
 
+static const char *on_algorithms(void *arg, enum policy_keyword keyword)
+{
+	const char *all = transport_algorithms(keyword);
+
+	(void)arg;
+	return all != NULL ? all : algorithms_of(keyword);
+}
+
 struct hook_arg {
 	struct config_reports reports; /* first: on_error(), on_remark() */
 	struct includes *includes;
@@ -157,25 +129,6 @@ static const char *on_include(void *arg, const char *from, const char *pattern,
 	                     files, n);
 }
 
-/* A daemon's working directory is not the operator's. */
-static int check_absolute(const struct policy_words *paths,
-                          const char *keyword, struct policy_error *err)
-{
-	for (size_t i = 0; i < paths->n; i++) {
-		const struct policy_word *w = &paths->v[i];
-
-		if (w->text[0] == '/')
-			continue;
-		snprintf(err->file, sizeof(err->file), "%s",
-		         w->where.file != NULL ? w->where.file : "");
-		err->line = w->where.line;
-		snprintf(err->text, sizeof(err->text),
-		         "%s needs an absolute path", keyword);
-		return -1;
-	}
-	return 0;
-}
-
 /* What the policy alone cannot tell. *err is filled for the caller. */
 static int check(struct config *c, struct policy_error *err)
 {
@@ -186,13 +139,10 @@ static int check(struct config *c, struct policy_error *err)
 		return -1;
 	}
 	c->marks_by_match = marks_by_match(c->policy);
-	if (transport_resolve(&c->global, &c->transport, err) < 0 ||
-	    check_keys(c, err) < 0)
-		return -1;
-	if (check_absolute(&c->global.host_keys, "HostKey", err) < 0)
-		return -1;
-	return check_absolute(&c->global.host_certificates, "HostCertificate",
-	                      err);
+	c->runs_commands =
+		has_command(c->policy, POLICY_AUTHORIZED_KEYS_COMMAND) ||
+		has_command(c->policy, POLICY_AUTHORIZED_PRINCIPALS_COMMAND);
+	return transport_resolve(&c->global, &c->transport, err);
 }
 
 static int parse(struct config *c, const struct config_reports *reports)
@@ -201,8 +151,10 @@ static int parse(struct config *c, const struct config_reports *reports)
 	struct policy_text texts[OPTIONS_OVERRIDES_MAX + 1];
 	struct hook_arg arg = { .reports = *reports,
 		.includes = c->includes };
-	const struct policy_hooks hooks = { &arg, on_include, on_error,
-		reports->remark != NULL ? on_remark : NULL };
+	const struct policy_hooks hooks = { .arg = &arg,
+		.include = on_include, .algorithms = on_algorithms,
+		.error = on_error,
+		.remark = reports->remark != NULL ? on_remark : NULL };
 	struct policy_error err = { .line = 0 };
 	size_t n = 0;
 
@@ -218,10 +170,6 @@ static int parse(struct config *c, const struct config_reports *reports)
 	if (check(c, &err) < 0) {
 		on_error(&arg, &err);
 		return -1;
-	}
-	if (reports->remark != NULL) {
-		transport_remarks(&c->global, reports->remark);
-		algorithms_check(c->policy, &err, reports->remark);
 	}
 	return 0;
 }

@@ -2,7 +2,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "server/algorithms.h"
 #include "server/pki.h"
 #include "server/transport.h"
 
@@ -83,10 +82,10 @@ int transport_resolve(const struct policy_settings *s, struct transport *t,
 	return 0;
 }
 
-void transport_remarks(const struct policy_settings *s,
-                       void (*say)(const struct policy_remark *remark))
+const char *transport_algorithms(enum policy_keyword keyword)
 {
-	for (size_t k = 0; k < NROWS; k++)
-		algorithms_unknown(rows[k].name, spec_of(&rows[k], s),
-		                   rows[k].all, s->where[rows[k].keyword], say);
+	for (size_t i = 0; i < NROWS; i++)
+		if (rows[i].keyword == keyword)
+			return rows[i].all;
+	return NULL;
 }

@@ -22,8 +22,7 @@ struct transport {
 int transport_resolve(const struct policy_settings *s, struct transport *t,
                       struct policy_error *err);
 
-/* A remark on each name that a list asks for and adit has not. */
-void transport_remarks(const struct policy_settings *s,
-                       void (*say)(const struct policy_remark *remark));
+/* All that adit has, best first; NULL: none of our keywords. */
+const char *transport_algorithms(enum policy_keyword keyword);
 
 #endif

@@ -77,8 +77,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	const struct policy_text text = { "fuzz", (const char *)data, first,
 	                                  false };
 	struct files files = { .v = { { .name = "one" }, { .name = "two" } } };
-	const struct policy_hooks hooks = { &files, include, on_error,
-	                                    on_remark };
+	const struct policy_hooks hooks = { .arg = &files, .include = include,
+		.error = on_error, .remark = on_remark };
 	struct policy_error err;
 	struct policy *p;
 	char *dump = NULL;

@@ -306,7 +306,7 @@ def _(t):
                        wait=False)
         if plain is None and t.kind == 'aditd':
             t.true(srv.process.wait(10) != 0, 'an empty list starts')
-            t.match('policy:2: PubkeyAcceptedAlgorithms leaves no algorithm',
+            t.match('policy:2:26: PubkeyAcceptedAlgorithms .*: none of these',
                     srv.log())
             continue
         if plain is None:
@@ -334,7 +334,8 @@ def _(t):
     with open(path, 'a') as f:
         f.write('CASignatureAlgorithms ssh-rsa\n')
     done = sh(f'{TOP}/aditd', '-t', '-f', path, check=False)
-    t.match('policy:5: CASignatureAlgorithms leaves no', done.stderr)
+    t.match('policy:5:23: CASignatureAlgorithms ssh-rsa: none of these',
+            done.stderr)
 
 
 @case('RequiredRSASize')

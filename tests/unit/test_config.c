@@ -136,6 +136,34 @@ Test(config, refuses, .timeout = 20)
 	              "included more than 16 deep: does one include itself?\n");
 }
 
+/* Also what takes knowing this build, or the whole of the file. */
+Test(config, all_errors_at_once)
+{
+	char at[400];
+
+	put("policy", "Nonsense\nCiphers 3des-cbc\n  MACs !hmac-sha2-256\n"
+	    "HostKey key\nAuthorizedKeysCommand /bin/true\n"
+	    "AuthorizedPrincipalsCommand /bin/true\n"
+	    "AuthorizedPrincipalsCommandUser\n"
+	    "Match User a\nCASignatureAlgorithms ssh-rsa\n");
+	errors[0] = '\0';
+	cr_expect_eq(config_load(&(struct config){ 0 }, &options, -1,
+	                         &reports), -1);
+	static const char *const want[] = { ":1:1: unknown keyword Nonsense",
+		":2:9: Ciphers 3des-cbc: none of these is known, adit has aes",
+		":3:8: MACs !hmac-sha2-256: nothing is negated in this list",
+		":4:9: HostKey key: not an absolute path",
+		":7:1: AuthorizedPrincipalsCommandUser: missing argument",
+		":9:23: CASignatureAlgorithms ssh-rsa: none of these is known",
+		":5: AuthorizedKeysCommand without AuthorizedKeysCommandUser" };
+	for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
+		snprintf(at, sizeof at, "policy%s", want[i]);
+		cr_expect_not_null(strstr(errors, at), "%s: got:\n%s", at, errors);
+	}
+	cr_expect_null(strstr(errors, "without AuthorizedPrincipals"), "%s",
+	               errors);
+}
+
 /* What a renewed role sees is what was checked. */
 Test(config, snapshot)
 {

@@ -58,7 +58,7 @@ char *__wrap_strndup(const char *s, size_t n)
 
 static const char policy_text[] =
 	"Port 1\nPort 2\nListenAddress ::1\nListenAddress [::1]:3\n"
-	"HostKey a\nHostKey b\nPidFile c\nX11Forwarding no\n"
+	"HostKey /a\nHostKey /b\nPidFile c\nX11Forwarding no\n"
 	"AuthorizedKeysFile a b c\nAllowUsers a b@10.0.0.0/8 !c\n"
 	"DenyGroups \"x y\"\nPermitOpen a:1 b:2 [::1]:3\nPermitListen 1 2\n"
 	"AddressFamily any\nTunnelName x%n\nTunnelBridge b\n"

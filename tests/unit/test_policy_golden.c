@@ -172,7 +172,8 @@ static void run_policy(const char *text, FILE *out)
 	struct policy_error err;
 	struct policy *p;
 	struct setup su;
-	const struct policy_hooks hooks = { &su, include, on_error, on_remark };
+	const struct policy_hooks hooks = { .arg = &su, .include = include,
+		.error = on_error, .remark = on_remark };
 
 	read_setup(&su, head);
 	split_files(&su, copy);
