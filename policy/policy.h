@@ -362,201 +362,16 @@ void policy_print(const struct policy_settings *s, FILE *f);
  * "# default"), a DenyOpen a line. Returns 0, or -1: out of memory. */
 int policy_print_origins(const struct policy_settings *s, FILE *f);
 
-/* authorized_keys(5) */
-
-struct policy_keyopts {
-	bool port_forwarding; /* false after restrict, no-port-forwarding */
-	struct policy_where no_forwarding; /* what took it away */
-	const char *no_forwarding_by;      /* "restrict", "no-port-forwarding";
-	                                    * static; NULL if nothing did */
-	bool tunnel_set;             /* tunnel="..." present */
-	int tunnel_unit;             /* that unit; -1: "any" */
-	struct policy_where tunnel_where;
-	struct policy_endpoints permit_open, permit_listen;
-	char *from;                  /* pattern list of from="", or NULL */
-	uint64_t expiry_time;        /* seconds since 1970, UTC; 0: none */
-	bool cert_authority;
-	bool has_command;
-	bool no_touch_required, verify_required;
-	char *command;               /* of command="", or a certificate's */
-	char *principals;            /* of principals="": a list, or NULL */
-	char *source_address;        /* a certificate's list of networks, or
-	                              * NULL */
-	/* a certificate does not permit forwards: no tunnel= helps */
-	bool withheld;
-	struct policy_where withheld_where;
-};
-
-struct policy_key {
-	char *type; /* "ssh-ed25519" */
-	uint8_t *blob;
-	size_t blob_len;
-	char *comment; /* may be empty, escaped for logs by the caller */
-	struct policy_keyopts opts;
-	struct policy_where where; /* file: borrowed from the caller */
-};
-
-/* Parse the next key line of an authorized_keys text. *pos is the offset to
- * start at (0 first), *line the number of lines read so far (0 first); both
- * are advanced. Returns 1 with *key filled (free with policy_key_free()), 0 at
- * the end, -1 for a line that cannot be used, with *err saying why: the caller
- * may go on. Blank lines and comments are skipped. */
-int policy_key_next(const char *file, const char *text, size_t len,
-                    size_t *pos, unsigned *line, struct policy_key *key,
-                    struct policy_error *err);
-/* The same, of lines with that key alone: what else is wrong in the text goes
- * unsaid, and thousands of keys cost little. The caller goes on after -1, or
- * after a key that does not do. */
-enum { POLICY_BLOB_MAX = 65536 };
-int policy_key_find(const char *file, const char *text, size_t len,
-                    size_t *pos, unsigned *line, const uint8_t *blob,
-                    size_t blob_len, struct policy_key *key,
-                    struct policy_error *err);
-void policy_key_free(struct policy_key *key);
-/* Key options in words of authorized_keys, as far as they bear on adit. Returns
- * buf. */
-char *policy_keyopts_str(const struct policy_keyopts *o, char *buf, size_t cap);
-
-/* The same for a list of keys without options, of certification authorities or
- * of revoked keys: a certificate is a key here, too (its blob is not looked
- * into), and so is DSA. */
-int policy_pubkey_next(const char *file, const char *text, size_t len,
-                       size_t *pos, unsigned *line, struct policy_key *key,
-                       struct policy_error *err);
-
-/* A line of AuthorizedPrincipalsFile (sshd_config(5)). */
-struct policy_principal {
-	char *name;
-	struct policy_keyopts opts;
-	struct policy_where where; /* file: borrowed from the caller */
-};
-
-/* As policy_key_next(). */
-int policy_principal_next(const char *file, const char *text, size_t len,
-                          size_t *pos, unsigned *line,
-                          struct policy_principal *p, struct policy_error *err);
-void policy_principal_free(struct policy_principal *p);
-
-/* Certificates: OpenSSH's PROTOCOL.certkeys */
-
-/* The options that a certificate's two fields bring; where: who vouches for
- * it, named when it is what refuses. Returns NULL, or a static reason for
- * which the certificate is refused; *out is to be freed either way. */
-const char *policy_cert_opts(const uint8_t *critical, size_t critical_len,
-                             const uint8_t *extensions, size_t extensions_len,
-                             struct policy_where where,
-                             struct policy_keyopts *out);
-/* Restrict opts by more, those of a certificate or of a second key: permitted
- * is what both permit; lists of opts go before those of more. Takes from more
- * what it needs. Returns NULL, or a static reason why the two do not go
- * together. */
-const char *policy_keyopts_merge(struct policy_keyopts *opts,
-                                 struct policy_keyopts *more);
-void policy_keyopts_free(struct policy_keyopts *opts);
-
-/* Decisions. Each fills the verdict with the rule that decided, and with those
- * that had let it come so far. */
-
-enum { POLICY_RULE_MAX = 256, POLICY_STEPS_MAX = 12 };
-
-struct policy_step {
-	struct policy_where where;
-	char rule[POLICY_RULE_MAX];
-};
-
-struct policy_verdict {
-	bool allowed;
-	bool depends; /* not allowed yet: the address that is found decides */
-	struct policy_where where;
-	char rule[POLICY_RULE_MAX]; /* printable: `PermitOpen 10.0.0.1:80` */
-	struct policy_step steps[POLICY_STEPS_MAX]; /* before it, in turn */
-	size_t nsteps;
-};
-
-/* The whole chain: the steps and the rule that decided, in turn, each after the
- * Match lines of its block. Returns how many, at most POLICY_CHAIN_MAX. */
-enum { POLICY_CHAIN_MAX = 32 };
-size_t policy_chain(const struct policy_verdict *v,
-                    struct policy_step out[POLICY_CHAIN_MAX]);
-/* The same in one line for a log, as much of it as fits, the rule that decided
- * first: "p:3: PermitOpen h:80 (p:2: Match User a; ...)". Returns buf. */
-char *policy_chain_str(const struct policy_verdict *v, char *buf, size_t cap);
-/* What decided, for the client: "PermitOpen", "the key's permitopen". No value,
- * no file. Returns buf. */
-char *policy_decided_by(const struct policy_verdict *v, char *buf, size_t cap);
-
 /* "file:line" or "default" into buf; returns buf. */
 const char *policy_where_str(const struct policy_where *w, char *buf,
                              size_t cap);
 
-/* May this account log in at all (Allow/DenyUsers/Groups, PermitRootLogin,
- * PubkeyAuthentication)? sshd: allowed_user(), auth_root_allowed(). key NULL:
- * before a key is known; forced-commands-only is then left open. */
-void policy_may_login(const struct policy_settings *s,
-                      const struct policy_conn *conn, uid_t uid,
-                      const struct policy_keyopts *key,
-                      struct policy_verdict *v);
-/* May the key be used from this address, whose name is host (NULL: unknown), at
- * this time (from=, expiry-time=)? */
-void policy_may_use_key(const struct policy_key *key, const char *host,
-                        const char *address, uint64_t now_s,
-                        struct policy_verdict *v);
-/* direct-tcpip (RFC 4254, 7.2) to host:port as the client named them, before
- * a name is looked up. If it is allowed, or depends on the address, each
- * address needs policy_may_connect(), too. */
-void policy_may_open(const struct policy_settings *s,
-                     const struct policy_keyopts *key, const char *host,
-                     unsigned port, struct policy_verdict *v);
-/* The same, to the numeric address that host was found to have. A zone is
- * passed over, IPv4 in IPv6 (mapped) is IPv4. */
-void policy_may_connect(const struct policy_settings *s,
-                        const struct policy_keyopts *key, const char *host,
-                        const char *address, unsigned port,
-                        struct policy_verdict *v);
-/* tcpip-forward (RFC 4254, 7.1) on host:port as the client named them, port 0
- * included; privileged ports per permit_privileged_ports, for root too (sshd:
- * for root always, for others never). */
-void policy_may_listen(const struct policy_settings *s,
-                       const struct policy_keyopts *key, const char *host,
-                       unsigned port, struct policy_verdict *v);
-/* direct-streamlocal@openssh.com, streamlocal-forward@openssh.com (OpenSSH's
- * PROTOCOL, 2.4): by AllowStreamLocalForwarding and AllowTcpForwarding, and, of
- * a list that is set, by an entry for the path. */
-void policy_may_open_path(const struct policy_settings *s,
-                          const struct policy_keyopts *key, const char *path,
-                          struct policy_verdict *v);
-void policy_may_listen_path(const struct policy_settings *s,
-                            const struct policy_keyopts *key,
-                            const char *path, struct policy_verdict *v);
-/* One more channel or listener for a session that has n: MaxChannels,
- * MaxListeners. */
-void policy_may_add_channel(const struct policy_settings *s, unsigned n,
-                            struct policy_verdict *v);
-void policy_may_add_listener(const struct policy_settings *s, unsigned n,
-                             struct policy_verdict *v);
-/* tun@openssh.com; mode POLICY_TUNNEL_POINTOPOINT or _ETHERNET, unit -1: any.
- * Which unit it then gets, policy_tunnel_units() says. */
-void policy_may_tunnel(const struct policy_settings *s,
-                       const struct policy_keyopts *key, unsigned mode,
-                       int unit, struct policy_verdict *v);
-
-/* The unit that a tunnel gets when the client asks for unit (-1: any): *min to
- * *max are those to try in turn (equal: that one), -1, -1: any free one. Takes
- * TunnelUnit and the key's tunnel= together. False if no unit can satisfy all.
- * The verdict, policy_may_tunnel()'s or zeros, is continued. */
-bool policy_tunnel_units(const struct policy_settings *s,
-                         const struct policy_keyopts *key, int unit, int *min,
-                         int *max, struct policy_verdict *v);
-/* One more tunnel for a session that has n: MaxTunnels. The verdict is
- * continued. */
-void policy_may_add_tunnel(const struct policy_settings *s, unsigned n,
-                           struct policy_verdict *v);
-/* The device's name by TunnelName for that unit; unit -1 and user NULL will do
- * for a pattern without them. Returns 0, or -1 with an empty string in buf: it
- * does not fit in cap bytes or in IFNAMSIZ, or is none that an interface may
- * have. */
-int policy_tunnel_name(const struct policy_settings *s, unsigned mode,
-                       const char *user, int unit, char *buf, size_t cap);
+/* The words of line i among those that set the keyword, in whatever block, and
+ * where it stands. NULL past the last. They belong to p. */
+const struct policy_words *policy_lines_of(const struct policy *p,
+                                           enum policy_keyword keyword,
+                                           size_t i,
+                                           struct policy_where *where);
 
 /* Resolve a list of algorithms as sshd does: spec (NULL: the defaults) has
  * names or patterns with commas, and +, - or ^ in front; all is what there is.
@@ -564,11 +379,6 @@ int policy_tunnel_name(const struct policy_settings *s, unsigned mode,
  * or -1 if they do not fit or a ! is among them. */
 int policy_algorithms(const char *spec, const char *defaults, const char *all,
                       char *buf, size_t cap);
-/* What to bind for a tcpip-forward of host: GatewayPorts's table. */
-enum policy_bind { POLICY_BIND_LOOPBACK,  /* 127.0.0.1 and ::1 */
-                   POLICY_BIND_WILDCARD,  /* 0.0.0.0 and :: */
-                   POLICY_BIND_ADDRESS }; /* the requested address */
-enum policy_bind policy_bind(enum policy_gateway gateway, const char *host);
 
 /* Expand %%, %h, %u, %U of an AuthorizedKeysFile word; a relative result is
  * taken below home. Returns 0, or -1 if it does not fit or has an unknown
@@ -584,21 +394,7 @@ struct policy_token {
 int policy_expand_tokens(const char *word, const struct policy_token *tokens,
                          char *buf, size_t cap);
 
-/* The words of line i among those that set the keyword, in whatever block, and
- * where it stands. NULL past the last. They belong to p. */
-const struct policy_words *policy_lines_of(const struct policy *p,
-                                           enum policy_keyword keyword,
-                                           size_t i,
-                                           struct policy_where *where);
-
-/* PerSourceNetBlockSize: the source that an address is of. False: it is no
- * address. */
-bool policy_source(const struct policy_settings *s, const char *address,
-                   struct policy_net *source);
-/* PerSourcePenaltyExemptList. */
-bool policy_source_exempt(const struct policy_settings *s, const char *address);
-/* ChannelTimeout of channels of that type, seconds; 0: none. */
-unsigned policy_channel_timeout(const struct policy_settings *s,
-                                const char *type);
+#include "policy/decide.h"
+#include "policy/keys.h"
 
 #endif
