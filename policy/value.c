@@ -179,7 +179,7 @@ int policy_take_path(const struct policy_stmt *st, struct policy_setting *out)
 		return 0;
 	}
 	/* a daemon's working directory is not the operator's */
-	if (out->keyword == POLICY_HOST_KEY && w->text[0] != '/')
+	if (out->keyword != POLICY_PID_FILE && w->text[0] != '/')
 		return policy_fail_word(st, w, "not an absolute path");
 	return add_path(st, w, out);
 }

@@ -312,7 +312,7 @@ def _(t):
             (f'HostKeyAlgorithms ssh-ed25519{SUFFIX}', 0, '^$'),
             ('HostCertificate none', 0, '^$'),
             ('HostCertificate ed25519-cert.pub', 1,
-             'policy:1: HostCertificate needs an absolute path'),
+             'policy:1:17: HostCertificate .*: not an absolute path'),
             ('HostCertificate', 1, 'HostCertificate: missing argument, '
              'expected a path'),
             (f'Match User a\nHostCertificate {cert}', 1,
