@@ -45,6 +45,9 @@ class Peer:
         if self.link.delay_ms:
             host, port = self.start_relay()
         self.start_client(host, port)
+
+    def finish(self):
+        """What start() started is there."""
         self.wait(self.configure, 'there is no tunnel')
         self.wait(self.answers, 'no ping comes back')
 

@@ -6,11 +6,15 @@ import report
 COLOURS = {'adit': '#d9480f', 'sshd': '#1c7ed6', 'openvpn-udp': '#2b8a3e',
            'openvpn-tcp': '#868e96'}
 WIDTH, LEFT, RIGHT, BAR, GAP = 780, 210, 120, 12, 12
+# Grey for those that do not know what they are shown on.
 STYLE = '''<style>
-text { font: 12px system-ui, sans-serif; fill: #222 }
+text { font: 12px system-ui, sans-serif; fill: #777 }
 .title { font-weight: bold; font-size: 14px }
 .value, .small { font-size: 10px }
-.range { stroke: #222 } .axis { stroke: #888 }
+.range { stroke: #777 } .axis { stroke: #888 }
+@media (prefers-color-scheme: light) {
+text { fill: #222 } .range { stroke: #222 }
+}
 @media (prefers-color-scheme: dark) {
 text { fill: #ddd } .range { stroke: #ddd }
 }

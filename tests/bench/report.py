@@ -1,4 +1,5 @@
 """What a run's JSON says: figures, targets, a table."""
+import math
 import statistics
 
 SERVERS = ['adit', 'sshd', 'openvpn-udp', 'openvpn-tcp']
@@ -132,8 +133,12 @@ def words(row, server):
 
 
 def ratio(row, other):
+    """Rounded down: what is printed is not more than a verdict goes by."""
     value = row.better(other)
-    return '–' if value is None else f'{number(value)}×'
+    if value is None:
+        return '–'
+    unit = 100 if value < 10 else 10
+    return f'{number(math.floor(value * unit + 1e-9) / unit)}×'
 
 
 def verdict(row, miss='MISS'):
@@ -171,8 +176,9 @@ def about(results):
     dco = 'without DCO' if kinds == 'tun' else f'with DCO ({kinds})'
     return [
         f'{r["machine"]["cpu"]}, {r["machine"]["cores"]} cores, Linux '
-        f'{r["machine"]["kernel"]}, {r["date"]}: `{r["command"]}`, '
-        f'{r["rounds"]} rounds of {r["each"]} a cell.',
+        f'{r["machine"]["kernel"]}, TCP {r["machine"]["congestion"]}, '
+        f'{r["date"]}: `{r["command"]}`, {r["rounds"]} rounds of {r["each"]} '
+        'a cell.',
         f'{r["versions"]["adit"]}; {r["versions"]["ssh"].split(",")[0]}, '
         f'{r["ssh_cipher"]}; '
         f'{" ".join(r["versions"]["openvpn"].split()[:2])}, AES-128-GCM, '
