@@ -67,7 +67,8 @@ struct offload_join *offload_join_new(unsigned mode, offload_write *write,
 void offload_join_free(struct offload_join *j); /* accepts NULL; drops runs */
 
 /* A datagram (copied, or written at once). Order within a flow is kept; the
- * kernel verifies what is not put together. */
+ * kernel verifies what is not put together. An acknowledgement without data
+ * takes the place of one before it that says less. */
 void offload_join_add(struct offload_join *j, const uint8_t *packet,
                       size_t len);
 /* Write all that is held back. */

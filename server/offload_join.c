@@ -1,7 +1,8 @@
 /*
  * The other way: segments of a TCP flow that follow each other become one
  * packet. Its checksum is not computed: the kernel does not look at it, so
- * every segment's is verified here first.
+ * every segment's is verified here first. Of acknowledgements without data that
+ * follow each other the last one says it all.
  */
 #include <netinet/in.h>
 #include <stdlib.h>
@@ -11,6 +12,7 @@
 
 enum { IPV4 = 20, IPV6 = 40, TCP = 20, TCP_CHECK = 16, ACK = 0x10,
        PSH = 0x08, DONT_FRAGMENT = 0x4000 };
+enum { STAMPS = 12 }; /* the option, as everybody aligns it */
 
 /* A segment's headers: offsets in its packet. */
 struct segment {
@@ -24,7 +26,7 @@ struct run {
 	uint8_t *packet; /* NULL: never used */
 	size_t len;
 	unsigned n;  /* segments; 0: empty */
-	size_t step; /* payload bytes of each but the last */
+	size_t step; /* payload bytes of each but the last; 0: no payload */
 	struct segment s;
 };
 
@@ -58,11 +60,13 @@ void offload_join_free(struct offload_join *j)
 	free(j);
 }
 
-static void pass(struct offload_join *j, const uint8_t *p, size_t len)
+/* As it came, in the place of n. */
+static void pass(struct offload_join *j, const uint8_t *p, size_t len,
+                 unsigned n)
 {
 	static const struct virtio_net_hdr none;
 
-	j->write(j->arg, &none, p, len, 1);
+	j->write(j->arg, &none, p, len, n);
 }
 
 /* ---- what a datagram is ---- */
@@ -70,8 +74,18 @@ static void pass(struct offload_join *j, const uint8_t *p, size_t len)
 enum kind {
 	OTHER,   /* no TCP: of no flow here */
 	BREAK,   /* TCP, or who knows: what came before it goes first */
-	SEGMENT  /* nothing but the checksums is in doubt */
+	SEGMENT  /* nothing but the checksums is in doubt: it has payload, or
+	            says nothing but what was received */
 };
+
+static bool is_plain_ack(const uint8_t *tcp, size_t head)
+{
+	static const uint8_t stamps[] = { 1, 1, 8, 10 };
+
+	return (tcp[13] & PSH) == 0 &&
+	       (head == TCP || (head == TCP + STAMPS &&
+	                        memcmp(tcp + TCP, stamps, 4) == 0));
+}
 
 static enum kind look_v4(const uint8_t *ip, size_t len, struct segment *s)
 {
@@ -116,8 +130,10 @@ static enum kind look(unsigned mode, const uint8_t *p, size_t len,
 		return BREAK;
 	tcp = p + s->l4;
 	s->head = s->l4 + 4 * (size_t)(tcp[12] >> 4);
-	if (s->head < s->l4 + TCP || s->head >= len || (tcp[12] & 15) != 0 ||
+	if (s->head < s->l4 + TCP || s->head > len || (tcp[12] & 15) != 0 ||
 	    (tcp[13] & ~PSH) != ACK)
+		return BREAK;
+	if (s->head == len && !is_plain_ack(tcp, s->head - s->l4))
 		return BREAK;
 	return SEGMENT;
 }
@@ -185,8 +201,8 @@ static void flush(struct offload_join *j, struct run *r)
 	if (n == 0)
 		return;
 	r->n = 0;
-	if (n == 1) {
-		pass(j, r->packet, r->len);
+	if (n == 1 || r->step == 0) {
+		pass(j, r->packet, r->len, n);
 		return;
 	}
 	finish(r, &h);
@@ -269,13 +285,44 @@ static bool same_headers(const struct run *r, const struct segment *s)
 	       memcmp(ta + 18, tb + 18, s->head - s->l4 - 18) == 0;
 }
 
+static bool same_path(const struct run *r, const uint8_t *a, const uint8_t *b)
+{
+	if (r->s.v6)
+		return memcmp(a, b, 40) == 0;
+	return memcmp(a, b, 2) == 0 && memcmp(a + 6, b + 6, 4) == 0;
+}
+
+/* Does s say more than what is held, and nothing else? One that says the same
+ * again tells of a loss. */
+static bool supersedes(const struct run *r, const struct segment *s)
+{
+	const uint8_t *a = r->packet, *b = s->p;
+	const uint8_t *ta = a + r->s.l4, *tb = b + s->l4;
+
+	if (s->len != s->head || s->len != r->len || s->l3 != r->s.l3 ||
+	    memcmp(a, b, s->l3) != 0 || !same_path(r, a + s->l3, b + s->l3) ||
+	    memcmp(ta + 4, tb + 4, 4) != 0 || ta[12] != tb[12] ||
+	    (int32_t)(offload_get32(tb + 8) - offload_get32(ta + 8)) <= 0)
+		return false;
+	return s->head == s->l4 + TCP ||
+	       (int32_t)(offload_get32(tb + TCP + 4) -
+	                 offload_get32(ta + TCP + 4)) >= 0;
+}
+
 static bool append(struct offload_join *j, struct run *r,
                    const struct segment *s)
 {
 	size_t payload = s->len - s->head;
 	uint8_t push = s->p[s->l4 + 13] & PSH;
 
-	if (!fits(r, s) || !same_headers(r, s) ||
+	if (r->step == 0) {
+		if (!supersedes(r, s) || !take(s, r->packet + s->head))
+			return false;
+		memcpy(r->packet, s->p, s->head);
+		r->n++;
+		return true;
+	}
+	if (payload == 0 || !fits(r, s) || !same_headers(r, s) ||
 	    !take(s, r->packet + r->len))
 		return false;
 	r->len += payload;
@@ -333,5 +380,5 @@ void offload_join_add(struct offload_join *j, const uint8_t *packet,
 	else if (kind == BREAK)
 		give_way(j, &s);
 	if (kind != SEGMENT || !begin(j, &s))
-		pass(j, packet, len);
+		pass(j, packet, len, 1);
 }

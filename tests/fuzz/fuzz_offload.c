@@ -46,11 +46,14 @@ static void on_write(void *arg, const struct virtio_net_hdr *h,
 {
 	struct tally *t = arg;
 	uint8_t *frame = malloc(OFFLOAD_HEAD + len);
+	unsigned whole;
 
 	check(frame != NULL && len > 0);
 	memcpy(frame, h, OFFLOAD_HEAD);
 	memcpy(frame + OFFLOAD_HEAD, p, len);
-	check(cut(t->mode, frame, OFFLOAD_HEAD + len, true) == n);
+	whole = cut(t->mode, frame, OFFLOAD_HEAD + len, true);
+	check(whole == n || (n > 1 && whole == 1 &&
+	                     ref_parse(t->mode, p).head == len));
 	t->written += n;
 	free(frame);
 }

@@ -524,6 +524,109 @@ Test(offload, order_within_a_flow_is_kept)
 	free(w.v);
 }
 
+/* ---- acknowledgements ---- */
+
+/* One without data, of that many bytes, with timestamps. */
+static struct datagram acks(unsigned mode, bool v6, uint32_t bytes, unsigned i)
+{
+	struct datagram d = segment(mode, v6, false, 3, 5, 1000, i, 0, 0);
+	uint8_t *tcp = d.p + d.len - 32;
+
+	offload_put32(tcp + 8, bytes);
+	memcpy(tcp + 20, "\1\1\10\12", 4);
+	offload_put32(tcp + 24, 70 + i);
+	offload_put32(tcp + 28, 0);
+	ref_seal(mode, d.p, d.len);
+	return d;
+}
+
+Test(offload, the_last_acknowledgement_says_it_all)
+{
+	for (int round = 0; round < 8; round++) {
+		unsigned mode = round & 1 ? L3 : L2;
+		struct datagram d[4];
+		struct written w;
+
+		for (unsigned i = 0; i < 4; i++)
+			d[i] = acks(mode, round & 2, UINT32_MAX - 20 + 10 * i, i);
+		w = joined(mode, d, 4);
+		cr_expect(w.n == 1 && w.v[0].n == 4);
+		cr_expect_eq(w.v[0].len, OFFLOAD_HEAD + d[3].len);
+		cr_expect_arr_eq(w.v[0].bytes + OFFLOAD_HEAD, d[3].p, d[3].len);
+		cr_expect_eq(w.v[0].bytes[1], VIRTIO_NET_HDR_GSO_NONE);
+		for (size_t i = 0; i < 4; i++)
+			free(d[i].p);
+		free(w.v);
+	}
+}
+
+/* The second one is bent; by a value of 0x100 its checksum is, too. */
+Test(offload, acknowledgements_that_say_something_else_stay)
+{
+	static const struct {
+		const char *what;
+		size_t at;
+		unsigned value;
+	} bends[] = {
+		{ "TOS", 1, 0x20 }, { "ECN", 1, 3 }, { "DF", 6, 0 },
+		{ "TTL", 8, 9 }, { "source", 12, 1 }, { "port", 21, 1 },
+		{ "sequence", 27, 7 }, { "the same again", 31, 0 },
+		{ "less", 28, 0xff }, { "option", 42, 9 },
+		{ "an older stamp", 47, 0 }, { "ECE", 33, 0x50 },
+		{ "PSH", 33, 0x18 }, { "FIN", 33, 0x11 }, { "RST", 33, 0x14 },
+		{ "URG", 33, 0x30 }, { "IP's sum", 10, 0x155 },
+		{ "TCP's sum", 36, 0x155 },
+	};
+
+	for (size_t i = 0; i < sizeof(bends) / sizeof(bends[0]); i++) {
+		struct datagram d[3] = { acks(L3, false, 0, 0),
+		                         acks(L3, false, 10, 1),
+		                         acks(L3, false, 20, 2) };
+		struct written w;
+		bool seen = false;
+
+		d[1].p[bends[i].at] = (uint8_t)bends[i].value;
+		if (bends[i].value < 0x100)
+			ref_seal(L3, d[1].p, d[1].len);
+		w = joined(L3, d, 3);
+		cr_expect_geq(w.n, 2, "%s", bends[i].what);
+		for (size_t k = 0; k < w.n; k++)
+			seen |= memcmp(w.v[k].bytes + OFFLOAD_HEAD, d[1].p,
+			               d[1].len) == 0;
+		/* The last one may stand for it. */
+		cr_expect(seen || w.v[1].n == 2, "%s", bends[i].what);
+		for (size_t k = 0; k < 3; k++)
+			free(d[k].p);
+		free(w.v);
+	}
+}
+
+/* A window has one meaning with each number: the last. */
+Test(offload, acknowledgements_with_options_or_data_go_as_they_are)
+{
+	struct datagram d[5] = {
+		acks(L3, false, 10, 0), acks(L3, false, 20, 1),
+		acks(L3, false, 30, 2), acks(L3, false, 40, 3),
+		plain(1, 100)
+	};
+	struct written w;
+
+	memcpy(d[1].p + 40, "\1\1\5\12", 4); /* SACK */
+	ref_seal(L3, d[1].p, d[1].len);
+	offload_put16(d[3].p + 34, 77);
+	ref_seal(L3, d[3].p, d[3].len);
+	w = joined(L3, d, 5);
+	cr_expect_eq(w.n, 4);
+	cr_expect_arr_eq(w.v[0].bytes + OFFLOAD_HEAD, d[0].p, 52);
+	cr_expect_arr_eq(w.v[1].bytes + OFFLOAD_HEAD, d[1].p, 52);
+	cr_expect(w.v[2].n == 2);
+	cr_expect_arr_eq(w.v[2].bytes + OFFLOAD_HEAD, d[3].p, 52);
+	cr_expect_arr_eq(w.v[3].bytes + OFFLOAD_HEAD, d[4].p, d[4].len);
+	for (size_t i = 0; i < 5; i++)
+		free(d[i].p);
+	free(w.v);
+}
+
 /* Whatever comes: the same datagrams, in the same order within a flow, of
  * which there is one here. */
 Test(offload, junk_goes_through_as_it_is)
