@@ -142,6 +142,7 @@ static bool adds_up(enum policy_keyword keyword)
 	case POLICY_PORT:
 	case POLICY_LISTEN_ADDRESS:
 	case POLICY_HOST_KEY:
+	case POLICY_HOST_CERTIFICATE:
 	case POLICY_ALLOW_USERS:
 	case POLICY_DENY_USERS:
 	case POLICY_ALLOW_GROUPS:
