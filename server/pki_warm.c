@@ -4,10 +4,59 @@
  */
 #include <string.h>
 
+#include <openssl/core_names.h>
 #include <openssl/evp.h>
+#include <openssl/kdf.h>
+#include <openssl/params.h>
+#include <openssl/rand.h>
 
 #include "server/pki.h"
 #include "server/seam.h"
+
+/* RFC 4253, 7.2, as libssh has it made. */
+static int warm_kdf(const char *digest)
+{
+	char type[] = "A", *md = (char *)(uintptr_t)digest;
+	uint8_t in[32] = { 0 }, out[64];
+	const OSSL_PARAM params[] = {
+		OSSL_PARAM_utf8_string(OSSL_KDF_PARAM_DIGEST, md, strlen(md)),
+		OSSL_PARAM_octet_string(OSSL_KDF_PARAM_KEY, in, sizeof(in)),
+		OSSL_PARAM_octet_string(OSSL_KDF_PARAM_SSHKDF_XCGHASH, in,
+		                        sizeof(in)),
+		OSSL_PARAM_octet_string(OSSL_KDF_PARAM_SSHKDF_SESSION_ID, in,
+		                        sizeof(in)),
+		OSSL_PARAM_utf8_string(OSSL_KDF_PARAM_SSHKDF_TYPE, type, 1),
+		OSSL_PARAM_END
+	};
+	EVP_KDF *kdf = EVP_KDF_fetch(NULL, "SSHKDF", NULL);
+	EVP_KDF_CTX *ctx = EVP_KDF_CTX_new(kdf);
+	int rc = ctx != NULL && EVP_KDF_derive(ctx, out, sizeof(out),
+	                                       params) == 1 ? 0 : -1;
+
+	EVP_KDF_CTX_free(ctx);
+	EVP_KDF_free(kdf);
+	return rc;
+}
+
+/* chacha20-poly1305@openssh.com. */
+static int warm_poly1305(void)
+{
+	uint8_t key[32] = { 0 }, out[16];
+	size_t n;
+
+	return EVP_Q_mac(NULL, "POLY1305", NULL, NULL, NULL, key, sizeof(key),
+	                 key, sizeof(key), out, sizeof(out), &n) != NULL ? 0 : -1;
+}
+
+/* The generators of this thread. A fork's are seeded anew before they give
+ * anything: OpenSSL sees that the process is another one. */
+static int warm_random(void)
+{
+	uint8_t out[16];
+
+	return RAND_bytes(out, sizeof(out)) == 1 &&
+	       RAND_priv_bytes(out, sizeof(out)) == 1 ? 0 : -1;
+}
 
 int seam_warm_crypto(void)
 {
@@ -19,12 +68,15 @@ int seam_warm_crypto(void)
 	size_t n = sizeof(md);
 	int len;
 
+	if (warm_poly1305() < 0 || warm_random() < 0)
+		return -1;
 	for (size_t i = 0; i < sizeof(digests) / sizeof(digests[0]); i++)
 		if (EVP_Q_digest(NULL, digests[i], NULL, in, sizeof(in), md,
 		                 &n) != 1 ||
 		    EVP_Q_mac(NULL, "HMAC", NULL, digests[i], NULL, key,
 		              sizeof(key), in, sizeof(in), md, sizeof(md),
-		              &n) == NULL)
+		              &n) == NULL ||
+		    warm_kdf(digests[i]) < 0)
 			return -1;
 	for (size_t i = 0; i < sizeof(ciphers) / sizeof(ciphers[0]); i++) {
 		EVP_CIPHER *c = EVP_CIPHER_fetch(NULL, ciphers[i], NULL);
