@@ -26,8 +26,13 @@ struct ipc_peer {
 	unsigned queue_max, nqueued;
 	struct queued *head, **tail;
 	size_t received; /* bytes in buf */
-	uint8_t buf[PROTO_MSG_MAX]; /* last: untouched pages cost nothing */
+	size_t cap;
+	uint8_t *buf; /* the last message; NULL: none was received yet */
 };
+
+/* Where messages arrive, whose length is not known before: one for all peers,
+ * which keep no more than what came. Wiped at once. */
+static uint8_t arrival[PROTO_MSG_MAX];
 
 union control {
 	struct cmsghdr align;
@@ -58,7 +63,8 @@ struct ipc_peer *ipc_peer_new(int fd, const struct proto_table *in,
 	p->seen = 0;
 	p->queue_max = queue_max;
 	p->nqueued = 0;
-	p->received = 0;
+	p->received = p->cap = 0;
+	p->buf = NULL;
 	p->head = NULL;
 	p->tail = &p->head;
 	return p;
@@ -93,6 +99,7 @@ void ipc_peer_free(struct ipc_peer *p)
 	while (p->head != NULL)
 		queue_pop(p);
 	close(p->fd);
+	free(p->buf);
 	free(p);
 }
 
@@ -240,13 +247,34 @@ static unsigned take_fds(struct msghdr *mh, int fds[static PROTO_FDS_MAX])
 	return nfds;
 }
 
+/* Move a message of n bytes from where it arrived. */
+static int keep(struct ipc_peer *p, size_t n)
+{
+	uint8_t *buf = p->buf;
+
+	if (n > p->cap) {
+		if (p->received > 0)
+			explicit_bzero(p->buf, p->received);
+		p->received = 0;
+		buf = realloc(p->buf, n);
+	}
+	if (buf != NULL) {
+		p->buf = buf;
+		p->cap = n > p->cap ? n : p->cap;
+		memcpy(buf, arrival, n);
+		p->received = n;
+	}
+	explicit_bzero(arrival, n);
+	return buf != NULL ? 0 : -1;
+}
+
 /* 1 received, 0 nothing there, -1 peer gone or *why. */
 static int recv_raw(struct ipc_peer *p, size_t *len,
                     int fds[static PROTO_FDS_MAX], unsigned *nfds,
                     const char **why)
 {
 	union control control;
-	struct iovec iov = { p->buf, sizeof p->buf };
+	struct iovec iov = { arrival, sizeof arrival };
 	struct msghdr mh = {
 		.msg_iov = &iov, .msg_iovlen = 1,
 		.msg_control = control.buf, .msg_controllen = sizeof control.buf
@@ -258,9 +286,11 @@ static int recv_raw(struct ipc_peer *p, size_t *len,
 	while (n < 0 && errno == EINTR);
 	if (n < 0)
 		return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -1;
-	*len = p->received = (size_t)n;
+	*len = (size_t)n;
 	*nfds = take_fds(&mh, fds);
-	if ((mh.msg_flags & MSG_CTRUNC) != 0)
+	if (n > 0 && keep(p, (size_t)n) < 0)
+		*why = "out of memory";
+	else if ((mh.msg_flags & MSG_CTRUNC) != 0)
 		*why = *nfds < PROTO_FDS_MAX ? "no descriptor is left"
 		                             : "too many descriptors";
 	else if ((mh.msg_flags & MSG_TRUNC) != 0)
@@ -323,7 +353,8 @@ int ipc_recv_wait(struct ipc_peer *p, int timeout_ms, struct proto_msg *msg,
 
 void ipc_wipe(struct ipc_peer *p)
 {
-	explicit_bzero(p->buf, p->received);
+	if (p->received > 0)
+		explicit_bzero(p->buf, p->received);
 	p->received = 0;
 }
 
