@@ -48,17 +48,21 @@ static int set_caps(uint64_t caps)
 	return capng_apply(CAPNG_SELECT_CAPS) == 0 ? 0 : -1;
 }
 
+/* It is read once, also for children: a set that cannot grow is in none of them
+ * larger than what is remembered. */
+static uint64_t bounds;
+static bool bounds_known;
+
 static uint64_t bounding(void)
 {
-	uint64_t set = 0;
-
-	for (unsigned c = 0; c < CAPS_MAX; c++) {
+	for (unsigned c = 0; c < CAPS_MAX && !bounds_known; c++) {
 		int in = prctl(PR_CAPBSET_READ, c, 0, 0, 0);
 		if (in < 0)
 			break; /* past the kernel's last */
-		set |= (uint64_t)in << c;
+		bounds |= (uint64_t)in << c;
 	}
-	return set;
+	bounds_known = true;
+	return bounds;
 }
 
 /* All that takes CAP_SETPCAP. KEEP_CAPS stays unlocked: it is cleared after
@@ -74,6 +78,7 @@ static int bound(const struct profile *pf, uint64_t surplus, bool keep,
 		if (has(surplus, c) &&
 		    prctl(PR_CAPBSET_DROP, c, 0, 0, 0) < 0)
 			return parts_fail(why, "capability bounding set");
+	bounds &= ~surplus;
 	if (!pf->execs)
 		bits |= SECBIT_NOROOT | SECBIT_NOROOT_LOCKED;
 	if (keep)

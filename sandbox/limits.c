@@ -10,6 +10,8 @@ int limits_enter(const struct profile *pf, const struct parts_why *why)
 			continue;
 		if (getrlimit((__rlimit_resource_t)l->resource, &rl) < 0)
 			return parts_fail(why, "getrlimit");
+		if (rl.rlim_max <= l->value && rl.rlim_cur == rl.rlim_max)
+			continue;
 		if (rl.rlim_max > l->value)
 			rl.rlim_max = (rlim_t)l->value;
 		rl.rlim_cur = rl.rlim_max;
