@@ -72,7 +72,7 @@ int broker_zygote_run(struct config *c, int edge)
 		log_fatal("broker zygote: no random bytes");
 	else if (pki_warm_verify() < 0)
 		log_fatal("broker zygote: cryptographic self-test failed");
-	else if (hostkeys_receive(peer, &env.hostkeys, NULL) == 0)
+	else if (hostkeys_receive(peer, &env.hostkeys, NULL, NULL) == 0)
 		rc = zygote_run(peer, &ops, &env, enter);
 	hostkeys_free(&env.hostkeys);
 	sandbox_free(env.sandbox);

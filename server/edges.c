@@ -26,7 +26,7 @@ static const struct proto_rule to_broker_zygote[] = {
 static const struct proto_rule to_session_zygote[] = {
 	{ ROLE_HOSTKEY, "HOSTKEY", "ss", 8192, 0, LOGIN, false },
 	{ ROLE_TRANSPORT, "TRANSPORT", "ssssssw", 1024, 0, LOGIN, true },
-	{ ROLE_START, "START", "b", 0, 0, LOGIN, true },
+	{ ROLE_START, "START", "bww", 0, 0, LOGIN, true },
 	/* connection; fds: client, broker, leash */
 	{ ROLE_FORK, "FORK", "w", 0, 3, ANY, false },
 	{ ROLE_KILL, "KILL", "w", 0, 0, ANY, false },

@@ -17,7 +17,8 @@ enum edge_role_msg {
 	ROLE_TRANSPORT,   /* -> session zygote: s ciphers, s macs, s kex,
 	                     s host key and s user key algorithms, s version,
 	                     w least bits of RSA */
-	ROLE_START,       /* -> zygote: no more host keys; b SandboxRequired */
+	ROLE_START,       /* -> zygote: no more host keys; b SandboxRequired;
+	                   * session's: w uid, w gid that it is to have */
 	ROLE_READY,       /* role ->: initialised */
 	ROLE_FORK,        /* -> zygote: a connection; see the tables */
 	ROLE_CLIENT,      /* -> keyholder: + fd, its end of a broker's socket */

@@ -102,7 +102,7 @@ static int take_transport(const struct proto_msg *m, struct transport *t)
 }
 
 int hostkeys_receive(struct ipc_peer *edge, struct hostkeys *h,
-                     struct transport *t)
+                     struct transport *t, struct sandbox_ids *ids)
 {
 	struct proto_msg m;
 	const char *why;
@@ -110,6 +110,10 @@ int hostkeys_receive(struct ipc_peer *edge, struct hostkeys *h,
 	while (ipc_recv_wait(edge, START_WAIT_MS, &m, &why) > 0) {
 		if (m.type == ROLE_START) {
 			sandbox_required(m.f[0].n != 0);
+			if (ids != NULL) {
+				ids->uid = (uid_t)m.f[1].n;
+				ids->gid = (gid_t)m.f[2].n;
+			}
 			return 0;
 		}
 		if (m.type == ROLE_TRANSPORT && t != NULL &&

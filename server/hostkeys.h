@@ -7,6 +7,7 @@
 
 #include "server/engine.h"
 #include "server/ipc.h"
+#include "sandbox/sandbox.h"
 
 struct hostkeys {
 	uint8_t *blob[ENGINE_HOSTKEYS_MAX]; /* RFC 4253, 6.6 */
@@ -32,10 +33,10 @@ bool hostkeys_equal(const struct hostkeys *a, const struct hostkeys *b);
 int hostkeys_send(const struct hostkeys *h, struct ipc_peer *edge);
 int hostkeys_take(struct hostkeys *h, const struct proto_msg *m);
 void hostkeys_free(struct hostkeys *h);
-/* A zygote's start: ROLE_HOSTKEY messages, and ROLE_TRANSPORT into *t (the
- * broker zygote gets none: NULL), until ROLE_START, which says what
- * sandbox_required() holds. -1: the peer is gone, or no memory. */
+/* A zygote's start: ROLE_HOSTKEY messages, and ROLE_TRANSPORT into *t, until
+ * ROLE_START, which says what sandbox_required() holds, and who to be: *ids. (The
+ * broker zygote gets neither: NULL.) -1: the peer is gone, or no memory. */
 int hostkeys_receive(struct ipc_peer *edge, struct hostkeys *h,
-                     struct transport *t);
+                     struct transport *t, struct sandbox_ids *ids);
 
 #endif

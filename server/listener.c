@@ -298,6 +298,8 @@ int listener_run(struct config *c, int ready_fd)
 	log_may_reconnect(true);
 	sandbox_required(c->global.sandbox_required);
 	sandbox_commands(c->runs_commands);
+	if (c->privileged)
+		config_own_ids("_adit-session", &l.session_uid, &l.session_gid);
 	if (listener_door_init(&l) < 0 || open_all(&l) < 0 ||
 	    confine(SANDBOX_LISTENER, NULL, confine_log, NULL) < 0)
 		goto out;

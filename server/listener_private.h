@@ -72,6 +72,8 @@ struct listener {
 	int snapshot; /* the policy's text, for the roles */
 	unsigned generation; /* of the snapshot */
 	char *pid_file; /* that we wrote, or NULL */
+	uid_t session_uid; /* for sessions, which have no name services */
+	gid_t session_gid;
 	int signal_fd;
 	struct loop_io *signal_io;
 	struct { int fd; struct loop_io *io; } sockets[LISTENER_SOCKETS_MAX];

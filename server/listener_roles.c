@@ -188,6 +188,7 @@ static int send_transport(struct role *r)
 static int greet(struct role *r)
 {
 	struct listener *l = r->listener;
+	unsigned required = l->config->global.sandbox_required ? 1u : 0u;
 
 	if (r->kind == KEYHOLDER)
 		return 0;
@@ -195,8 +196,11 @@ static int greet(struct role *r)
 		return -1;
 	if (r->kind == SESSIONS && send_transport(r) < 0)
 		return -1;
-	return ipc_send(r->edge, NULL, 0, ROLE_START,
-	                l->config->global.sandbox_required ? 1u : 0u);
+	if (r->kind == SESSIONS)
+		return ipc_send(r->edge, NULL, 0, ROLE_START, required,
+		                (unsigned)l->session_uid,
+		                (unsigned)l->session_gid);
+	return ipc_send(r->edge, NULL, 0, ROLE_START, required);
 }
 
 static void start(struct listener *l, enum kind kind)

@@ -19,6 +19,7 @@ struct env {
 	struct sandbox *sandbox; /* for the sessions */
 	struct transport transport;
 	bool privileged;
+	struct sandbox_ids ids;
 };
 
 static int child(void *arg, struct proto_msg *m, int channel)
@@ -60,13 +61,10 @@ static void say(void *arg, const char *line)
 static int enter(void *arg)
 {
 	struct env *env = arg;
-	struct sandbox_ids ids = { .ngroups = 0 };
 
-	if (env->privileged)
-		config_own_ids("_adit-session", &ids.uid, &ids.gid);
 	if (detach() < 0)
 		return -1;
-	return confine(SANDBOX_SESSION_ZYGOTE, env->privileged ? &ids : NULL,
+	return confine(SANDBOX_SESSION_ZYGOTE, env->privileged ? &env->ids : NULL,
 	               say, env);
 }
 
@@ -83,7 +81,8 @@ int session_zygote_run(struct config *c, int edge)
 	peer = ipc_peer_new(edge, &edge_to_session_zygote, &edge_from_zygote,
 	                    256);
 	env.edge = peer;
-	if (peer == NULL || hostkeys_receive(peer, &keys, &env.transport) < 0)
+	if (peer == NULL ||
+	    hostkeys_receive(peer, &keys, &env.transport, &env.ids) < 0)
 		goto out;
 	env.sandbox = sandbox_prepare(SANDBOX_SESSION, SANDBOX_TRAP);
 	if (env.sandbox == NULL)
