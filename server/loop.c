@@ -87,14 +87,22 @@ void loop_free(struct loop *l)
 {
 	if (l == NULL)
 		return;
-	while (l->ios != NULL)
-		loop_del(l->ios);
+	close(l->epfd); /* no watch is left */
+	while (l->ios != NULL) {
+		struct loop_io *io = l->ios;
+		l->ios = io->next;
+		free(io);
+	}
 	free_dead(l);
 	for (size_t i = 0; i < l->ntimers; i++)
 		free(l->heap[i]);
 	free(l->heap);
-	close(l->epfd);
 	free(l);
+}
+
+void loop_leave(struct loop *l)
+{
+	close(l->epfd);
 }
 
 /* Move io from its present set of events to another. A watch of nothing

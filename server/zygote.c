@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -15,8 +16,12 @@
 #include "server/log.h"
 #include "server/zygote.h"
 
+/* What belongs to a child has a number from here on, so that another one can
+ * leave all of it behind at once. */
+enum { CHILD_FD = 64, PIDS = 1024 };
+
 struct child {
-	struct child *next;
+	struct child *next; /* in its place of z->children */
 	struct zygote *zygote;
 	pid_t pid;
 	uint32_t conn;
@@ -37,7 +42,8 @@ struct zygote {
 	int signal_fd;
 	const struct zygote_ops *ops;
 	void *arg;
-	struct child *children;
+	struct child *children[PIDS]; /* by pid */
+	unsigned nchildren;
 	struct fds known; /* what there was before the first child */
 };
 
@@ -89,13 +95,31 @@ static void close_channel(struct child *c)
 	c->channel = NULL;
 }
 
-static void forget(struct zygote *z, struct child *c)
+/* Where the pointer to the one with that pid is; NULL: it is none of ours. */
+static struct child **find(struct zygote *z, pid_t pid)
 {
-	struct child **p = &z->children;
+	struct child **p = &z->children[pid % PIDS];
 
-	while (*p != c)
+	while (*p != NULL && (*p)->pid != pid)
 		p = &(*p)->next;
+	return *p != NULL ? p : NULL;
+}
+
+static void add(struct zygote *z, struct child *c)
+{
+	struct child **p = &z->children[c->pid % PIDS];
+
+	c->next = *p;
+	*p = c;
+	z->nchildren++;
+}
+
+static void forget(struct zygote *z, struct child **p)
+{
+	struct child *c = *p;
+
 	*p = c->next;
+	z->nchildren--;
 	loop_cancel(c->kill_timer);
 	loop_del(c->leash_io);
 	if (c->leash >= 0)
@@ -106,7 +130,7 @@ static void forget(struct zygote *z, struct child *c)
 
 static void maybe_stop(struct zygote *z)
 {
-	if (z->retired && z->children == NULL)
+	if (z->retired && z->nchildren == 0)
 		loop_stop(z->loop, 0);
 }
 
@@ -134,6 +158,7 @@ static void on_signal(void *arg, uint32_t events)
 {
 	struct zygote *z = arg;
 	struct signalfd_siginfo si;
+	struct child **p;
 	int status;
 	pid_t pid;
 
@@ -141,14 +166,12 @@ static void on_signal(void *arg, uint32_t events)
 	while (read(z->signal_fd, &si, sizeof(si)) > 0)
 		;
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
-		for (struct child *c = z->children; c != NULL; c = c->next) {
-			if (c->pid != pid)
-				continue;
-			if (WIFSIGNALED(status))
-				tell_killed(z, c, WTERMSIG(status));
-			forget(z, c);
-			break;
-		}
+		p = find(z, pid);
+		if (p == NULL)
+			continue;
+		if (WIFSIGNALED(status))
+			tell_killed(z, *p, WTERMSIG(status));
+		forget(z, p);
 	}
 	maybe_stop(z);
 }
@@ -158,16 +181,12 @@ static void leave(struct zygote *z)
 {
 	sigset_t none;
 
-	for (struct child *c = z->children; c != NULL; c = c->next) {
-		if (c->leash >= 0)
-			close(c->leash);
-		if (c->channel != NULL)
-			close(ipc_peer_fd(c->channel));
-	}
+	if (close_range(CHILD_FD, UINT_MAX, 0) < 0)
+		abort();
 	close(z->signal_fd);
 	if (z->edge != NULL)
 		close(ipc_peer_fd(z->edge));
-	loop_free(z->loop);
+	loop_leave(z->loop);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }
@@ -195,10 +214,17 @@ static int run_child(struct zygote *z, struct proto_msg *m, int channel)
 	return ops->child(arg, m, channel);
 }
 
-static void add(struct zygote *z, struct child *c)
+/* Give fd (taken, -1: none) the number of something that is a child's. Returns
+ * -1 without one. */
+static int aside(int fd)
 {
-	c->next = z->children;
-	z->children = c;
+	int to;
+
+	if (fd < 0)
+		return -1;
+	to = fcntl(fd, F_DUPFD_CLOEXEC, CHILD_FD);
+	close(fd);
+	return to;
 }
 
 /* A child wants help: from a process of its own. */
@@ -258,7 +284,10 @@ static int open_channel(struct child *c)
 
 	if (z->ops->requests == NULL || ipc_pair(sv) < 0)
 		return -1;
-	c->channel = ipc_peer_new(sv[0], z->ops->requests, z->ops->requests, 1);
+	sv[0] = aside(sv[0]);
+	if (sv[0] >= 0)
+		c->channel = ipc_peer_new(sv[0], z->ops->requests,
+		                          z->ops->requests, 1);
 	if (c->channel != NULL)
 		c->channel_io = loop_add(z->loop, sv[0], EPOLLIN, on_channel, c);
 	if (c->channel_io != NULL)
@@ -283,11 +312,8 @@ static void fork_one(struct zygote *z, struct proto_msg *m)
 	c->leash = -1;
 	channel = open_channel(c);
 	c->pid = fork();
-	if (c->pid == 0) {
-		if (c->channel != NULL)
-			close(ipc_peer_fd(c->channel));
+	if (c->pid == 0)
 		_exit(run_child(z, m, channel));
-	}
 	if (channel >= 0)
 		close(channel);
 	if (c->pid < 0) {
@@ -300,20 +326,22 @@ static void fork_one(struct zygote *z, struct proto_msg *m)
 	add(z, c);
 	if (z->ops->leash < 0)
 		return;
-	c->leash = m->fds[z->ops->leash];
+	c->leash = aside(m->fds[z->ops->leash]);
 	m->fds[z->ops->leash] = -1;
-	c->leash_io = loop_add(z->loop, c->leash, EPOLLIN, on_leash, c);
+	if (c->leash >= 0)
+		c->leash_io = loop_add(z->loop, c->leash, EPOLLIN, on_leash, c);
 	if (c->leash_io == NULL)
 		kill_child(c);
 }
 
 static void kill_one(struct zygote *z, uint32_t conn)
 {
-	for (struct child *c = z->children; c != NULL; c = c->next)
-		if (c->conn == conn) {
-			loop_cancel(c->kill_timer);
-			kill_child(c);
-		}
+	for (unsigned i = 0; i < PIDS; i++)
+		for (struct child *c = z->children[i]; c != NULL; c = c->next)
+			if (c->conn == conn) {
+				loop_cancel(c->kill_timer);
+				kill_child(c);
+			}
 }
 
 /* The listener shuts its side down when it has a younger zygote, and still
