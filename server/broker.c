@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "server/broker_private.h"
+#include "server/heap.h"
 #include "server/role.h"
 #include "server/zygote.h"
 
@@ -220,6 +221,7 @@ static void on_tick(void *arg)
 		         b->address, b->port);
 	b->left_out = 0;
 	b->paused = b->accept_failed = false;
+	heap_rest();
 	broker_sign_next(b);
 	if (was_paused)
 		on_session(b, EPOLLIN);

@@ -242,10 +242,11 @@ int engine_warm(const struct hostkeys *keys, const struct transport *t,
 
 struct engine *engine_new(const struct engine_ops *ops, void *arg)
 {
-	struct engine *e = calloc(1, sizeof(*e));
+	struct engine *e = malloc(sizeof(*e));
 
 	if (e == NULL)
 		return NULL;
+	memset(e, 0, offsetof(struct engine, exchange));
 	e->dummy[0] = e->dummy[1] = -1;
 	e->ops = *ops;
 	e->arg = arg;
@@ -290,7 +291,7 @@ void engine_free(struct engine *e)
 			close(e->dummy[i]);
 	free(e->in);
 	free(e->out);
-	OPENSSL_cleanse(e->pool, sizeof(e->pool));
+	OPENSSL_cleanse(e->pool + e->pool_at, POOL - e->pool_at);
 	OPENSSL_cleanse(e->exchange, e->exchange_len);
 	free(e);
 }

@@ -23,7 +23,7 @@ enum {
 	OUT_DATA_MARK = 512 * 1024,   /* no channel data above this */
 	OUT_INPUT_MARK = 2048 * 1024, /* no input is taken above this */
 	QUEUED_MAX = 2000, /* packets that libssh may hold back in a rekey */
-	POOL = 4096,
+	POOL = 1024,
 	VERSION_MAX = 255
 };
 
@@ -64,11 +64,12 @@ struct engine {
 	bool signing; /* with the host key, just now */
 	uint8_t digest[HASHES_LEN_MAX]; /* the last one that libssh made */
 	size_t digest_len;
-	uint8_t exchange[EXCHANGE_MAX];    /* and of what */
 	size_t exchange_len;
 	struct ssh_server_callbacks_struct callbacks;
-	uint8_t pool[POOL];
 	size_t pool_at;
+	/* last, and not cleared: pages that nobody touches cost nothing */
+	uint8_t exchange[EXCHANGE_MAX]; /* what digest is of */
+	uint8_t pool[POOL];
 };
 
 /* The engine of this process; NULL: none. */

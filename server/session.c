@@ -12,10 +12,12 @@
 #include <unistd.h>
 
 #include "policy/policy.h"
+#include "server/heap.h"
 #include "server/role.h"
 #include "server/session_private.h"
 
 enum {
+	REST_MS = 1000,         /* what the login used is given back then */
 	NOTSENT = 32 * 1024,    /* bytes that the kernel holds and cannot send */
 	SLACK_NS = 1000,        /* a wait of 100 us is not to be one of 150 */
 	FAST = 12 * 1024,       /* bytes of input a millisecond */
@@ -373,6 +375,13 @@ static int on_sign(void *arg, unsigned hostkey, const char *algorithm,
 	return (int)m.f[0].len;
 }
 
+/* An idle session is to be small. */
+static void on_rest(void *arg)
+{
+	(void)arg;
+	heap_rest();
+}
+
 void session_logged_in(struct session *s, const struct proto_msg *m)
 {
 	unsigned alive_interval_s = (unsigned)m->f[0].n;
@@ -393,6 +402,8 @@ void session_logged_in(struct session *s, const struct proto_msg *m)
 	if (alive_interval_s > 0 &&
 	    loop_after(s->loop, alive_interval_s * 1000ull, on_alive_timer,
 	               s) == NULL)
+		session_end(s, "out of memory");
+	if (loop_after(s->loop, REST_MS, on_rest, s) == NULL)
 		session_end(s, "out of memory");
 	session_log(s, POLICY_LOG_DEBUG1, "client is %s",
 	            engine_client_version(s->engine));

@@ -13,6 +13,7 @@
 
 #include "server/edges.h"
 #include "server/fds.h"
+#include "server/heap.h"
 #include "server/log.h"
 #include "server/zygote.h"
 
@@ -410,6 +411,7 @@ int zygote_run(struct ipc_peer *edge, const struct zygote_ops *ops, void *arg,
 		goto out;
 	loop_before_wait(z.loop, before_wait, &z);
 	fds_look(&z.known);
+	heap_settle();
 	rc = loop_run(z.loop);
 out:
 	loop_free(z.loop);
