@@ -390,6 +390,9 @@ int policy_eval(const struct policy *p, const struct policy_conn *conn,
 	borrow_endpoints(&c, POLICY_PERMIT_OPEN, &out->permit_open);
 	borrow_endpoints(&c, POLICY_PERMIT_LISTEN, &out->permit_listen);
 	read_penalties(&c, &out->penalties);
+	if (first(&c, POLICY_RATE_LIMIT) != NULL)
+		policy_rates_read(&first(&c, POLICY_RATE_LIMIT)->words,
+		                  &out->rates);
 	result = 0;
 out:
 	free(c.holds);

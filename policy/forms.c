@@ -24,6 +24,8 @@ static const struct {
 	{ policy_take_blocks, "bits, such as 24 or 24:56" },
 	{ policy_take_rekey, "default or a number of bytes, such as 512M, then "
 	                     "none or a time" },
+	{ policy_take_rate, "none, or session or user and a rate such as "
+	                    "10M/s, or up and down with one" },
 	{ policy_take_channel_timeout, "none or type=time" },
 	{ policy_take_penalties, "yes, no or words such as authfail:5s" },
 	{ policy_take_exempt, "none or a list of addresses" },

@@ -208,6 +208,13 @@ const char *policy_time(const char *s, unsigned *seconds);
 /* One word of PerSourcePenalties. Returns NULL, or why not. */
 const char *policy_penalty(const char *word, struct policy_penalties *p);
 
+/* rate.c */
+
+int policy_take_rate(const struct policy_stmt *, struct policy_setting *);
+/* Words that policy_take_rate() has taken. */
+void policy_rates_read(const struct policy_words *words,
+                       struct policy_rates *out);
+
 /* login.c */
 
 int policy_take_methods(const struct policy_stmt *, struct policy_setting *);

@@ -164,6 +164,7 @@ static const struct policy_keyword_row rows[] = {
 	USED("MaxListeners", M, POLICY_MAX_LISTENERS, listeners),
 	USED("MaxConnections", M, POLICY_MAX_CONNECTIONS, number),
 	USED("SessionLifetime", M, POLICY_SESSION_LIFETIME, time_or_none),
+	USED("RateLimit", M, POLICY_RATE_LIMIT, rate),
 	CHOICE("SyslogFacility", G, POLICY_SYSLOG_FACILITY,
 	       policy_facilities),
 	/* sshd's second names */

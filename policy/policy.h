@@ -139,6 +139,7 @@ enum policy_keyword {
 	POLICY_TCP_KEEP_ALIVE,
 	POLICY_IP_QOS,
 	POLICY_SYSLOG_FACILITY,
+	POLICY_RATE_LIMIT,
 	POLICY_KEYWORD__MAX
 };
 
@@ -270,6 +271,16 @@ struct policy_penalties {
 	unsigned sources4, sources6; /* remembered at most */
 };
 
+/* RateLimit: bytes a second from the client (up) and to it; 0: no limit. */
+struct policy_rate {
+	uint64_t up, down;
+};
+struct policy_rates {
+	struct policy_rate session, user; /* of all that the user has */
+};
+#define POLICY_RATE_MIN (UINT64_C(16) << 10)
+#define POLICY_RATE_MAX (UINT64_C(1) << 40)
+
 /* All settings as they hold for one connection. Pointers belong to this
  * struct; where[].file belongs to the policy, which must outlive it. */
 struct policy_settings {
@@ -347,6 +358,7 @@ struct policy_settings {
 	enum policy_family address_family;
 	int ip_qos;             /* of IP's TOS byte; -1: left alone */
 	unsigned syslog_facility; /* as in <syslog.h> */
+	struct policy_rates rates;
 };
 
 /* Resolve p for conn into *out (initialised by this call; free with
@@ -393,6 +405,9 @@ struct policy_token {
 };
 int policy_expand_tokens(const char *word, const struct policy_token *tokens,
                          char *buf, size_t cap);
+
+/* RateLimit's arguments, as the dump has them. Returns buf. */
+char *policy_rates_str(const struct policy_rates *r, char *buf, size_t cap);
 
 #include "policy/decide.h"
 #include "policy/keys.h"

@@ -254,6 +254,8 @@ static void put_keys(FILE *f, const struct policy_settings *s)
 
 static void put_limits(FILE *f, const struct policy_settings *s)
 {
+	char rates[160];
+
 	put_number(f, "maxchannels", s->max_channels);
 	put_number(f, "maxlisteners", s->max_listeners);
 	put_number(f, "maxconnections", s->max_connections);
@@ -261,6 +263,8 @@ static void put_limits(FILE *f, const struct policy_settings *s)
 	put_list(f, "channeltimeout", &s->channel_timeouts);
 	put_number_or_none(f, "unusedconnectiontimeout", s->unused_timeout_s,
 	                   0);
+	fprintf(f, "ratelimit %s\n", policy_rates_str(&s->rates, rates,
+	                                              sizeof rates));
 }
 
 static void put_login(FILE *f, const struct policy_settings *s)
