@@ -15,6 +15,7 @@ struct connection *connection_new(const struct connection_ops *ops, void *arg,
 	c->ops = *ops;
 	c->arg = arg;
 	c->limits = *limits;
+	c->window = CONNECTION_WINDOW;
 	c->free_head = c->free_tail = NO_CHANNEL;
 	connection_client(c, "OpenSSH");
 	if (limits->pending_global) {
@@ -59,6 +60,12 @@ void connection_client(struct connection *c, const char *version)
 		c->debit_layer3 = c->debit_layer2 = 4;
 	else if (strstr(version, "AsyncSSH"))
 		c->debit_layer3 = -4;
+}
+
+void connection_window(struct connection *c, uint32_t most)
+{
+	c->window = most > 0 && most < CONNECTION_WINDOW ? most
+	                                                 : CONNECTION_WINDOW;
 }
 
 /* What we send. */

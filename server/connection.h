@@ -113,6 +113,10 @@ void connection_free(struct connection *c); /* accepts NULL; calls no op */
  * told, it is taken for OpenSSH. For channels opened afterwards. */
 void connection_client(struct connection *c, const char *version);
 
+/* Offer channels opened afterwards no more than that many bytes; 0:
+ * CONNECTION_WINDOW. */
+void connection_window(struct connection *c, uint32_t most);
+
 /* One payload from the client: message number type (80..127), its body after
  * that byte. Returns 0; -1 once disconnect has been called. */
 int connection_input(struct connection *c, uint8_t type, const uint8_t *body,

@@ -63,8 +63,7 @@ static uint32_t offer_window(const struct connection *c)
 		return 0;
 	if (left > aside)
 		window += (left - aside) / 8;
-	return window < CONNECTION_WINDOW ? (uint32_t)window
-	                                  : CONNECTION_WINDOW;
+	return window < c->window ? (uint32_t)window : c->window;
 }
 
 static void release_window(struct connection *c, struct channel *ch)

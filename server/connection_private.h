@@ -99,6 +99,7 @@ struct connection {
 	uint32_t free_head, free_tail;
 	unsigned nchannels;
 	uint64_t offered_bytes;
+	uint32_t window; /* that a channel is offered at the most */
 
 	struct pending *pending; /* ring of limits.pending_global */
 	unsigned pending_head, npending;
