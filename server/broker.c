@@ -167,6 +167,14 @@ void broker_from_listener(struct broker *b, struct proto_msg *m)
 			broker_sign_next(b);
 		m->fds[0] = -1;
 		break;
+	case LISTENER_CLIENT:
+		b->client = m->fds[0];
+		m->fds[0] = -1;
+		break;
+	case LISTENER_SHARE:
+		b->sharers = (unsigned)m->f[0].n;
+		broker_rate_update(b);
+		break;
 	case LISTENER_ADMITTED:
 		b->admission = m->f[0].n != 0 ? BROKER_ADMITTED
 		                              : BROKER_NOT_ADMITTED;
@@ -313,7 +321,7 @@ static int start(struct broker *b, struct proto_msg *m, int channel)
 
 int broker_run(const struct broker_env *env, struct proto_msg *m, int channel)
 {
-	struct broker b = { .env = env, .leash = -1,
+	struct broker b = { .env = env, .leash = -1, .client = -1,
 		.expires_s = UINT64_MAX };
 	int rc = start(&b, m, channel) < 0 || loop_run(b.loop) != 0;
 
@@ -326,6 +334,7 @@ int broker_run(const struct broker_env *env, struct proto_msg *m, int channel)
 	broker_listen_free(&b);
 	broker_tun_free(&b);
 	broker_name_free(&b);
+	broker_rate_free(&b);
 	resolver_free(b.resolver);
 	ipc_peer_free(b.session);
 	ipc_peer_free(b.listener);

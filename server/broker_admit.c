@@ -23,30 +23,43 @@ static void refuse(struct broker *b)
 	              "too many connections of this account");
 }
 
+/* Nobody counts: a limit that depends on it cannot be kept. */
+static void refuse_uncounted(struct broker *b)
+{
+	log_error("the listener does not count the connections of %s: refused "
+	          "a login from %s port %u", b->user_shown, b->address, b->port);
+	b->blameless = true;
+	broker_finish(b, SSH_TOO_MANY_CONNECTIONS,
+	              "the connections of this account cannot be counted");
+}
+
 bool broker_admitted(struct broker *b)
 {
 	uint64_t end = loop_now_ms() + ANSWER_MS, now;
 	unsigned max = b->settings.max_connections;
+	bool shares = broker_rate_is_shared(b);
 	struct proto_msg m;
 	const char *why;
 
-	if (max == 0)
+	if (max == 0 && !shares)
 		return true;
 	b->admission = BROKER_ASKED;
 	if (b->listener == NULL ||
 	    ipc_send(b->listener, NULL, 0, LISTENER_ADMIT, b->user_shown,
-	             strlen(b->user_shown), max) < 0)
+	             strlen(b->user_shown), max, shares ? 1u : 0u) < 0)
 		b->admission = BROKER_NO_ANSWER;
 	while (b->admission == BROKER_ASKED && !b->ending &&
 	       (now = loop_now_ms()) < end &&
 	       ipc_recv_wait(b->listener, (int)(end - now), &m, &why) > 0)
 		broker_from_listener(b, &m);
-	if (b->ending || b->admission == BROKER_ADMITTED)
-		return !b->ending;
-	if (b->admission != BROKER_NOT_ADMITTED)
-		log_error("the listener does not count the connections of %s",
-		          b->user_shown);
-	refuse(b);
+	if (b->ending)
+		return false;
+	if (b->admission == BROKER_ADMITTED && (!shares || b->sharers > 0))
+		return true;
+	if (b->admission == BROKER_NOT_ADMITTED)
+		refuse(b);
+	else
+		refuse_uncounted(b);
 	return false;
 }
 

@@ -278,9 +278,12 @@ static int become_account(struct broker *b)
 
 static void log_in(struct broker *b, const char *desc)
 {
+	struct policy_rate rate;
+
 	if (!broker_admitted(b))
 		return;
-	if (become_account(b) < 0 || broker_life_start(b) < 0) {
+	if (become_account(b) < 0 || broker_life_start(b) < 0 ||
+	    broker_rate_start(b, &rate) < 0) {
 		b->blameless = true;
 		broker_end(b);
 		return;
@@ -301,7 +304,8 @@ static void log_in(struct broker *b, const char *desc)
 	broker_tell(b, -1, BROKER_AUTHENTICATED,
 	            b->settings.client_alive_interval_s,
 	            b->settings.client_alive_count_max,
-	            b->settings.rekey_bytes, b->settings.rekey_s);
+	            b->settings.rekey_bytes, b->settings.rekey_s, rate.up,
+	            rate.down);
 	broker_life_channels(b);
 }
 

@@ -1,6 +1,6 @@
 /* broker.c, broker_admit.c, broker_auth.c, broker_deny.c, broker_keys.c,
- * broker_cert.c, broker_life.c, broker_name.c, broker_sign.c, broker_open.c,
- * broker_listen.c, broker_path.c, broker_tun.c: one process. */
+ * broker_cert.c, broker_life.c, broker_name.c, broker_rate.c, broker_sign.c,
+ * broker_open.c, broker_listen.c, broker_path.c, broker_tun.c: one process. */
 #ifndef ADIT_BROKER_PRIVATE_H
 #define ADIT_BROKER_PRIVATE_H
 
@@ -144,6 +144,12 @@ struct broker {
 	struct loop_timer *life, *unused;
 	uint64_t life_end_ms;
 	char life_why[400];
+	/* RateLimit, broker_rate.c */
+	int client;       /* a copy of its socket, to measure and to shut down;
+	                     -1: none */
+	unsigned sharers; /* connections that share the user's limit; 0: not
+	                     told */
+	struct broker_rates *rates; /* NULL: no limit */
 	/* broker_name.c */
 	char host[256]; /* the client's; "": its address is all there is */
 	struct resolve *name_job;
@@ -286,6 +292,16 @@ int broker_life_start(struct broker *b);
 void broker_life_update(struct broker *b);
 /* Tell the session what ChannelTimeout says. */
 void broker_life_channels(struct broker *b);
+
+/* broker_rate.c */
+/* Has the user a RateLimit, which other connections share? */
+bool broker_rate_is_shared(const struct broker *b);
+/* The client is logged in: measure from now on. Returns 0 with what the session
+ * is to keep to (bytes/s; 0: no limit), or -1: no memory. */
+int broker_rate_start(struct broker *b, struct policy_rate *rate);
+/* b->sharers is another number. */
+void broker_rate_update(struct broker *b);
+void broker_rate_free(struct broker *b);
 
 /* broker_name.c */
 /* The client's name; NULL: not known. */

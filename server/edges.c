@@ -58,13 +58,15 @@ TABLE(edge_key_to_broker, "keyholder -> broker", key_to_broker);
 
 static const struct proto_rule broker_to_listener[] = {
 	{ LISTENER_LOGGED_IN, "LOGGED_IN", "ssw", 512, 0, ANY, true },
-	{ LISTENER_ADMIT, "ADMIT", "sw", 512, 0, ANY, true },
+	{ LISTENER_ADMIT, "ADMIT", "swb", 512, 0, ANY, true },
 	{ LISTENER_OUTCOME, "OUTCOME", "b", 0, 0, ANY, true },
 };
 static const struct proto_rule listener_to_broker[] = {
 	{ LISTENER_KEYHOLDER, "KEYHOLDER", "", 0, 1, ANY, false },
 	{ LISTENER_END, "END", "s", 128, 0, ANY, false },
 	{ LISTENER_ADMITTED, "ADMITTED", "b", 0, 0, ANY, true },
+	{ LISTENER_CLIENT, "CLIENT", "", 0, 1, ANY, true },
+	{ LISTENER_SHARE, "SHARE", "w", 0, 0, ANY, false },
 };
 TABLE(edge_broker_to_listener, "broker -> listener", broker_to_listener);
 TABLE(edge_listener_to_broker, "listener -> broker", listener_to_broker);
@@ -102,7 +104,8 @@ static const struct proto_rule broker_to_session[] = {
 	{ BROKER_SIGNED, "SIGNED", "ss", 4096, 0, ANY, false },
 	{ BROKER_QUERIED, "QUERIED", "b", 0, 0, LOGIN, false },
 	{ BROKER_BANNER, "BANNER", "s", 8192, 0, LOGIN, true },
-	{ BROKER_AUTHENTICATED, "AUTHENTICATED", "wwqw", 0, 0, LOGIN, true },
+	{ BROKER_AUTHENTICATED, "AUTHENTICATED", "wwqwqq", 0, 0, LOGIN,
+	  true },
 	{ BROKER_PROVED, "PROVED", "ws", 8192, 0, OPEN, true },
 	{ BROKER_DENIED, "DENIED", "b", 0, 0, LOGIN, false },
 	{ BROKER_OPENED, "OPENED", "w", 0, 1, OPEN, false },
@@ -114,6 +117,7 @@ static const struct proto_rule broker_to_session[] = {
 	{ BROKER_ACCEPTED_PATH, "ACCEPTED_PATH", "ws", 256, 1, OPEN, false },
 	{ BROKER_END, "END", "ws", 256, 0, ANY, true },
 	{ BROKER_TIMEOUTS, "TIMEOUTS", "wwwww", 0, 0, OPEN, true },
+	{ BROKER_RATE, "RATE", "qq", 0, 0, OPEN, false },
 	{ BROKER_COOKIE, "COOKIE", "s", EXCHANGE_COOKIE_LEN, 0, LOGIN, true },
 };
 TABLE(edge_session_to_broker, "session -> broker", session_to_broker);

@@ -48,9 +48,13 @@ enum edge_listener_msg {
 	LISTENER_LOGGED_IN = 1, /* s user, s key, w IPQoS + 1 */
 	LISTENER_KEYHOLDER,     /* -> broker: + fd, a new keyholder */
 	LISTENER_END,           /* -> broker: s reason; end the connection */
-	LISTENER_ADMIT,    /* s user, w MaxConnections: before LOGGED_IN */
+	LISTENER_ADMIT,    /* s user, w MaxConnections, b a RateLimit is
+	                      shared: before LOGGED_IN */
 	LISTENER_ADMITTED, /* -> broker: b whether */
 	LISTENER_OUTCOME,  /* b enum penalty_kind: nobody logged in */
+	LISTENER_CLIENT,   /* -> broker: + fd, the client's socket; only where
+	                      policy has a RateLimit. First of all */
+	LISTENER_SHARE,    /* -> broker: w how many share the user's RateLimit */
 	LISTENER__MAX
 };
 extern const struct proto_table edge_broker_to_listener,
@@ -101,7 +105,7 @@ enum edge_session_msg {
 	BROKER_QUERIED,       /* b usable */
 	BROKER_BANNER,        /* s text to show before the login's answer */
 	BROKER_AUTHENTICATED, /* w alive interval s, w alive count, q rekey
-	                         bytes, w rekey s */
+	                         bytes, w rekey s, q q as in RATE */
 	BROKER_PROVED,        /* w id, s signatures, an SSH string each */
 	BROKER_DENIED,        /* b DENIED_* */
 	BROKER_OPENED,        /* w id, + connected fd */
@@ -122,6 +126,8 @@ enum edge_session_msg {
 	                         w forwarded-tcpip, w tun, w direct-streamlocal,
 	                         w forwarded-streamlocal */
 	BROKER_COOKIE,        /* s cookie of the first exchange; comes first */
+	BROKER_RATE,          /* q from the client, q to it: bytes/s at most;
+	                         0: no limit */
 	SESSION__MAX
 };
 extern const struct proto_table edge_session_to_broker,

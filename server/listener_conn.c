@@ -96,12 +96,15 @@ static void mark_again(struct conn *c, int tos)
 static void take(struct conn *c, const struct proto_msg *m)
 {
 	const struct proto_field *f = m->f;
+	bool admit;
 
 	switch (m->type) {
 	case LISTENER_ADMIT:
-		ipc_send(c->broker, NULL, 0, LISTENER_ADMITTED,
-		         listener_door_admit(c, f[0].p, f[0].len,
-		                             (unsigned)f[1].n) ? 1u : 0u);
+		admit = listener_door_admit(c, f[0].p, f[0].len,
+		                            (unsigned)f[1].n);
+		if (admit && f[2].n != 0)
+			listener_door_share(c);
+		ipc_send(c->broker, NULL, 0, LISTENER_ADMITTED, admit ? 1u : 0u);
 		break;
 	case LISTENER_LOGGED_IN:
 		listener_door_admit(c, f[0].p, f[0].len, 0);
@@ -155,6 +158,17 @@ static void close_ends(struct ends *e)
 			close(fds[i]);
 }
 
+/* What its broker measures RateLimit by. */
+static int give_client(struct listener *l, struct conn *c, int fd)
+{
+	struct policy_where where;
+
+	if (policy_lines_of(l->config->policy, POLICY_RATE_LIMIT, 0,
+	                    &where) == NULL)
+		return 0;
+	return ipc_send(c->broker, &fd, 1, LISTENER_CLIENT);
+}
+
 static int hand_out(struct listener *l, struct conn *c, struct ends *e, int fd,
                     const char *local, unsigned local_port)
 {
@@ -173,7 +187,7 @@ static int hand_out(struct listener *l, struct conn *c, struct ends *e, int fd,
 	c->broker = ipc_peer_new(e->listener[0], &edge_broker_to_listener,
 	                         &edge_listener_to_broker, LISTENER_QUEUE);
 	e->listener[0] = -1;
-	if (c->broker == NULL)
+	if (c->broker == NULL || give_client(l, c, fd) < 0)
 		return -1;
 	c->io = loop_add(l->loop, ipc_peer_fd(c->broker), EPOLLIN, on_broker,
 	                 c);

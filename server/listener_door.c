@@ -1,6 +1,6 @@
 /*
  * Who may come in: MaxStartups, PerSourceMaxStartups, PerSourcePenalties,
- * MaxConnections.
+ * MaxConnections, and who shares a RateLimit.
  */
 #include <errno.h>
 #include <limits.h>
@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 
 #include "server/counts.h"
+#include "server/edges.h"
 #include "server/listener_private.h"
 #include "server/log.h"
 
@@ -26,8 +27,9 @@ int listener_door_init(struct listener *l)
 	l->penalties = penalties_new(seed);
 	l->sources = counts_new(seed);
 	l->accounts = counts_new(seed);
+	l->sharers = counts_new(seed);
 	return l->penalties != NULL && l->sources != NULL &&
-	       l->accounts != NULL ? 0 : -1;
+	       l->accounts != NULL && l->sharers != NULL ? 0 : -1;
 }
 
 void listener_door_free(struct listener *l)
@@ -35,6 +37,7 @@ void listener_door_free(struct listener *l)
 	penalties_free(l->penalties);
 	counts_free(l->sources);
 	counts_free(l->accounts);
+	counts_free(l->sharers);
 }
 
 /* ---- penalties ---- */
@@ -226,9 +229,35 @@ bool listener_door_admit(struct conn *c, const uint8_t *account, size_t len,
 	return true;
 }
 
+/* Each that shares the account's RateLimit gets its part, used or not: so
+ * together they never have more than it. */
+static void tell_sharers(struct listener *l, const struct conn *of)
+{
+	unsigned n = counts_of(l->sharers, of->account, of->account_len);
+
+	for (struct conn *c = n > 0 ? l->conns : NULL; c != NULL; c = c->next)
+		if (c->shares && c->account_len == of->account_len &&
+		    memcmp(c->account, of->account, of->account_len) == 0)
+			ipc_send(c->broker, NULL, 0, LISTENER_SHARE, n);
+}
+
+void listener_door_share(struct conn *c)
+{
+	if (c->shares || c->account_len == 0 ||
+	    counts_add(c->listener->sharers, c->account, c->account_len) < 0)
+		return; /* without an answer it does not get in */
+	c->shares = true;
+	tell_sharers(c->listener, c);
+}
+
 void listener_door_leave(struct conn *c)
 {
 	listener_door_started(c);
+	if (c->shares) {
+		c->shares = false;
+		counts_drop(c->listener->sharers, c->account, c->account_len);
+		tell_sharers(c->listener, c);
+	}
 	if (c->account_len > 0)
 		counts_drop(c->listener->accounts, c->account, c->account_len);
 	c->account_len = 0;

@@ -46,6 +46,7 @@ struct conn {
 	int client;  /* its socket, until the login may mark it; or -1 */
 	/* what it is counted as, listener_door.c */
 	bool starting, counted;
+	bool shares; /* a RateLimit of its account's */
 	struct policy_net source;
 	uint8_t account[ACCOUNT_MAX];
 	size_t account_len; /* 0: not yet of one */
@@ -97,6 +98,7 @@ struct listener {
 	uint64_t drop_lines_ms;
 	struct counts *sources;  /* of start-ups */
 	struct counts *accounts; /* of connections */
+	struct counts *sharers;  /* of a RateLimit, by account */
 	struct past past[PAST_MAX]; /* a ring */
 	size_t npast;
 	bool commands; /* our filter lets roles run the policy's commands */
@@ -139,6 +141,8 @@ void listener_door_leave(struct conn *c);
  * limit). */
 bool listener_door_admit(struct conn *c, const uint8_t *account, size_t len,
                          unsigned max);
+/* It is one of those that share its account's RateLimit: tell all of them. */
+void listener_door_share(struct conn *c);
 
 /* End every connection. */
 void listener_conn_end_all(struct listener *l, const char *why);

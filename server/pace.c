@@ -13,8 +13,10 @@ void pace_start(struct pace *p, uint64_t rate, uint64_t burst, uint64_t passed,
 
 static void earn(struct pace *p, uint64_t now_us)
 {
-	uint64_t span = now_us > p->at_us ? now_us - p->at_us : 0;
+	uint64_t span = now_us - p->at_us;
 
+	if (now_us <= p->at_us)
+		return;
 	if (span > LOOK_US_MAX)
 		span = LOOK_US_MAX;
 	p->parts += p->rate * span;

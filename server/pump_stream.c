@@ -29,6 +29,7 @@ struct stream {
 	bool closed_in;  /* the client closed the channel */
 	bool shut;       /* shutdown(SHUT_WR) is done */
 	bool write_dead; /* the socket takes no more: drop what comes */
+	struct pump_owed owed;
 	uint8_t *held;   /* from the client, not yet written: [head, tail) */
 	size_t head, tail, cap;
 };
@@ -42,7 +43,7 @@ struct stream *stream_new(struct pump *p, uint32_t chan, int fd)
 		return NULL;
 	}
 	s->pump = p;
-	s->chan = chan;
+	s->chan = s->owed.chan = chan;
 	s->fd = fd;
 	return s;
 }
@@ -66,7 +67,21 @@ static void stop_waiting(struct stream *s)
 	while (*p != s)
 		p = &(*p)->next;
 	*p = s->next;
+	if (s->next == NULL)
+		s->pump->waiting_end = p;
 	s->waiting = false;
+}
+
+static void wait_for_turn(struct stream *s)
+{
+	struct pump *p = s->pump;
+
+	if (p->waiting == NULL)
+		p->waiting_end = &p->waiting;
+	s->waiting = true;
+	s->next = NULL;
+	*p->waiting_end = s;
+	p->waiting_end = &s->next;
 }
 
 void stream_gone(struct stream *s)
@@ -74,6 +89,7 @@ void stream_gone(struct stream *s)
 	if (s == NULL || s->gone)
 		return;
 	stop_waiting(s);
+	pump_owed_gone(s->pump, &s->owed);
 	close_socket(s);
 	free(s->held);
 	s->held = NULL;
@@ -85,6 +101,12 @@ void stream_gone(struct stream *s)
 
 static void on_socket(void *arg, uint32_t events);
 
+static bool reads(const struct stream *s)
+{
+	return s->fd >= 0 && !s->read_done && !s->closed_in && !s->waiting &&
+	       !s->no_room;
+}
+
 /* Watch for what there is a use for; for nothing at all is not to watch, as
  * epoll would tell of a hang-up again and again. */
 static void watch(struct stream *s)
@@ -93,7 +115,7 @@ static void watch(struct stream *s)
 
 	if (s->gone || !s->started || s->fd < 0)
 		return;
-	if (!s->read_done && !s->closed_in && !s->waiting && !s->no_room)
+	if (reads(s))
 		events |= EPOLLIN;
 	if (s->head < s->tail)
 		events |= EPOLLOUT;
@@ -175,19 +197,27 @@ static void end_reading(struct stream *s, bool orderly)
 	connection_close(s->pump->connection, s->chan);
 }
 
+/* Bytes that may be the next packet of a turn; 0: not now. With a RateLimit a
+ * turn is one packet, so that all get the same. */
+static size_t allowed(struct pump *p, int packets)
+{
+	if (!can_send(p) || (packets > 0 && pump_pace_down(p)))
+		return 0;
+	return pump_pace_turn(p);
+}
+
 /* A turn: until the socket is empty or nothing more may be sent. */
 static void pump_in(struct stream *s)
 {
 	struct pump *p = s->pump;
-	size_t room, out;
+	size_t room, out, most;
 
 	for (int i = 0; i < PACKETS_A_TURN && s->fd >= 0; i++) {
 		struct reading r = { .s = s };
 
-		if (!can_send(p)) {
-			s->waiting = true;
-			s->next = p->waiting;
-			p->waiting = s;
+		most = allowed(p, i);
+		if (most == 0) {
+			wait_for_turn(s);
 			break; /* pump_resume() */
 		}
 		room = connection_room(p->connection, s->chan);
@@ -195,6 +225,8 @@ static void pump_in(struct stream *s)
 			s->no_room = true;
 			break;
 		}
+		if (room > most)
+			room = most;
 		engine_fill(p->engine, CONNECTION_DATA_HEADER + room, fill, &r);
 		engine_out(p->engine, &out);
 		if (out >= (p->tunnels > 0 ? LITTLE : FLUSH_MARK))
@@ -217,6 +249,20 @@ void stream_room(struct stream *s)
 	watch(s);
 }
 
+/* One that has had its turn waits behind those that have not. */
+static void take_turns(struct pump *p)
+{
+	struct stream *s;
+
+	while ((s = p->waiting) != NULL && can_send(p) && pump_pace_open(p)) {
+		stop_waiting(s);
+		if (reads(s))
+			pump_in(s);
+		else
+			watch(s);
+	}
+}
+
 void pump_resume(struct pump *p)
 {
 	struct stream *s, *next;
@@ -227,6 +273,10 @@ void pump_resume(struct pump *p)
 	}
 	if (p->waiting == NULL || !can_send(p))
 		return;
+	if (pump_pace_down(p)) {
+		take_turns(p);
+		return;
+	}
 	s = p->waiting;
 	p->waiting = NULL;
 	for (; s != NULL; s = next) {
@@ -323,7 +373,7 @@ void stream_data(struct stream *s, const uint8_t *data, size_t len)
 	}
 	watch(s);
 	if (done > 0)
-		connection_consumed(s->pump->connection, s->chan, done);
+		pump_consumed(s->pump, &s->owed, done);
 	if (s->write_dead)
 		settle(s);
 }
@@ -343,13 +393,14 @@ static void pump_out(struct stream *s)
 	}
 	watch(s);
 	if (n > 0)
-		connection_consumed(s->pump->connection, s->chan, n);
+		pump_consumed(s->pump, &s->owed, n);
 	settle(s);
 }
 
 void stream_eof(struct stream *s)
 {
 	s->eof_in = true;
+	pump_owed_over(s->pump, &s->owed);
 	settle(s);
 }
 

@@ -7,6 +7,7 @@
 #include "server/connection.h"
 #include "server/engine.h"
 #include "server/loop.h"
+#include "server/pump_pace.h"
 
 struct stream;
 struct tunnel;
@@ -16,11 +17,14 @@ struct pump {
 	struct loop *loop;
 	struct engine *engine;
 	struct connection *connection;
-	struct stream *waiting; /* for the engine to take data again */
+	/* for the engine to take data again, or for their turn */
+	struct stream *waiting, **waiting_end;
 	struct stream *gone;    /* to be freed */
 	struct tunnel *gone_tunnels;
 	bool blocked; /* the client's socket did not take all */
 	unsigned tunnels; /* that want their datagrams to go soon */
+	uint64_t taken, sent; /* bytes from the client, and to it */
+	struct pump_pace *pace; /* NULL: no RateLimit */
 	/* the output has grown by much: send it now */
 	void (*flush)(void *arg);
 	void *flush_arg;
@@ -44,7 +48,7 @@ void stream_room(struct stream *s);
 void stream_cut(struct stream *s);
 
 /* Call before every wait: frees those that are gone, and resumes those that
- * wait if the engine takes data again. */
+ * wait if the engine takes data again. With a RateLimit they take turns. */
 void pump_resume(struct pump *p);
 
 #endif

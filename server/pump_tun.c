@@ -40,6 +40,7 @@ struct tunnel {
 	uint64_t tick_credited, tick_sent, sent; /* bytes */
 	uint64_t sent_us; /* when there was nothing that waited */
 	struct tunnel_counts counts;
+	struct pump_owed owed;
 	struct tunqueue *queue;
 	struct offload_join *join; /* NULL without frames */
 };
@@ -71,7 +72,7 @@ struct tunnel *tunnel_new(struct pump *p, uint32_t chan, unsigned mode,
 		return NULL;
 	}
 	t->pump = p;
-	t->chan = chan;
+	t->chan = t->owed.chan = chan;
 	t->mode = mode;
 	t->frames = frames;
 	t->fd = fd;
@@ -95,6 +96,7 @@ void tunnel_close(struct tunnel *t)
 void tunnel_gone(struct tunnel *t)
 {
 	close_device(t);
+	pump_owed_gone(t->pump, &t->owed);
 	t->next = t->pump->gone_tunnels;
 	t->pump->gone_tunnels = t;
 }
@@ -152,7 +154,7 @@ static bool may_send(struct tunnel *t, size_t len)
 {
 	struct pump *p = t->pump;
 
-	t->waiting = !engine_can_send(p->engine);
+	t->waiting = !engine_can_send(p->engine) || !pump_pace_open(p);
 	t->no_room = !t->waiting && connection_room(p->connection, t->chan) < len;
 	return !t->waiting && !t->no_room;
 }
@@ -353,7 +355,7 @@ void tunnel_data(struct tunnel *t, const uint8_t *data, size_t len)
 		t->counts.to_device++;
 	else
 		t->counts.lost++;
-	connection_consumed(t->pump->connection, t->chan, len);
+	pump_consumed(t->pump, &t->owed, len);
 }
 
 void tunnel_batch_end(struct tunnel *t)

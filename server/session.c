@@ -188,6 +188,7 @@ static void flush(void *arg)
 			return;
 		}
 		engine_out_gone(s->engine, (size_t)n);
+		s->pump.sent += (uint64_t)n;
 		s->unanswered = false;
 	}
 	s->pump.blocked = false;
@@ -233,7 +234,7 @@ static void on_client(void *arg, uint32_t events)
 	if ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) == 0)
 		return; /* output is flushed before every wait */
 	p = engine_in_space(s->engine, &room);
-	if (p == NULL)
+	if (p == NULL || (room = pump_pace_input(&s->pump, room)) == 0)
 		return;
 	if (s->ntunnels > 0)
 		moderate(s);
@@ -245,6 +246,7 @@ static void on_client(void *arg, uint32_t events)
 		return;
 	}
 	engine_in_added(s->engine, (size_t)n);
+	s->pump.taken += (uint64_t)n;
 	s->in_bytes += (size_t)n;
 	s->in_last = (size_t)n;
 	s->unanswered = true;
@@ -324,8 +326,10 @@ static bool before_wait(void *arg)
 	engine_out(s->engine, &out);
 	loop_set(s->client_io,
 	         (engine_in_space(s->engine, &room) != NULL &&
-	          engine_takes_input(s->engine) ? (uint32_t)EPOLLIN : 0) |
+	          engine_takes_input(s->engine) &&
+	          session_pace_takes(s) ? (uint32_t)EPOLLIN : 0) |
 	         (out > 0 ? (uint32_t)EPOLLOUT : 0));
+	session_pace_wait(s);
 	loop_set(s->broker_io, EPOLLIN | (ipc_pending(s->broker)
 	                                  ? (uint32_t)EPOLLOUT : 0));
 	return st == ENGINE_AGAIN || s->over ||
@@ -390,7 +394,8 @@ void session_logged_in(struct session *s, const struct proto_msg *m)
 	size_t n = engine_hostkey_blobs(&blobs, &lens);
 
 	ipc_peer_phase(s->broker, PHASE_OPEN);
-	if (session_forward_init(s) < 0) {
+	if (session_forward_init(s, pump_pace_window(m->f[4].n)) < 0 ||
+	    pump_pace_set(&s->pump, m->f[4].n, m->f[5].n) < 0) {
 		session_end(s, "out of memory");
 		return;
 	}

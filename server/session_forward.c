@@ -317,7 +317,7 @@ static void on_tunnel_tick(void *arg)
 		probe(s);
 }
 
-int session_forward_init(struct session *s)
+int session_forward_init(struct session *s, uint32_t window)
 {
 	static const struct connection_ops ops = {
 		.send = on_send, .disconnect = on_disconnect,
@@ -339,6 +339,7 @@ int session_forward_init(struct session *s)
 	s->connection = connection_new(&ops, s, &limits);
 	if (s->connection == NULL)
 		return -1;
+	connection_window(s->connection, window);
 	s->pump.connection = s->connection;
 	connection_client(s->connection, engine_client_version(s->engine));
 	return 0;
@@ -361,6 +362,7 @@ void session_forward_batch_end(struct session *s)
 
 void session_forward_resume(struct session *s)
 {
+	session_pace_turn(s);
 	pump_resume(&s->pump);
 	for (size_t i = 0; i < s->ntunnels; i++) {
 		tunnel_resume(s->tunnels[i]);
@@ -389,6 +391,7 @@ void session_forward_free(struct session *s)
 	for (uint32_t i = 0; i < s->nstreams; i++)
 		stream_gone(s->streams[i]);
 	pump_resume(&s->pump);
+	pump_pace_free(&s->pump);
 	free(s->streams);
 	free(s->grants);
 	free(s->idle);
@@ -515,6 +518,10 @@ void session_on_broker(struct session *s, struct proto_msg *m)
 	case BROKER_ACCEPTED:
 	case BROKER_ACCEPTED_PATH:
 		accepted(s, m);
+		break;
+	case BROKER_RATE:
+		if (pump_pace_set(&s->pump, m->f[0].n, m->f[1].n) < 0)
+			session_end(s, "out of memory");
 		break;
 	case BROKER_TIMEOUTS:
 		session_idle_start(s, m);

@@ -1,4 +1,5 @@
-/* session.c, session_auth.c, session_forward.c, session_idle.c: one process. */
+/* session.c, session_auth.c, session_forward.c, session_idle.c, session_pace.c:
+ * one process. */
 #ifndef ADIT_SESSION_PRIVATE_H
 #define ADIT_SESSION_PRIVATE_H
 
@@ -65,6 +66,8 @@ struct session {
 	unsigned alive_interval_s, alive_max, alive_missed;
 	uint64_t last_input_ms;
 	struct loop_timer *rekey_timer;
+	struct loop_timer *pace_timer; /* session_pace.c */
+	uint64_t pace_due_ms;
 	/* ChannelTimeout, session_idle.c */
 	unsigned idle_s[SESSION_IDLE_KINDS]; /* by enum connection_kind */
 	unsigned idle_look_ms;
@@ -88,6 +91,14 @@ void session_logged_in(struct session *s, const struct proto_msg *m);
 /* The broker ends the connection, by BROKER_END. */
 void session_told_to_end(struct session *s, const struct proto_msg *m);
 
+/* session_pace.c: may the client's socket be read? Before every wait: be woken
+ * when something that waits for a RateLimit may go on. */
+bool session_pace_takes(struct session *s);
+/* What is left of a RateLimit goes to one of the tunnels first, or to the
+ * streams, in turn. */
+void session_pace_turn(struct session *s);
+void session_pace_wait(struct session *s);
+
 /* session_idle.c: BROKER_TIMEOUTS came. */
 void session_idle_start(struct session *s, const struct proto_msg *m);
 
@@ -95,7 +106,8 @@ void session_idle_start(struct session *s, const struct proto_msg *m);
 void session_on_auth(void *arg, const uint8_t *body, size_t len);
 
 /* session_forward.c */
-int session_forward_init(struct session *s);
+/* window: what a channel is offered at the most; 0: anything. */
+int session_forward_init(struct session *s, uint32_t window);
 void session_on_payload(void *arg, uint8_t type, const uint8_t *body,
                         size_t len);
 void session_on_broker(struct session *s, struct proto_msg *m);
