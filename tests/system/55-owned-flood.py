@@ -261,6 +261,43 @@ def _(t):
         srv.expected_deaths = len(calls)
 
 
+def rushes(t, srv, seconds):
+    """What goes through an echo as fast as it can: bytes, until the end or for
+    so long; and whether it is over."""
+    echo, n = t.target(), 0
+    with Session(srv) as s:
+        s.login()
+        t.equal(s.ask(owned.open_tcp('127.0.0.1', echo.port)).kind,
+                owned.OPENED)
+        end = time.monotonic() + seconds * SLOW
+        try:
+            while time.monotonic() < end:
+                n += len(s.talk(bytes(30000)))
+        except (OSError, owned.Failure):
+            return s, n, True
+    return s, n, False
+
+
+@case('a session that ignores its RateLimit is cut, and the log says so')
+def _(t):
+    for way, limit in (('up', 'session up 64K/s'),
+                       ('down', 'session down 64K/s'),
+                       ('up', 'user 64K/s')):
+        rule = f'RateLimit {limit}'
+        with attacked(t, f'Match User {USER}\n{rule}\n') as srv:
+            s, n, over = rushes(t, srv, 15)
+            t.true(over, f'{rule}: {n} bytes, and it goes on')
+            if limit.startswith('user'):
+                limit = 'user up 65536/s down 65536/s'
+            limit = limit.replace('64K', '65536')
+            s.log(f'security: session of .* for {USER} does not keep to its '
+                  rf'rate: \d+ bytes {way} in \d+ ms, 65536 a second are '
+                  rf'permitted: {srv.policy}:\d+: RateLimit {limit}$')
+    with attacked(t, f'Match User {USER}\nRateLimit session 1G/s\n') as srv:
+        s, n, over = rushes(t, srv, 3)
+        t.true(not over, f'cut after {n} bytes')
+
+
 @case('a session that outstays its broker is killed, whatever it holds')
 def _(t):
     with attacked(t) as srv:
