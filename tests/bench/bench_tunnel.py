@@ -8,11 +8,11 @@ are this program's own. Wants root. See HACKING.md, "Bench".
 import argparse
 import json
 import os
-import re
 import sys
 import time
 
 import lab
+import outcome
 import peers
 import plot
 import report
@@ -133,7 +133,7 @@ class Bench:
     def results(self, command):
         return {'command': command, 'date': time.strftime('%Y-%m-%d'),
                 'seconds': round(time.monotonic() - self.began),
-                'machine': machine(), 'versions': peers.versions(),
+                'machine': outcome.machine(), 'versions': peers.versions(),
                 'ssh_cipher': peers.CIPHER, 'openvpn_device': self.device,
                 'rounds': self.plan['rounds'],
                 'each': words(self.plan['each']),
@@ -143,19 +143,6 @@ class Bench:
 
 def words(each):
     return f'{each[1]} s' if each[0] == '-t' else f'{each[1]}B'
-
-
-def machine():
-    with open('/proc/cpuinfo') as f:
-        m = re.search(r'model name\s*: (.*)', f.read())
-    with open('/proc/meminfo') as f:
-        kib = int(re.search(r'MemTotal:\s*(\d+)', f.read())[1])
-    with open('/proc/sys/net/ipv4/tcp_congestion_control') as f:
-        congestion = f.read().strip()
-    return {'cpu': m[1] if m else os.uname().machine,
-            'cores': os.cpu_count(), 'kernel': os.uname().release,
-            'congestion': congestion,
-            'memory_gib': round(kib / 2 ** 20, 1)}
 
 
 def measure(o):
@@ -168,26 +155,10 @@ def measure(o):
     bench = Bench(PLANS[name], os.environ['RELAY'])
     bench.run()
     flags = '' if name == 'full' else f' BENCH_FLAGS=--{name}'
-    results = rounded(bench.results(f'make bench-tunnel{flags}'))
+    results = outcome.rounded(bench.results(f'make bench-tunnel{flags}'))
     with open(o.out, 'w') as f:
-        dump(results, f)
+        outcome.dump(results, f)
     print(report.text(results))
-
-
-def dump(results, f):
-    """A line for each cell, so that diffs can be read."""
-    cells = results['cells']
-    text = json.dumps(dict(results, cells=[]), indent=1, ensure_ascii=False)
-    rows = ',\n'.join('  ' + json.dumps(c) for c in cells)
-    f.write(text.replace('"cells": []', f'"cells": [\n{rows}\n ]') + '\n')
-
-
-def rounded(value):
-    if isinstance(value, dict):
-        return {k: rounded(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [rounded(v) for v in value]
-    return float(f'{value:.5g}') if isinstance(value, float) else value
 
 
 def render(o):
@@ -197,11 +168,7 @@ def render(o):
         with open(o.svg, 'w') as f:
             f.write(plot.svg(results))
     if o.readme:
-        with open(o.readme) as f:
-            before, _, after = f.read().split(MARK)
-        with open(o.readme, 'w') as f:
-            f.write(f'{before}{MARK}\n{report.markdown(results)}\n{MARK}'
-                    f'{after}')
+        outcome.between(o.readme, MARK, report.markdown(results))
     if not (o.svg or o.readme):
         print(report.text(results))
 

@@ -4,7 +4,7 @@ from xml.sax.saxutils import escape
 import report
 
 COLOURS = {'adit': '#d9480f', 'sshd': '#1c7ed6', 'openvpn-udp': '#2b8a3e',
-           'openvpn-tcp': '#868e96'}
+           'openvpn-tcp': '#868e96', 'dropbear': '#2b8a3e'}
 WIDTH, LEFT, RIGHT, BAR, GAP = 780, 210, 120, 12, 12
 # Grey for those that do not know what they are shown on.
 STYLE = '''<style>
@@ -49,7 +49,7 @@ def bar(row, server, y, scale):
 def group(row, y, scale):
     """A row's bars from y down; where the next group starts."""
     short = row.title.replace('server CPU, ', '')
-    servers = [s for s in report.SERVERS if s in row.values]
+    servers = [s for s in COLOURS if s in row.values]
     out = [f'<text x="{LEFT - 8}" y="{y + BAR * len(servers) / 2 + 4}" '
            f'text-anchor="end">{escape(short)}</text>']
     top = y
@@ -72,23 +72,28 @@ def panel(title, rows, y):
     return out, y + 8
 
 
-def legend(y):
+def legend(rows, y):
     out, x = [], LEFT
-    for server in report.SERVERS:
+    for server in COLOURS:
+        if not any(server in row.values for row in rows):
+            continue
         out.append(f'<rect x="{x}" y="{y}" width="11" height="11" '
                    f'fill="{COLOURS[server]}"/>')
-        out.append(tag(x + 16, y + 10, report.TITLES[server]))
+        out.append(tag(x + 16, y + 10,
+                       report.TITLES.get(server, server)))
         x += 110
     out.append(tag(x, y + 10, 'thin line: range of rounds', 'small'))
     return out, y + 24
 
 
-def svg(results):
-    body, y = legend(8)
-    rows = report.figures(results)
-    for title, wanted in PANELS:
-        more, y = panel(title, [r for r in rows if wanted(r.name)], y)
-        body += more
+def svg(results, rows=None, panels=PANELS):
+    rows = rows or report.figures(results)
+    body, y = legend(rows, 8)
+    for title, wanted in panels:
+        some = [r for r in rows if wanted(r.name)]
+        if some:
+            more, y = panel(title, some, y)
+            body += more
     foot = (f'{results["machine"]["cpu"]}, {results["machine"]["cores"]} '
             f'cores, Linux {results["machine"]["kernel"]}, '
             f'{results["date"]}, {results["command"]}')
