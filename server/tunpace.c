@@ -1,6 +1,10 @@
 #include "server/tunpace.h"
 
-enum { PACKETS = 3, DOUBLED_MAX = 16 };
+enum {
+	PACKETS = 3,
+	SPARE = 2, /* times the least: what may wait in the client */
+	DOUBLED_MAX = 16
+};
 
 void tunpace_round_trip(struct tunpace_path *p, uint64_t us, uint64_t now_us)
 {
@@ -47,10 +51,12 @@ size_t tunpace_limit(const struct tunpace *t, uint64_t trip_us, size_t packet,
                      size_t datagram)
 {
 	size_t least = PACKETS * packet + 4 * datagram;
-	uint64_t full = 2 * t->rate * trip_us / 1000000;
+	uint64_t full = t->rate * trip_us / 1000000;
 
 	if (trip_us == 0 || t->doubled >= DOUBLED_MAX)
 		return SIZE_MAX;
 	least <<= t->doubled;
+	/* Room to see whether the path delivers more. */
+	full += full < SPARE * least ? full : SPARE * least;
 	return full > least ? (size_t)full : least;
 }
