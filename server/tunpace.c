@@ -51,12 +51,13 @@ size_t tunpace_limit(const struct tunpace *t, uint64_t trip_us, size_t packet,
                      size_t datagram)
 {
 	size_t least = PACKETS * packet + 4 * datagram;
-	uint64_t full = t->rate * trip_us / 1000000;
+	uint64_t full = t->rate * trip_us / 1000000, spare;
 
 	if (trip_us == 0 || t->doubled >= DOUBLED_MAX)
 		return SIZE_MAX;
 	least <<= t->doubled;
 	/* Room to see whether the path delivers more. */
-	full += full < SPARE * least ? full : SPARE * least;
+	spare = full / 4 > SPARE * least ? full / 4 : SPARE * least;
+	full += full < spare ? full : spare;
 	return full > least ? (size_t)full : least;
 }
