@@ -122,9 +122,12 @@ def login_words(server, *more):
 def logins(server, flight, *amount):
     """amount: -n N, or -s SECONDS."""
     processes, before = len(server.pids()), server.cpu()
-    text = run(*login_words(server, '-f', flight, *amount), host='client',
-               timeout=600)
-    got = json.loads(text)
+    argv = login_words(server, '-f', flight, *amount)
+    try:
+        got = json.loads(run(*argv, host='client', timeout=600))
+    except Failure as e:
+        raise Failure(f'{e}\n--- {server.name}:\n'
+                      f'{server.process.log()[-4000:]}') from None
     server.settle(processes)
     spent = server.cpu() - before
     return {'per_s': got['logins'] / got['seconds'],
@@ -144,7 +147,7 @@ class Held:
         self.process = Process(f'holds-{self.server.name}', *argv,
                                host='client')
         wait_for(lambda: self.process.alive() and
-                 '"held"' in self.process.log(), 300, 'they do not come')
+                 ']}' in self.process.log(), 300, 'they do not come')
         self.seconds = time.monotonic() - began
         told = self.process.log()
         self.ports = json.loads(told[told.index('{'):])['ports']
