@@ -28,7 +28,7 @@ PARTS = ('forwards', 'beside', 'logins', 'memory', 'scale')
 # often; logins in a row
 PLANS = {
     'full': dict(rounds=5, bulk=0.9, small=0.5, beside=5, logins=2,
-                 check=4 << 20, idle=(200, 5), listeners=1000,
+                 check=2 << 20, idle=(200, 5), listeners=1000,
                  channels=(10, 1000), asks=(1, 5), row=10000),
     'quick': dict(rounds=2, bulk=0.2, small=0.2, beside=3, logins=1,
                   check=1 << 20, idle=(50, 1), listeners=200,
@@ -159,13 +159,14 @@ class Bench:
     def scale(self):
         adit = self.servers[0]
         loads.logins(adit, 8, '-n', WARM)
-        self.listeners(adit, self.plan['listeners'])
-        self.channels(self.servers[:2], self.plan['channels'])
+        # Before memory may be held from anything else.
         count = self.plan['row']
         self.progress(f'{count} logins')
         before = adit.state()
         got = loads.logins(adit, 8, '-n', count)
         self.grown('row', adit, before, count=count, **got)
+        self.channels(self.servers[:2], self.plan['channels'])
+        self.listeners(adit, self.plan['listeners'])
 
     def listeners(self, adit, count):
         self.progress(f'{count} sessions, each with a listener')
