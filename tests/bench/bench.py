@@ -10,7 +10,6 @@ import argparse
 import json
 import os
 import resource
-import subprocess
 import sys
 import time
 
@@ -209,10 +208,7 @@ class Bench:
 
 
 def versions():
-    def first(*argv):
-        done = subprocess.run(argv, stdin=subprocess.DEVNULL,
-                              capture_output=True, text=True)
-        return (done.stdout + done.stderr).splitlines()[0].strip()
+    first = outcome.first_line
     return {'adit': first(os.environ['ADITD'], '-V'),
             'ssh': first('ssh', '-V'),
             'dropbear': first(lab.program('dropbear', 'dropbear-bin'), '-V')}

@@ -2,6 +2,7 @@
 import json
 import os
 import re
+import subprocess
 
 
 def machine():
@@ -15,6 +16,13 @@ def machine():
             'cores': os.cpu_count(), 'kernel': os.uname().release,
             'congestion': congestion,
             'memory_gib': round(kib / 2 ** 20, 1)}
+
+
+def first_line(*argv):
+    """Of what a program says: its version."""
+    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True,
+                          text=True)
+    return (done.stdout + done.stderr).splitlines()[0].strip()
 
 
 def dump(results, f):

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 
+import outcome
 from lab import (ADDRESS, TOP, Failure, Process, on, program, run, wait_for)
 
 CIPHER = 'aes128-gcm@openssh.com'
@@ -208,10 +209,7 @@ def check():
 
 
 def versions():
-    def first(*argv):
-        done = subprocess.run(argv, stdin=subprocess.DEVNULL,
-                              capture_output=True, text=True)
-        return (done.stdout + done.stderr).splitlines()[0].strip()
+    first = outcome.first_line
     return {'adit': first(os.environ['ADITD'], '-V'),
             'ssh': first('ssh', '-V'),
             'openvpn': first(program('openvpn', 'openvpn'), '--version'),
