@@ -14,6 +14,18 @@ enum {
 	CACHED_MAX = 1032 /* glibc keeps no larger chunk for the next malloc */
 };
 
+#ifdef __SANITIZE_ADDRESS__ /* has a heap of its own */
+
+void heap_settle(void)
+{
+}
+
+void heap_rest(void)
+{
+}
+
+#else
+
 /* Until one comes from beyond the mark. That one goes back to the top, by way
  * of a size that is not kept aside. */
 static void fill(size_t size, uintptr_t mark)
@@ -29,23 +41,21 @@ static void fill(size_t size, uintptr_t mark)
 
 void heap_settle(void)
 {
-#ifndef __SANITIZE_ADDRESS__
 	uintptr_t mark;
 
 	malloc_trim(0); /* the top ends where the heap does */
 	mark = (uintptr_t)sbrk(0);
 	for (size_t size = LARGEST; size > 0; size -= STEP)
 		fill(size, mark);
-#endif
 }
 
 void heap_rest(void)
 {
-#ifndef __SANITIZE_ADDRESS__
 	uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE),
 	          end = ((uintptr_t)__builtin_frame_address(0) - page) & -page;
 
 	malloc_trim(0);
 	(void)madvise((void *)(end - STACK), STACK, MADV_DONTNEED);
-#endif
 }
+
+#endif
