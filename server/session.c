@@ -311,11 +311,11 @@ static bool before_wait(void *arg)
 	run_deferred(s);
 	st = engine_process(s->engine);
 	if (st != ENGINE_AGAIN)
-		session_forward_batch_end(s);
+		session_tunnel_batch_end(s);
 	session_forward_resume(s);
 	flush(s);
 	if (s->unanswered) {
-		session_forward_answer(s);
+		session_tunnel_answer(s);
 		flush(s);
 	}
 	s->unanswered = false;

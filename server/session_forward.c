@@ -42,25 +42,6 @@ static int add_stream(struct session *s, uint32_t chan, int fd,
 	return s->streams[chan] != NULL ? 0 : -1;
 }
 
-static struct tunnel *tunnel_of(struct session *s, uint32_t chan)
-{
-	for (size_t i = 0; i < s->ntunnels; i++)
-		if (tunnel_channel(s->tunnels[i]) == chan)
-			return s->tunnels[i];
-	return NULL;
-}
-
-static void remove_tunnel(struct session *s, struct tunnel *t)
-{
-	size_t i = 0;
-
-	while (s->tunnels[i] != t)
-		i++;
-	s->tunnels[i] = s->tunnels[--s->ntunnels];
-	s->pump.tunnels = (unsigned)s->ntunnels;
-	tunnel_gone(t);
-}
-
 /* ---- what the connection protocol wants ---- */
 
 static void on_send(void *arg, const uint8_t *payload, size_t len)
@@ -180,19 +161,10 @@ static void on_data(void *arg, uint32_t chan, const uint8_t *data, size_t len)
 
 	if (st != NULL)
 		stream_data(st, data, len);
-	else if ((t = tunnel_of(arg, chan)) != NULL)
+	else if ((t = session_tunnel_of(arg, chan)) != NULL)
 		tunnel_data(t, data, len);
 	else
 		lost_data(arg, chan, len);
-}
-
-static void end_tunnel(struct session *s, uint32_t chan)
-{
-	struct tunnel *t = tunnel_of(s, chan);
-
-	if (t != NULL)
-		tunnel_close(t);
-	connection_close(s->connection, chan);
 }
 
 void session_forward_cut(struct session *s, uint32_t chan)
@@ -202,7 +174,7 @@ void session_forward_cut(struct session *s, uint32_t chan)
 	if (st != NULL)
 		stream_cut(st);
 	else
-		end_tunnel(s, chan);
+		session_tunnel_end(s, chan);
 }
 
 static void on_eof(void *arg, uint32_t chan)
@@ -212,7 +184,7 @@ static void on_eof(void *arg, uint32_t chan)
 	if (st != NULL)
 		stream_eof(st);
 	else /* a tunnel has but one end */
-		end_tunnel(arg, chan);
+		session_tunnel_end(arg, chan);
 }
 
 static void on_closed(void *arg, uint32_t chan)
@@ -222,28 +194,14 @@ static void on_closed(void *arg, uint32_t chan)
 	if (st != NULL)
 		stream_closed(st);
 	else
-		end_tunnel(arg, chan);
-}
-
-static void log_counts(struct session *s, const struct tunnel *t)
-{
-	struct tunnel_counts n = tunnel_counts(t);
-
-	session_log(s, POLICY_LOG_VERBOSE, "tunnel: %llu datagrams to the "
-	            "client, %llu from it; dropped: %llu too large, %llu "
-	            "malformed, %llu not taken by the device, %llu late",
-	            (unsigned long long)n.to_client,
-	            (unsigned long long)n.to_device,
-	            (unsigned long long)n.too_large,
-	            (unsigned long long)n.refused, (unsigned long long)n.lost,
-	            (unsigned long long)n.late);
+		session_tunnel_end(arg, chan);
 }
 
 static void on_gone(void *arg, uint32_t chan, const char *why, size_t why_len)
 {
 	struct session *s = arg;
 	struct stream *st = stream_of(s, chan);
-	struct tunnel *t = tunnel_of(s, chan);
+	struct tunnel *t = session_tunnel_of(s, chan);
 	uint32_t grant = chan;
 
 	if (why != NULL && why_len > 0)
@@ -255,8 +213,7 @@ static void on_gone(void *arg, uint32_t chan, const char *why, size_t why_len)
 		s->streams[chan] = NULL;
 		stream_gone(st);
 	} else if (t != NULL) {
-		log_counts(s, t);
-		remove_tunnel(s, t);
+		session_tunnel_gone(s, t);
 	} else {
 		return;
 	}
@@ -270,7 +227,7 @@ static void on_room(void *arg, uint32_t chan)
 
 	if (st != NULL)
 		stream_room(st);
-	else if ((t = tunnel_of(arg, chan)) != NULL)
+	else if ((t = session_tunnel_of(arg, chan)) != NULL)
 		tunnel_room(t);
 }
 
@@ -284,37 +241,7 @@ static void on_alive(void *arg)
 	struct session *s = arg;
 
 	s->alive_missed = 0;
-	if (s->probe_us == 0)
-		return;
-	tunpace_round_trip(&s->path, loop_now_us() - s->probe_us,
-	                   loop_now_us());
-	s->probe_us = 0;
-	for (size_t i = 0; i < s->ntunnels; i++)
-		tunnel_tick(s->tunnels[i], tunpace_shortest(&s->path));
-}
-
-/* How long is the way to the client and back? Not what TCP says, which knows
- * nothing of a relay. */
-static void probe(struct session *s)
-{
-	if (connection_keepalives(s->connection) > 0 ||
-	    !engine_can_send(s->engine))
-		return;
-	s->probe_us = loop_now_us();
-	connection_keepalive(s->connection);
-}
-
-static void on_tunnel_tick(void *arg)
-{
-	struct session *s = arg;
-	bool busy = false;
-
-	s->tunnel_tick = NULL;
-	for (size_t i = 0; i < s->ntunnels; i++)
-		if (tunnel_tick(s->tunnels[i], tunpace_shortest(&s->path)))
-			busy = true;
-	if (busy && s->ticks++ % SESSION_PROBE_TICKS == 0)
-		probe(s);
+	session_tunnel_alive(s);
 }
 
 int session_forward_init(struct session *s, uint32_t window)
@@ -354,40 +281,16 @@ void session_on_payload(void *arg, uint8_t type, const uint8_t *body,
 		connection_input(s->connection, type, body, len);
 }
 
-void session_forward_batch_end(struct session *s)
-{
-	for (size_t i = 0; i < s->ntunnels; i++)
-		tunnel_batch_end(s->tunnels[i]);
-}
-
 void session_forward_resume(struct session *s)
 {
 	session_pace_turn(s);
 	pump_resume(&s->pump);
-	for (size_t i = 0; i < s->ntunnels; i++) {
-		tunnel_resume(s->tunnels[i]);
-		if (s->tunnel_tick == NULL && tunnel_is_busy(s->tunnels[i]))
-			s->tunnel_tick = loop_after(s->loop, SESSION_TICK_MS,
-			                            on_tunnel_tick, s);
-	}
-	pump_tun_sweep(&s->pump);
-}
-
-void session_forward_answer(struct session *s)
-{
-	static const uint8_t ignore[] = { 2, 0, 0, 0, 0 }; /* SSH_MSG_IGNORE */
-
-	if (s->ntunnels > 0 && engine_can_send(s->engine))
-		engine_send(s->engine, ignore, sizeof(ignore));
+	session_tunnel_resume(s);
 }
 
 void session_forward_free(struct session *s)
 {
-	for (size_t i = 0; i < s->ntunnels; i++) {
-		log_counts(s, s->tunnels[i]);
-		tunnel_gone(s->tunnels[i]);
-	}
-	pump_tun_sweep(&s->pump);
+	session_tunnel_free(s);
 	for (uint32_t i = 0; i < s->nstreams; i++)
 		stream_gone(s->streams[i]);
 	pump_resume(&s->pump);
@@ -417,41 +320,6 @@ static void opened(struct session *s, struct proto_msg *m)
 	stream_gone(s->streams[chan]); /* it went meanwhile */
 	s->streams[chan] = NULL;
 	session_ask(s, SESSION_CLOSE, chan);
-}
-
-static void tunnel(struct session *s, struct proto_msg *m)
-{
-	uint32_t chan = (uint32_t)m->f[0].n;
-	char text[64];
-	struct tunnel *t;
-	int fd = m->fds[0];
-
-	if (s->ntunnels == SESSION_TUNNELS_MAX) {
-		connection_refuse(s->connection, chan, CONNECTION_RESOURCE,
-		                  "too many tunnels");
-		session_ask(s, SESSION_CLOSE, chan);
-		return;
-	}
-	m->fds[0] = -1;
-	t = tunnel_new(&s->pump, chan, (unsigned)m->f[1].n,
-	               m->f[4].n != 0, fd);
-	if (t == NULL) {
-		session_end(s, "out of memory");
-		return;
-	}
-	s->tunnels[s->ntunnels++] = t;
-	s->pump.tunnels = (unsigned)s->ntunnels;
-	if (connection_accept(s->connection, chan) < 0) {
-		remove_tunnel(s, t);
-		session_ask(s, SESSION_CLOSE, chan);
-		return;
-	}
-	snprintf(text, sizeof(text), "tunnel device on the server: %.*s",
-	         (int)m->f[3].len, m->f[3].p);
-	connection_debug(s->connection, text);
-	tunnel_start(t);
-	if (connection_is_openssh(s->connection))
-		probe(s);
 }
 
 static void refused(struct session *s, const struct proto_msg *m)
@@ -510,7 +378,7 @@ void session_on_broker(struct session *s, struct proto_msg *m)
 		opened(s, m);
 		break;
 	case BROKER_TUNNEL:
-		tunnel(s, m);
+		session_tunnel_made(s, m);
 		break;
 	case BROKER_REFUSED:
 		refused(s, m);

@@ -1,5 +1,5 @@
-/* session.c, session_auth.c, session_forward.c, session_idle.c, session_pace.c:
- * one process. */
+/* session.c, session_auth.c, session_forward.c, session_idle.c, session_pace.c,
+ * session_tunnel.c: one process. */
 #ifndef ADIT_SESSION_PRIVATE_H
 #define ADIT_SESSION_PRIVATE_H
 
@@ -111,17 +111,32 @@ int session_forward_init(struct session *s, uint32_t window);
 void session_on_payload(void *arg, uint8_t type, const uint8_t *body,
                         size_t len);
 void session_on_broker(struct session *s, struct proto_msg *m);
-/* All the input at hand is taken. */
-void session_forward_batch_end(struct session *s);
 /* Before every wait: what waited for the engine goes on. */
 void session_forward_resume(struct session *s);
+/* Close a channel and its socket or device, whatever is under way. */
+void session_forward_cut(struct session *s, uint32_t chan);
+void session_forward_free(struct session *s);
+
+/* session_tunnel.c */
+/* NULL: the channel is no tunnel. */
+struct tunnel *session_tunnel_of(struct session *s, uint32_t chan);
+/* The broker gives a device, by BROKER_TUNNEL. */
+void session_tunnel_made(struct session *s, struct proto_msg *m);
+/* Close a tunnel's device, if it is one, and the channel. */
+void session_tunnel_end(struct session *s, uint32_t chan);
+/* Its channel is gone. */
+void session_tunnel_gone(struct session *s, struct tunnel *t);
+/* The client answered a keepalive. */
+void session_tunnel_alive(struct session *s);
+/* All the input at hand is taken. */
+void session_tunnel_batch_end(struct session *s);
+/* Before every wait. */
+void session_tunnel_resume(struct session *s);
 /* Input came and nothing went out: say something, for the tunnels' sake. A
  * stock client whose session is refused (-f -w 0:0 HOST true) leaves Nagle's
  * algorithm on: its next datagram waits for the acknowledgement of what it sent
  * before, which our TCP delays by 40 ms if it has nothing to go with. */
-void session_forward_answer(struct session *s);
-/* Close a channel and its socket or device, whatever is under way. */
-void session_forward_cut(struct session *s, uint32_t chan);
-void session_forward_free(struct session *s);
+void session_tunnel_answer(struct session *s);
+void session_tunnel_free(struct session *s);
 
 #endif
