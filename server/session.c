@@ -22,6 +22,7 @@ enum {
 	SLACK_NS = 1000,        /* a wait of 100 us is not to be one of 150 */
 	FAST = 12 * 1024,       /* bytes of input a millisecond */
 	BATCH = 48 * 1024,      /* bytes that are worth a read */
+	ANSWERS = 16 * 1024,    /* bytes of output that are worth a send */
 	WAIT_MIN_US = 50, WAIT_MAX_US = 200
 };
 
@@ -301,6 +302,21 @@ static void watch_rekey(struct session *s)
 
 /* ---- life ---- */
 
+/* All that a read brought, before the next one: with a packet a read the input
+ * would be moved once a packet to make room. Answers do not wait for it. */
+static enum engine_state process(struct session *s)
+{
+	enum engine_state st;
+	size_t out;
+
+	do {
+		st = engine_process(s->engine);
+		engine_out(s->engine, &out);
+	} while (st == ENGINE_AGAIN && out < ANSWERS && !s->over &&
+	         s->deferred == NULL);
+	return st;
+}
+
 /* Take what came, send what is due. Returns true if there is more to do. */
 static bool before_wait(void *arg)
 {
@@ -309,7 +325,7 @@ static bool before_wait(void *arg)
 	size_t room, out;
 
 	run_deferred(s);
-	st = engine_process(s->engine);
+	st = process(s);
 	if (st != ENGINE_AGAIN)
 		session_tunnel_batch_end(s);
 	session_forward_resume(s);
