@@ -155,6 +155,8 @@ int connection_forwarded_path(struct connection *c, const char *path,
  * min(window, max packet, CONNECTION_PACKET). For a tun the largest SSH string
  * (address family included) that its client takes whole. */
 size_t connection_room(const struct connection *c, uint32_t chan);
+/* The same in any number of packets, for streams. */
+size_t connection_window_left(const struct connection *c, uint32_t chan);
 /* The most that connection_room() of chan can ever be. */
 size_t connection_packet_max(const struct connection *c, uint32_t chan);
 /* Let no more than that many bytes, as the client counts them, be sent and not

@@ -282,19 +282,33 @@ size_t connection_packet_max(const struct connection *c, uint32_t chan)
 	return ch ? within(ch, SIZE_MAX) : 0;
 }
 
-size_t connection_room(const struct connection *c, uint32_t chan)
+/* What the client's window and our own limit leave. */
+static size_t window(const struct connection *c, const struct channel *ch)
 {
-	const struct channel *ch = connection_channel_find(c, chan);
 	size_t room;
 
-	if (c->dead || !ch || ch->state != CHANNEL_OPEN || ch->eof_out ||
+	if (c->dead || ch->state != CHANNEL_OPEN || ch->eof_out ||
 	    ch->close_in || ch->close_out)
 		return 0;
 	room = ch->remote_window;
 	if (ch->limit - ch->outstanding < (int64_t)room)
 		room = ch->limit > ch->outstanding ?
 		       (size_t)(ch->limit - ch->outstanding) : 0;
-	return within(ch, room);
+	return room;
+}
+
+size_t connection_room(const struct connection *c, uint32_t chan)
+{
+	const struct channel *ch = connection_channel_find(c, chan);
+
+	return ch != NULL ? within(ch, window(c, ch)) : 0;
+}
+
+size_t connection_window_left(const struct connection *c, uint32_t chan)
+{
+	const struct channel *ch = connection_channel_find(c, chan);
+
+	return ch != NULL ? window(c, ch) : 0;
 }
 
 void connection_limit(struct connection *c, uint32_t chan, size_t bytes)

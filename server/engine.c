@@ -426,10 +426,17 @@ bool engine_takes_input(const struct engine *e)
 	return !e->dead && out_len(e) <= OUT_INPUT_MARK;
 }
 
+size_t engine_data_room(const struct engine *e)
+{
+	if (!e->authenticated || e->dead || e->rekeying ||
+	    out_len(e) >= OUT_DATA_MARK)
+		return 0;
+	return OUT_DATA_MARK - out_len(e);
+}
+
 bool engine_can_send(const struct engine *e)
 {
-	return e->authenticated && !e->dead && !e->rekeying &&
-	       out_len(e) < OUT_DATA_MARK;
+	return engine_data_room(e) > 0;
 }
 
 bool engine_rekeying(const struct engine *e)

@@ -101,6 +101,8 @@ bool engine_takes_input(const struct engine *e);
 /* False while a key exchange runs or output is over its mark: send no data of
  * channels then. */
 bool engine_can_send(const struct engine *e);
+/* Bytes of output that are left to that mark; 0 where nothing can be sent. */
+size_t engine_data_room(const struct engine *e);
 bool engine_rekeying(const struct engine *e);
 bool engine_dead(const struct engine *e);
 /* Why it is dead; not escaped, may hold text from the client. */

@@ -9,7 +9,8 @@
 
 enum {
 	PACKETS_A_TURN = 8,       /* from one socket before the next has its turn */
-	FLUSH_MARK = 128 * 1024,  /* bytes of output that are worth a send */
+	BATCH = 256 * 1024,       /* bytes that a turn reads at once */
+	FLUSH_MARK = 256 * 1024,  /* bytes of output that are worth a send */
 	LITTLE = 16 * 1024,       /* the same, where a tunnel's data may follow */
 	HELD_KEEP = 64 * 1024     /* an idle buffer larger than this is freed */
 };
@@ -24,6 +25,7 @@ struct stream {
 	bool started, gone;
 	bool waiting;    /* in pump->waiting */
 	bool no_room;    /* the client's window is full */
+	bool plenty;     /* the last read() filled what it was given */
 	bool read_done;  /* the socket's end of file is passed on */
 	bool eof_in;     /* the client sends no more */
 	bool closed_in;  /* the client closed the channel */
@@ -163,23 +165,81 @@ static bool can_send(struct pump *p)
 	return out < LITTLE;
 }
 
+/* A read(), and what it gave. */
 struct reading {
 	struct stream *s;
 	ssize_t n;
 	int error;
+	const uint8_t *from; /* what is left of it; NULL: read now */
+	size_t left;
 };
 
 static size_t fill(void *arg, uint8_t *p, size_t max)
 {
 	struct reading *r = arg;
+	size_t len = max - CONNECTION_DATA_HEADER;
 
-	r->n = read(r->s->fd, p + CONNECTION_DATA_HEADER,
-	            max - CONNECTION_DATA_HEADER);
-	r->error = errno;
-	if (r->n <= 0)
+	if (r->from != NULL) {
+		memcpy(p + CONNECTION_DATA_HEADER, r->from, len);
+		r->from += len;
+		r->left -= len;
+	} else {
+		r->n = read(r->s->fd, p + CONNECTION_DATA_HEADER, len);
+		r->error = errno;
+		if (r->n <= 0)
+			return 0;
+		len = (size_t)r->n;
+	}
+	connection_data(r->s->pump->connection, r->s->chan, len, p);
+	return CONNECTION_DATA_HEADER + len;
+}
+
+static void send_packet(struct reading *r, size_t max)
+{
+	struct pump *p = r->s->pump;
+	size_t out;
+
+	engine_fill(p->engine, CONNECTION_DATA_HEADER + max, fill, r);
+	engine_out(p->engine, &out);
+	if (out >= (p->tunnels > 0 ? LITTLE : FLUSH_MARK))
+		p->flush(p->flush_arg);
+}
+
+/* What a socket that had plenty is asked for in one read(), all of which goes
+ * at once; 0: do it packet by packet. A read() tells the sender of room and
+ * wakes it, which costs more than a copy from here to the packet. */
+static size_t many(const struct stream *s)
+{
+	struct pump *p = s->pump;
+	size_t most = engine_data_room(p->engine), window;
+
+	if (!s->plenty || p->tunnels > 0 || pump_pace_down(p))
 		return 0;
-	connection_data(r->s->pump->connection, r->s->chan, (size_t)r->n, p);
-	return CONNECTION_DATA_HEADER + (size_t)r->n;
+	window = connection_window_left(p->connection, s->chan);
+	if (most > window)
+		most = window;
+	if (p->batch == NULL)
+		p->batch = malloc(BATCH);
+	if (p->batch == NULL)
+		return 0;
+	return most < BATCH ? most : BATCH;
+}
+
+static void read_many(struct reading *r, size_t max)
+{
+	struct stream *s = r->s;
+	size_t room;
+
+	r->n = read(s->fd, s->pump->batch, max);
+	r->error = errno;
+	r->from = s->pump->batch;
+	r->left = r->n > 0 ? (size_t)r->n : 0;
+	while (r->left > 0) {
+		room = connection_room(s->pump->connection, s->chan);
+		if (room == 0 || engine_dead(s->pump->engine))
+			break; /* it is over */
+		send_packet(r, room < r->left ? room : r->left);
+	}
 }
 
 /* The socket will give nothing more: after an orderly end say EOF, after an
@@ -210,7 +270,7 @@ static size_t allowed(struct pump *p, int packets)
 static void pump_in(struct stream *s)
 {
 	struct pump *p = s->pump;
-	size_t room, out, most;
+	size_t room, most;
 
 	for (int i = 0; i < PACKETS_A_TURN && s->fd >= 0; i++) {
 		struct reading r = { .s = s };
@@ -227,10 +287,15 @@ static void pump_in(struct stream *s)
 		}
 		if (room > most)
 			room = most;
-		engine_fill(p->engine, CONNECTION_DATA_HEADER + room, fill, &r);
-		engine_out(p->engine, &out);
-		if (out >= (p->tunnels > 0 ? LITTLE : FLUSH_MARK))
-			p->flush(p->flush_arg);
+		most = i == 0 ? many(s) : 0;
+		if (most > room) {
+			room = most;
+			read_many(&r, room);
+			i = PACKETS_A_TURN; /* this was the turn */
+		} else {
+			send_packet(&r, room);
+		}
+		s->plenty = r.n > 0 && (size_t)r.n == room;
 		if (r.n < 0 && (r.error == EAGAIN || r.error == EINTR))
 			break;
 		if (r.n <= 0) {

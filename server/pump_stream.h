@@ -25,6 +25,7 @@ struct pump {
 	unsigned tunnels; /* that want their datagrams to go soon */
 	uint64_t taken, sent; /* bytes from the client, and to it */
 	struct pump_pace *pace; /* NULL: no RateLimit */
+	uint8_t *batch; /* what is read at once from one socket; NULL: not yet */
 	/* the output has grown by much: send it now */
 	void (*flush)(void *arg);
 	void *flush_arg;
