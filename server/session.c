@@ -191,6 +191,10 @@ static void flush(void *arg)
 		engine_out_gone(s->engine, (size_t)n);
 		s->pump.sent += (uint64_t)n;
 		s->unanswered = false;
+		if ((size_t)n < len) { /* its rest goes with what follows */
+			s->pump.blocked = true;
+			return;
+		}
 	}
 	s->pump.blocked = false;
 }
