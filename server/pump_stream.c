@@ -236,8 +236,11 @@ static void read_many(struct reading *r, size_t max)
 	r->left = r->n > 0 ? (size_t)r->n : 0;
 	while (r->left > 0) {
 		room = connection_room(s->pump->connection, s->chan);
-		if (room == 0 || engine_dead(s->pump->engine))
-			break; /* it is over */
+		if (room == 0 || engine_dead(s->pump->engine)) {
+			r->n = -1; /* it is over: no part is to pass for all */
+			r->error = EPIPE;
+			return;
+		}
 		send_packet(r, room < r->left ? room : r->left);
 	}
 }

@@ -24,9 +24,12 @@ Test(connection_window, room)
 	expect(w, "room 0\n");
 	/* The packet limits now, not the window. */
 	cr_assert_eq(connection_room(w->c, 0), 32768);
+	cr_assert_eq(connection_window_left(w->c, 0), 100001);
 	say(w, 93, "ww", 0u, 100000u);
 	expect(w, "");
+	cr_assert_eq(connection_window_left(w->c, 0), 200001);
 	cr_assert_eq(connection_room(w->c, 5), 0);
+	cr_assert_eq(connection_window_left(w->c, 5), 0);
 	end(w);
 }
 
