@@ -16,7 +16,7 @@
 
 enum {
 	IN_CAP = 320 * 1024,    /* libssh takes packets of up to 256 KiB */
-	IN_CHUNK = 256 * 1024,  /* bytes a read */
+	IN_CHUNK = 128 * 1024,  /* bytes a read: more outgrows caches */
 	FEED = 64 * 1024,       /* libssh recurses once a packet: bound it */
 	OUT_START = 16 * 1024,
 	OUT_CAP = 16 * 1024 * 1024,
