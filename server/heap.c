@@ -1,9 +1,12 @@
 #include "server/heap.h"
 
+#include <inttypes.h>
 #include <malloc.h>
+#include <stdbool.h>
 #include <stddef.h>
-#include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -16,6 +19,10 @@ enum {
 
 #ifdef __SANITIZE_ADDRESS__ /* has a heap of its own */
 
+void heap_prepare(void)
+{
+}
+
 void heap_settle(void)
 {
 }
@@ -25,6 +32,30 @@ void heap_rest(void)
 }
 
 #else
+
+static uintptr_t start; /* of the heap, a page; 0: it stays as it is */
+static int file = -1;   /* from heap_prepare() to heap_settle() */
+/* What it settled with, up to where; NULL: nobody knows */
+static const char *settled;
+static size_t settled_len;
+
+static size_t page_size(void)
+{
+	return (size_t)sysconf(_SC_PAGESIZE);
+}
+
+void heap_prepare(void)
+{
+	FILE *f = fopen("/proc/self/maps", "re");
+	char line[512];
+
+	while (f != NULL && start == 0 && fgets(line, sizeof(line), f) != NULL)
+		if (strstr(line, "[heap]") != NULL)
+			start = (uintptr_t)strtoumax(line, NULL, 16);
+	if (f != NULL)
+		fclose(f);
+	file = memfd_create("heap", MFD_CLOEXEC);
+}
 
 /* Until one comes from beyond the mark. That one goes back to the top, by way
  * of a size that is not kept aside. */
@@ -39,6 +70,28 @@ static void fill(size_t size, uintptr_t mark)
 	free(q != NULL ? q : p);
 }
 
+/* Let the heap, up to mark, be a file that nobody can write any more, with
+ * private copies of the pages that are written. From its writing to its mapping
+ * nothing may change in it. */
+static void share(uintptr_t mark)
+{
+	size_t len = start != 0 && mark > start ? mark - start : 0;
+	void *copy = MAP_FAILED;
+
+	if (len > 0 && len % page_size() == 0 && file >= 0 &&
+	    write(file, (void *)start, len) == (ssize_t)len)
+		copy = mmap(NULL, len, PROT_READ, MAP_PRIVATE, file, 0);
+	if (copy != MAP_FAILED &&
+	    mmap((void *)start, len, PROT_READ | PROT_WRITE,
+	         MAP_PRIVATE | MAP_FIXED, file, 0) == (void *)start) {
+		settled = copy;
+		settled_len = len;
+	}
+	if (file >= 0)
+		close(file);
+	file = -1;
+}
+
 void heap_settle(void)
 {
 	uintptr_t mark;
@@ -47,14 +100,36 @@ void heap_settle(void)
 	mark = (uintptr_t)sbrk(0);
 	for (size_t size = LARGEST; size > 0; size -= STEP)
 		fill(size, mark);
+	share(mark);
+}
+
+/* A copy that is like the file's page is none that is needed: OpenSSL counts
+ * references and takes locks on dozens of pages, up and down again. */
+static void drop_copies(void)
+{
+	size_t page = page_size(), from = 0, end = settled_len;
+	char *heap = (char *)start;
+
+	if ((uintptr_t)sbrk(0) < start + end)
+		end = 0; /* it has shrunk */
+	for (size_t i = 0; i < end; i += page) {
+		if (memcmp(heap + i, settled + i, page) == 0)
+			continue;
+		if (i > from)
+			(void)madvise(heap + from, i - from, MADV_DONTNEED);
+		from = i + page;
+	}
+	if (end > from)
+		(void)madvise(heap + from, end - from, MADV_DONTNEED);
 }
 
 void heap_rest(void)
 {
-	uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE),
+	uintptr_t page = page_size(),
 	          end = ((uintptr_t)__builtin_frame_address(0) - page) & -page;
 
 	malloc_trim(0);
+	drop_copies();
 	(void)madvise((void *)(end - STACK), STACK, MADV_DONTNEED);
 }
 
