@@ -229,7 +229,7 @@ static void on_tick(void *arg)
 		         b->address, b->port);
 	b->left_out = 0;
 	b->paused = b->accept_failed = false;
-	heap_rest();
+	heap_rest_soon(b->loop, NULL, NULL);
 	broker_sign_next(b);
 	if (was_paused)
 		on_session(b, EPOLLIN);

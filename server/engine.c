@@ -13,6 +13,7 @@
 #include <openssl/rand.h>
 
 #include "server/engine_private.h"
+#include "server/heap.h"
 #include "server/hostkeys.h"
 #include "server/pki.h"
 
@@ -317,6 +318,20 @@ void engine_in_added(struct engine *e, size_t n)
 {
 	e->in_tail += n;
 	e->since_in += n;
+}
+
+void engine_rest(struct engine *e)
+{
+	uint8_t *out = NULL;
+
+	if (e->in_head == e->in_tail)
+		heap_empty(e->in, IN_CAP);
+	if (out_len(e) == 0 && e->out_cap > OUT_START)
+		out = realloc(e->out, OUT_START);
+	if (out == NULL)
+		return;
+	e->out = out;
+	e->out_cap = OUT_START;
 }
 
 /*

@@ -66,6 +66,8 @@ void engine_free(struct engine *e); /* accepts NULL */
  * first), say how many with engine_in_added(). */
 uint8_t *engine_in_space(struct engine *e, size_t *room);
 void engine_in_added(struct engine *e, size_t n);
+/* Nothing has come for a while: give back the memory of empty buffers. */
+void engine_rest(struct engine *e);
 
 enum engine_state {
 	ENGINE_WAITS,  /* for more input */

@@ -10,12 +10,53 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "server/loop.h"
+
+#ifndef MADV_DONTNEED_LOCKED
+#define MADV_DONTNEED_LOCKED 24 /* Linux 5.18 */
+#endif
+
 enum {
+	REST_MS = 1000,
 	LARGEST = 64 * 1024, /* below what is mapped by itself */
 	STEP = 16,
+	HOLES_MAX = 64,
 	STACK = 64 * 1024,
 	CACHED_MAX = 1032 /* glibc keeps no larger chunk for the next malloc */
 };
+
+/* One for each process; a child has its own loop, and its zygote's due. */
+static struct {
+	struct loop *loop;
+	struct loop_timer *timer;
+	uint64_t asked_ms;
+	void (*also)(void *arg);
+	void *arg;
+} due;
+
+static void on_due(void *arg)
+{
+	uint64_t quiet = loop_now_ms() - due.asked_ms;
+
+	due.timer = NULL;
+	if (quiet < REST_MS) {
+		due.timer = loop_after(arg, REST_MS - quiet, on_due, arg);
+		return;
+	}
+	if (due.also != NULL)
+		due.also(due.arg);
+	heap_rest();
+}
+
+void heap_rest_soon(struct loop *l, void (*also)(void *arg), void *arg)
+{
+	due.asked_ms = loop_now_ms();
+	if (due.timer == NULL || due.loop != l)
+		due.timer = loop_after(l, REST_MS, on_due, l);
+	due.loop = l;
+	due.also = also;
+	due.arg = arg;
+}
 
 #ifdef __SANITIZE_ADDRESS__ /* has a heap of its own */
 
@@ -27,8 +68,19 @@ void heap_settle(void)
 {
 }
 
+void heap_reserve(size_t size)
+{
+	(void)size;
+}
+
 void heap_rest(void)
 {
+}
+
+void heap_empty(void *p, size_t len)
+{
+	(void)p;
+	(void)len;
 }
 
 #else
@@ -38,6 +90,7 @@ static int file = -1;   /* from heap_prepare() to heap_settle() */
 /* What it settled with, up to where; NULL: nobody knows */
 static const char *settled;
 static size_t settled_len;
+static size_t reserve; /* bytes; 0: nothing is locked */
 
 static size_t page_size(void)
 {
@@ -86,6 +139,8 @@ static void share(uintptr_t mark)
 	         MAP_PRIVATE | MAP_FIXED, file, 0) == (void *)start) {
 		settled = copy;
 		settled_len = len;
+		for (size_t i = 0; i < len; i += page_size())
+			(void)((volatile char *)start)[i]; /* map it */
 	}
 	if (file >= 0)
 		close(file);
@@ -123,14 +178,53 @@ static void drop_copies(void)
 		(void)madvise(heap + from, end - from, MADV_DONTNEED);
 }
 
+void heap_reserve(size_t size)
+{
+	void *volatile room;
+
+	mallopt(M_MMAP_THRESHOLD, (int)(2 * size));
+	mallopt(M_TRIM_THRESHOLD, (int)(2 * size));
+	room = malloc(size);
+	free(room);
+	reserve = size;
+}
+
+void heap_empty(void *p, size_t len)
+{
+	uintptr_t page = page_size(), from = ((uintptr_t)p + page - 1) & -page,
+	          to = ((uintptr_t)p + len) & -page;
+
+	if (from < to)
+		(void)madvise((void *)from, to - from, reserve > 0 ?
+		              MADV_DONTNEED_LOCKED : MADV_DONTNEED);
+}
+
+/* malloc_trim(3) gives back no page that is locked. */
+static void empty_locked(void)
+{
+	uintptr_t end = (uintptr_t)sbrk(0);
+	void *p[HOLES_MAX];
+	size_t n = 0;
+
+	while (n < HOLES_MAX && (p[n] = malloc(LARGEST)) != NULL) {
+		heap_empty(p[n], LARGEST);
+		if ((uintptr_t)p[n++] + LARGEST >= end)
+			break; /* there was no hole left */
+	}
+	while (n > 0)
+		free(p[--n]);
+}
+
 void heap_rest(void)
 {
 	uintptr_t page = page_size(),
 	          end = ((uintptr_t)__builtin_frame_address(0) - page) & -page;
 
-	malloc_trim(0);
+	if (reserve > 0)
+		empty_locked();
+	malloc_trim(reserve);
 	drop_copies();
-	(void)madvise((void *)(end - STACK), STACK, MADV_DONTNEED);
+	heap_empty((void *)(end - STACK), STACK);
 }
 
 #endif

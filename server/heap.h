@@ -1,8 +1,13 @@
 /*
- * heap: what malloc(3) gives to a process that is forked for one connection.
+ * heap: what malloc(3) gives, so that what lives long is small: a process that
+ * is forked for one connection, and those that have had many.
  */
 #ifndef ADIT_HEAP_H
 #define ADIT_HEAP_H
+
+#include <stddef.h>
+
+struct loop;
 
 /* Once, before the process gives up its rights and calls heap_settle(). */
 void heap_prepare(void);
@@ -12,8 +17,18 @@ void heap_prepare(void);
  * each page with one. */
 void heap_settle(void);
 
+/* In a process whose memory is locked: let the heap have so much to spare, for
+ * good. It takes no memory as long as it is not used. */
+void heap_reserve(size_t size);
+
 /* Nothing is to be done for a while: give back the pages that were used by the
  * way, of the heap and of the stack below the caller. */
 void heap_rest(void);
+/* The same, once this has not been called for a second, and before it also(arg)
+ * (NULL: nothing). */
+void heap_rest_soon(struct loop *l, void (*also)(void *arg), void *arg);
+/* Give back the pages of something that was allocated, and whose bytes nobody
+ * wants any more. */
+void heap_empty(void *p, size_t len);
 
 #endif

@@ -4,7 +4,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +20,7 @@
 #include "server/edges.h"
 #include "server/engine.h"
 #include "server/hashes.h"
+#include "server/heap.h"
 #include "server/hostcert.h"
 #include "server/keyholder.h"
 #include "server/log.h"
@@ -89,6 +89,7 @@ static void drop_client(struct client *c)
 	*p = c->next;
 	loop_del(c->io);
 	ipc_peer_free(c->peer);
+	heap_rest_soon(c->holder->loop, NULL, NULL);
 	if (c->holder->edge == NULL && c->holder->clients == NULL)
 		loop_stop(c->holder->loop, 0);
 	free(c);
@@ -329,26 +330,22 @@ static int load_keys(struct keyholder *h, const struct config *c)
 
 /* Before a key is read: neither a core nor, if we may lock, a disk gets it. The
  * heap has room from the start, which is locked with the rest, for what is
- * allocated when nothing more may be locked. */
+ * allocated when nothing more may be locked. Pages count as locked before they
+ * are used, and are taken when they are. */
 static void guard_memory(bool privileged)
 {
-	void *volatile room;
-
-	mallopt(M_MMAP_THRESHOLD, 2 * RESERVE);
-	mallopt(M_TRIM_THRESHOLD, 2 * RESERVE);
-	room = malloc(RESERVE);
-	free(room);
+	heap_reserve(RESERVE);
 	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
 		log_error("keyholder: dumpable: %s", strerror(errno));
 	if (privileged) /* lock_up() tells if it fails */
-		mlockall(MCL_CURRENT | MCL_FUTURE);
+		mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT);
 }
 
 static int lock_up(bool privileged)
 {
 	struct sandbox_ids ids = { .ngroups = 0 };
 	struct rlimit memlock = { 0, 0 };
-	int what = MCL_CURRENT;
+	int what = MCL_CURRENT | MCL_ONFAULT;
 
 	if (privileged)
 		config_own_ids("_adit", &ids.uid, &ids.gid);

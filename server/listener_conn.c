@@ -15,6 +15,7 @@
 
 #include "server/address.h"
 #include "server/edges.h"
+#include "server/heap.h"
 #include "server/listener_private.h"
 #include "server/log.h"
 
@@ -51,6 +52,7 @@ void listener_conn_drop(struct conn *c)
 	if (c->client >= 0)
 		close(c->client);
 	free(c);
+	heap_rest_soon(l->loop, NULL, NULL);
 }
 
 /* The broker keeps LoginGraceTime itself, unless something that it waits for

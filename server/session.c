@@ -17,7 +17,6 @@
 #include "server/session_private.h"
 
 enum {
-	REST_MS = 1000,         /* what the login used is given back then */
 	NOTSENT = 32 * 1024,    /* bytes that the kernel holds and cannot send */
 	SLACK_NS = 1000,        /* a wait of 100 us is not to be one of 150 */
 	FAST = 12 * 1024,       /* bytes of input a millisecond */
@@ -229,6 +228,14 @@ static void moderate(struct session *s)
 	s->in_bytes = 0;
 }
 
+/* An idle session is to be small. */
+static void on_rest(void *arg)
+{
+	struct session *s = arg;
+
+	engine_rest(s->engine);
+}
+
 static void on_client(void *arg, uint32_t events)
 {
 	struct session *s = arg;
@@ -257,6 +264,7 @@ static void on_client(void *arg, uint32_t events)
 	s->unanswered = true;
 	s->last_input_ms = loop_now_ms();
 	s->alive_missed = 0;
+	heap_rest_soon(s->loop, on_rest, s);
 }
 
 /* ---- time ---- */
@@ -399,13 +407,6 @@ static int on_sign(void *arg, unsigned hostkey, const char *algorithm,
 	return (int)m.f[0].len;
 }
 
-/* An idle session is to be small. */
-static void on_rest(void *arg)
-{
-	(void)arg;
-	heap_rest();
-}
-
 void session_logged_in(struct session *s, const struct proto_msg *m)
 {
 	unsigned alive_interval_s = (unsigned)m->f[0].n;
@@ -427,8 +428,6 @@ void session_logged_in(struct session *s, const struct proto_msg *m)
 	if (alive_interval_s > 0 &&
 	    loop_after(s->loop, alive_interval_s * 1000ull, on_alive_timer,
 	               s) == NULL)
-		session_end(s, "out of memory");
-	if (loop_after(s->loop, REST_MS, on_rest, s) == NULL)
 		session_end(s, "out of memory");
 	session_log(s, POLICY_LOG_DEBUG1, "client is %s",
 	            engine_client_version(s->engine));

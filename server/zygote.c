@@ -127,6 +127,7 @@ static void forget(struct zygote *z, struct child **p)
 		close(c->leash);
 	close_channel(c);
 	free(c);
+	heap_rest_soon(z->loop, NULL, NULL);
 }
 
 static void maybe_stop(struct zygote *z)
