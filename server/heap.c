@@ -20,7 +20,8 @@ enum {
 	REST_MS = 1000,
 	LARGEST = 64 * 1024, /* below what is mapped by itself */
 	STEP = 16,
-	HOLES_MAX = 64,
+	HOLE = 8 * 1024, /* what is worth a look */
+	HOLES_MAX = 128,
 	STACK = 64 * 1024,
 	CACHED_MAX = 1032 /* glibc keeps no larger chunk for the next malloc */
 };
@@ -204,12 +205,12 @@ static void empty_locked(void)
 {
 	uintptr_t end = (uintptr_t)sbrk(0);
 	void *p[HOLES_MAX];
-	size_t n = 0;
+	size_t n = 0, size = LARGEST;
 
-	while (n < HOLES_MAX && (p[n] = malloc(LARGEST)) != NULL) {
-		heap_empty(p[n], LARGEST);
-		if ((uintptr_t)p[n++] + LARGEST >= end)
-			break; /* there was no hole left */
+	while (n < HOLES_MAX && size >= HOLE && (p[n] = malloc(size)) != NULL) {
+		heap_empty(p[n], size);
+		if ((uintptr_t)p[n++] + size >= end)
+			size /= 2; /* there is no such hole left */
 	}
 	while (n > 0)
 		free(p[--n]);

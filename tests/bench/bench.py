@@ -27,10 +27,10 @@ PARTS = ('forwards', 'beside', 'logins', 'memory', 'scale')
 # often; logins in a row
 PLANS = {
     'full': dict(rounds=5, bulk=0.9, small=0.5, beside=5, logins=2,
-                 check=2 << 20, idle=(200, 5), listeners=1000,
+                 check=2 << 20, idle=(200, 3), listeners=1000,
                  channels=(10, 1000), asks=(1, 5), row=10000),
     'quick': dict(rounds=2, bulk=0.2, small=0.2, beside=3, logins=1,
-                  check=1 << 20, idle=(50, 1), listeners=200,
+                  check=1 << 20, idle=(200, 1), listeners=200,
                   channels=(10, 1000), asks=(0.5, 1), row=500),
     'smoke': dict(rounds=1, bulk=0.05, small=0.05, beside=0.5, logins=0.1,
                   check=100000, idle=(4, 1), listeners=8,
@@ -148,8 +148,10 @@ class Bench:
         for s in self.servers:
             loads.logins(s, 8, '-n', WARM)
         for n, s in self.rounds(self.servers, rounds):
+            s.rest()
             none = s.pss_kib()
             with loads.Held(s, idle):
+                s.rest()
                 full = s.pss_kib()
             self.add('memory', s, n, {'each_kib': full / idle,
                                       'more_kib': (full - none) / idle,
@@ -161,6 +163,7 @@ class Bench:
         # Before memory may be held from anything else.
         count = self.plan['row']
         self.progress(f'{count} logins')
+        adit.rest()
         before = adit.state()
         got = loads.logins(adit, 8, '-n', count)
         self.grown('row', adit, before, count=count, **got)
@@ -172,6 +175,7 @@ class Bench:
         before = adit.state()
         with loads.Held(adit, count, '-R') as held:
             held.answer()
+            adit.rest()
             during = adit.state()
         self.grown('listeners', adit, before, count=count, during=during,
                    each_kib=during['pss_kib'] / count,
@@ -195,6 +199,7 @@ class Bench:
     def grown(self, what, server, before, **more):
         """What the server has now beside what it had before."""
         server.settle(before['processes'])
+        server.rest()
         after = server.state()
         self.add(what, server, 0, {'before': before, 'after': after,
                                    'bound_kib': GROWTH_KIB, **more})

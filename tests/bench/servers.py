@@ -1,6 +1,7 @@
 """The servers that `make bench` compares, each as its package has it, and one
 account of the bench's own that they serve; the stock client's sessions."""
 import os
+import time
 
 from lab import (ADDRESS, TOP, Failure, Process, cpu, family, program, run,
                  stats, wait_for)
@@ -14,6 +15,7 @@ CIPHERS = {'aes128-gcm': 'aes128-gcm@openssh.com',
            'aes128-ctr': 'aes128-ctr'}
 # aes128-ctr's: Debian's dropbear has the second alone.
 MACS = 'hmac-sha2-256-etm@openssh.com,hmac-sha2-256'
+REST_S = 1.2  # adit gives memory back after a second
 # Where logins come from, one address each: dropbear takes five at a time from
 # one that have not logged in.
 SOURCES = [f'192.0.2.{n}' for n in range(10, 18)]
@@ -82,6 +84,16 @@ class Server:
                 'fds': sum(len(os.listdir(f'/proc/{pid}/fd'))
                            for pid in pids),
                 'pss_kib': sum(pss_kib(pid) for pid in pids)}
+
+    def rest(self):
+        """Until its memory falls no more: what a server gives back as soon
+        as nothing happens is not what an idle session takes."""
+        end, last = time.monotonic() + 30, self.pss_kib()
+        while time.monotonic() < end:
+            time.sleep(REST_S)
+            before, last = last, self.pss_kib()
+            if last > 0.99 * before:
+                break
 
     def settle(self, processes):
         """Until there are as many again."""
