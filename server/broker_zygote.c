@@ -9,6 +9,7 @@
 #include "server/command.h"
 #include "server/confine.h"
 #include "server/edges.h"
+#include "server/heap.h"
 #include "server/hostkeys.h"
 #include "server/log.h"
 #include "server/pki.h"
@@ -49,6 +50,7 @@ int broker_zygote_run(struct config *c, int edge)
 	int rc = 1;
 
 	role_title("adit-brokerzyg", "broker zygote");
+	heap_prepare();
 	log_may_reconnect(true);
 	peer = ipc_peer_new(edge, &edge_to_broker_zygote, &edge_from_zygote,
 	                    256);

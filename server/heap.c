@@ -1,5 +1,6 @@
 #include "server/heap.h"
 
+#include <fcntl.h>
 #include <inttypes.h>
 #include <malloc.h>
 #include <stdbool.h>
@@ -18,6 +19,7 @@
 
 enum {
 	REST_MS = 1000,
+	REGIONS_MAX = 64,
 	LARGEST = 64 * 1024, /* below what is mapped by itself */
 	STEP = 16,
 	HOLE = 8 * 1024, /* what is worth a look */
@@ -86,11 +88,15 @@ void heap_empty(void *p, size_t len)
 
 #else
 
-static uintptr_t start; /* of the heap, a page; 0: it stays as it is */
-static int file = -1;   /* from heap_prepare() to heap_settle() */
-/* What it settled with, up to where; NULL: nobody knows */
-static const char *settled;
-static size_t settled_len;
+/* Memory that a forked process shares until it writes to it: the heap, and the
+ * static variables of the program and its libraries. */
+static struct region {
+	uintptr_t from;
+	size_t len;
+} regions[REGIONS_MAX];
+static size_t nregions, heap = REGIONS_MAX; /* which is the heap */
+static int file = -1; /* from heap_prepare() to heap_settle() */
+static const char *settled; /* what was in them then, in turn; NULL: no file */
 static size_t reserve; /* bytes; 0: nothing is locked */
 
 static size_t page_size(void)
@@ -101,14 +107,27 @@ static size_t page_size(void)
 void heap_prepare(void)
 {
 	FILE *f = fopen("/proc/self/maps", "re");
-	char line[512];
+	char line[512], mode[8], name[8];
+	uintptr_t from, to, end = 0;
 
-	while (f != NULL && start == 0 && fgets(line, sizeof(line), f) != NULL)
-		if (strstr(line, "[heap]") != NULL)
-			start = (uintptr_t)strtoumax(line, NULL, 16);
+	/* what has no name and lies behind static variables are more of them */
+	while (f != NULL && nregions < REGIONS_MAX &&
+	       fgets(line, sizeof(line), f) != NULL) {
+		name[0] = '\0';
+		if (sscanf(line, "%" SCNxPTR "-%" SCNxPTR " %7s %*s %*s %*s %7s",
+		           &from, &to, mode, name) < 3 ||
+		    strcmp(mode, "rw-p") != 0 ||
+		    (strcmp(name, "[heap]") != 0 && name[0] != '/' &&
+		     (name[0] != '\0' || from != end)))
+			continue;
+		if (name[0] == '[')
+			heap = nregions;
+		regions[nregions++] = (struct region){ from, to - from };
+		end = to;
+	}
 	if (f != NULL)
 		fclose(f);
-	file = memfd_create("heap", MFD_CLOEXEC);
+	file = memfd_create("settled", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 }
 
 /* Until one comes from beyond the mark. That one goes back to the top, by way
@@ -124,28 +143,61 @@ static void fill(size_t size, uintptr_t mark)
 	free(q != NULL ? q : p);
 }
 
-/* Let the heap, up to mark, be a file that nobody can write any more, with
- * private copies of the pages that are written. From its writing to its mapping
- * nothing may change in it. */
+static size_t size_all(void)
+{
+	size_t len = 0;
+
+	for (size_t i = 0; i < nregions; i++)
+		len += regions[i].len;
+	return len;
+}
+
+/* From here to replace() nothing may change in any region: no static variable,
+ * no malloc(3). */
+static bool save(void)
+{
+	for (size_t i = 0; i < nregions; i++)
+		if (write(file, (void *)regions[i].from, regions[i].len) !=
+		    (ssize_t)regions[i].len)
+			return false;
+	return fcntl(file, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW |
+	             F_SEAL_SHRINK | F_SEAL_SEAL) == 0;
+}
+
+static void replace(void)
+{
+	off_t at = 0;
+
+	for (size_t i = 0; i < nregions; i++) {
+		if (mmap((void *)regions[i].from, regions[i].len,
+		         PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, file,
+		         at) == MAP_FAILED)
+			abort(); /* there may be nothing now */
+		at += (off_t)regions[i].len;
+	}
+}
+
+/* Let them be a file that nobody can write any more, with private copies of the
+ * pages that are written. */
 static void share(uintptr_t mark)
 {
-	size_t len = start != 0 && mark > start ? mark - start : 0;
-	void *copy = MAP_FAILED;
+	void *copy;
 
-	if (len > 0 && len % page_size() == 0 && file >= 0 &&
-	    write(file, (void *)start, len) == (ssize_t)len)
-		copy = mmap(NULL, len, PROT_READ, MAP_PRIVATE, file, 0);
-	if (copy != MAP_FAILED &&
-	    mmap((void *)start, len, PROT_READ | PROT_WRITE,
-	         MAP_PRIVATE | MAP_FIXED, file, 0) == (void *)start) {
+	if (file < 0 || heap >= nregions)
+		return;
+	regions[heap].len = mark - regions[heap].from;
+	copy = mmap(NULL, size_all(), PROT_READ, MAP_PRIVATE, file, 0);
+	if (copy != MAP_FAILED) {
 		settled = copy;
-		settled_len = len;
-		for (size_t i = 0; i < len; i += page_size())
-			(void)((volatile char *)start)[i]; /* map it */
+		if (save())
+			replace();
+		else
+			settled = NULL;
 	}
-	if (file >= 0)
-		close(file);
+	close(file);
 	file = -1;
+	for (size_t i = 0; settled != NULL && i < size_all(); i += page_size())
+		(void)((volatile const char *)settled)[i];
 }
 
 void heap_settle(void)
@@ -161,22 +213,33 @@ void heap_settle(void)
 
 /* A copy that is like the file's page is none that is needed: OpenSSL counts
  * references and takes locks on dozens of pages, up and down again. */
-static void drop_copies(void)
+static void drop_copies(const struct region *r, const char *was)
 {
-	size_t page = page_size(), from = 0, end = settled_len;
-	char *heap = (char *)start;
+	size_t page = page_size(), kept = 0;
+	char *p = (char *)r->from;
 
-	if ((uintptr_t)sbrk(0) < start + end)
-		end = 0; /* it has shrunk */
-	for (size_t i = 0; i < end; i += page) {
-		if (memcmp(heap + i, settled + i, page) == 0)
+	for (size_t i = 0; i < r->len; i += page) {
+		if (memcmp(p + i, was + i, page) == 0)
 			continue;
-		if (i > from)
-			(void)madvise(heap + from, i - from, MADV_DONTNEED);
-		from = i + page;
+		if (i > kept)
+			(void)madvise(p + kept, i - kept, MADV_DONTNEED);
+		kept = i + page;
 	}
-	if (end > from)
-		(void)madvise(heap + from, end - from, MADV_DONTNEED);
+	if (r->len > kept)
+		(void)madvise(p + kept, r->len - kept, MADV_DONTNEED);
+}
+
+static void drop_all_copies(void)
+{
+	const char *was = settled;
+
+	for (size_t i = 0; was != NULL && i < nregions; i++) {
+		/* unless it has shrunk */
+		if (i != heap || (uintptr_t)sbrk(0) >= regions[i].from +
+		                                       regions[i].len)
+			drop_copies(&regions[i], was);
+		was += regions[i].len;
+	}
 }
 
 void heap_reserve(size_t size)
@@ -224,7 +287,7 @@ void heap_rest(void)
 	if (reserve > 0)
 		empty_locked();
 	malloc_trim(reserve);
-	drop_copies();
+	drop_all_copies();
 	heap_empty((void *)(end - STACK), STACK);
 }
 

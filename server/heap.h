@@ -9,7 +9,8 @@
 
 struct loop;
 
-/* Once, before the process gives up its rights and calls heap_settle(). */
+/* Once, before heap_settle(), and before the process gives up its rights or
+ * loads libraries that it might unload. */
 void heap_prepare(void);
 /* Take up every hole in the heap, for good, so that what is allocated from now
  * on lies together on fresh pages. Call once, in a process that forks for a

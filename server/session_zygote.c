@@ -8,6 +8,7 @@
 
 #include "server/confine.h"
 #include "server/edges.h"
+#include "server/heap.h"
 #include "server/hostkeys.h"
 #include "server/log.h"
 #include "server/role.h"
@@ -78,6 +79,7 @@ int session_zygote_run(struct config *c, int edge)
 	int rc = 1;
 
 	role_title("adit-sessionzyg", "session zygote");
+	heap_prepare();
 	peer = ipc_peer_new(edge, &edge_to_session_zygote, &edge_from_zygote,
 	                    256);
 	env.edge = peer;

@@ -404,7 +404,6 @@ int zygote_run(struct ipc_peer *edge, const struct zygote_ops *ops, void *arg,
 	z.loop = loop_new();
 	if (z.signal_fd < 0 || z.loop == NULL)
 		goto out;
-	heap_prepare();
 	z.signal_io = loop_add(z.loop, z.signal_fd, EPOLLIN, on_signal, &z);
 	z.edge_io = loop_add(z.loop, ipc_peer_fd(edge), EPOLLIN, on_edge, &z);
 	if (z.signal_io == NULL || z.edge_io == NULL || enter(arg) < 0)
