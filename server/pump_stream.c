@@ -8,10 +8,12 @@
 #include "server/pump_stream.h"
 
 enum {
-	PACKETS_A_TURN = 8,       /* from one socket before the next has its turn */
+	PACKETS_A_TURN = 4,       /* from one socket before the next has its turn */
 	BATCH = 256 * 1024,       /* bytes that a turn reads at once */
 	FLUSH_MARK = 256 * 1024,  /* bytes of output that are worth a send */
 	LITTLE = 16 * 1024,       /* the same, where a tunnel's data may follow */
+	BEHIND = 64 * 1024,       /* of output, while the socket takes no more */
+	STROKE = 1024,            /* of one that says little */
 	HELD_KEEP = 64 * 1024     /* an idle buffer larger than this is freed */
 };
 
@@ -151,18 +153,18 @@ static void maybe_close(struct stream *s)
 
 /* ---- socket to channel ---- */
 
-/* What is in the output no datagram overtakes: beside a tunnel, no more is put
- * there than keeps the socket busy. */
+/* What is in the output nothing overtakes: no more is put there than keeps the
+ * socket busy. */
 static bool can_send(struct pump *p)
 {
 	size_t out;
 
 	if (!engine_can_send(p->engine))
 		return false;
-	if (p->tunnels == 0 || !p->blocked)
+	if (!p->blocked)
 		return true;
 	engine_out(p->engine, &out);
-	return out < LITTLE;
+	return out < (p->tunnels > 0 ? LITTLE : BEHIND);
 }
 
 /* A read(), and what it gave. */
@@ -260,13 +262,21 @@ static void end_reading(struct stream *s, bool orderly)
 	connection_close(s->pump->connection, s->chan);
 }
 
-/* Bytes that may be the next packet of a turn; 0: not now. With a RateLimit a
- * turn is one packet, so that all get the same. */
+/* Bytes that may be the next packet of a turn; 0: not now. A stream that has not
+ * stood in line may send a little at once: a key stroke is not to wait for
+ * downloads. With a RateLimit a turn is one packet, so that all get the same. */
 static size_t allowed(struct pump *p, int packets)
 {
-	if (!can_send(p) || (packets > 0 && pump_pace_down(p)))
+	size_t most;
+
+	if (!engine_can_send(p->engine) || (packets > 0 && pump_pace_down(p)))
 		return 0;
-	return pump_pace_turn(p);
+	most = pump_pace_turn(p);
+	if (can_send(p))
+		return most;
+	if (packets > 0)
+		return 0;
+	return most < STROKE ? most : STROKE;
 }
 
 /* A turn: until the socket is empty or nothing more may be sent. */
@@ -333,25 +343,13 @@ static void take_turns(struct pump *p)
 
 void pump_resume(struct pump *p)
 {
-	struct stream *s, *next;
+	struct stream *s;
 
 	while ((s = p->gone) != NULL) {
 		p->gone = s->next;
 		free(s);
 	}
-	if (p->waiting == NULL || !can_send(p))
-		return;
-	if (pump_pace_down(p)) {
-		take_turns(p);
-		return;
-	}
-	s = p->waiting;
-	p->waiting = NULL;
-	for (; s != NULL; s = next) {
-		next = s->next;
-		s->waiting = false;
-		watch(s);
-	}
+	take_turns(p);
 }
 
 /* ---- channel to socket ---- */

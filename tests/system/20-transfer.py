@@ -2,10 +2,12 @@
 """Much data, and its ends."""
 import contextlib
 import hashlib
+import shutil
 import socket
 import threading
 
-from harness import (SLOW, case, connect, main, read_all, talk, wait_for)
+from harness import (SLOW, Skip, case, connect, main, read_all, sh, talk,
+                     wait_for)
 
 SIZE = (300 if SLOW == 1 else 100) * 1000 * 1000
 BLOCK = 1 << 18
@@ -126,6 +128,59 @@ def _(t):
     thread.join()
     wait_for(lambda: got, 10, 'no end')
     t.equal(got, [size], 'what arrived')
+
+
+def endless(s):
+    block = bytes(1 << 18)
+    try:
+        while True:
+            s.sendall(block)
+    except OSError:
+        pass
+
+
+@case('beside downloads on a slow link a channel is opened and served at once')
+def _(t):
+    if not shutil.which('tc'):
+        raise Skip('no tc (iproute2)')
+    far, echo, load = t.far_host(), t.target(), t.target(endless)
+    port, port2 = t.port(), t.port()
+    srv = t.server(address=(far.ours,))
+    t.client(srv, '-L', f'{port}:127.0.0.1:{load.port}',
+             '-L', f'{port2}:127.0.0.1:{echo.port}', prefix=far.prefix,
+             host=far.ours, wait=False)
+    wait_for(lambda: far.run('ss', '-Hltn', 'sport', '=',
+                             str(port2)).strip(), 10, 'no forward')
+    sh('tc', 'qdisc', 'add', 'dev', far.near, 'root', 'tbf', 'rate',
+       '100mbit', 'burst', '64kb', 'limit', '300kb')
+    got = [0, 0]
+
+    def download(n, s):
+        with s, contextlib.suppress(OSError):
+            while data := s.recv(1 << 18):
+                got[n] += len(data)
+    with far:
+        loads = [connect(port, timeout=60) for _ in got]
+    threads = [threading.Thread(target=download, args=(n, s))
+               for n, s in enumerate(loads)]
+    for thread in threads:
+        thread.start()
+    wait_for(lambda: min(got) > 2 << 20, 30 * SLOW, 'one download starves')
+    before = sum(got)
+    with far:
+        s = connect(port2, timeout=30 * SLOW)
+    with s:
+        for _ in range(20):
+            s.sendall(b'stroke')
+            t.equal(s.recv(100), b'stroke', 'the echo')
+    passed = (sum(got) - before) / 21
+    print(f'#   {passed / 1e3:.0f} kB of downloads a round trip')
+    for s in loads:
+        s.shutdown(socket.SHUT_RDWR)
+    for thread in threads:
+        thread.join()
+    # The queue's 300, what the kernel and the output hold, and as much again.
+    t.true(passed < 900e3 * SLOW, f'{passed} bytes went before each echo')
 
 
 def half_close(t, option):
