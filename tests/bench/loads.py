@@ -76,7 +76,7 @@ def beside(busy, other, seconds):
     """64 bytes there and back 20 times a second while a download fills the
     forward of the session busy: in that session, and in another one."""
     before = carried()
-    argv = words('bulk', busy, w='down', s=seconds + 1)
+    argv = words('bulk', busy, w='down', s=seconds + 2)
     load = Process('download', *argv, host='client')
     wait_for(lambda: load.alive() and carried() - before > 4 << 20, 20,
              'no download')
@@ -87,6 +87,9 @@ def beside(busy, other, seconds):
     got = {}
     for where, p in asking:
         trips = json.loads(p.wait(PATIENCE))
+        if load.popen.poll() is not None:
+            raise Failure(f'{busy.server.name}, {where} session: the download '
+                          'was over before anything was answered beside it')
         got[where] = {'p50_ms': trips['p50_us'] / 1e3,
                       'p99_ms': trips['p99_us'] / 1e3}
     sum_ = json.loads(load.wait(PATIENCE))
