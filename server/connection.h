@@ -160,7 +160,8 @@ size_t connection_window_left(const struct connection *c, uint32_t chan);
 /* The most that connection_room() of chan can ever be. */
 size_t connection_packet_max(const struct connection *c, uint32_t chan);
 /* Let no more than that many bytes, as the client counts them, be sent and not
- * given back; a datagram that would exceed it has no room. */
+ * given back; a datagram that would exceed it has no room, and so has a
+ * stream if its largest packet would. */
 void connection_limit(struct connection *c, uint32_t chan, size_t bytes);
 /* Bytes that the client gave back (WINDOW_ADJUST) since chan was opened. */
 uint64_t connection_credited(const struct connection *c, uint32_t chan);

@@ -282,19 +282,23 @@ size_t connection_packet_max(const struct connection *c, uint32_t chan)
 	return ch ? within(ch, SIZE_MAX) : 0;
 }
 
-/* What the client's window and our own limit leave. */
+/* What the client's window and our own limit leave. Of the latter a stream's
+ * packet has all that it needs, or nothing: small ones cost as much. */
 static size_t window(const struct connection *c, const struct channel *ch)
 {
-	size_t room;
+	int64_t left;
 
 	if (c->dead || ch->state != CHANNEL_OPEN || ch->eof_out ||
 	    ch->close_in || ch->close_out)
 		return 0;
-	room = ch->remote_window;
-	if (ch->limit - ch->outstanding < (int64_t)room)
-		room = ch->limit > ch->outstanding ?
-		       (size_t)(ch->limit - ch->outstanding) : 0;
-	return room;
+	left = ch->limit - ch->outstanding;
+	if (left >= (int64_t)ch->remote_window)
+		return ch->remote_window;
+	if (left < 0)
+		return 0;
+	if (ch->kind != CONNECTION_TUN)
+		left -= left % (int64_t)within(ch, SIZE_MAX);
+	return (size_t)left;
 }
 
 size_t connection_room(const struct connection *c, uint32_t chan)

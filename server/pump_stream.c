@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "server/pump_limit.h"
 #include "server/pump_stream.h"
 
 enum {
@@ -34,6 +35,7 @@ struct stream {
 	bool shut;       /* shutdown(SHUT_WR) is done */
 	bool write_dead; /* the socket takes no more: drop what comes */
 	struct pump_owed owed;
+	struct pump_limit limit;
 	uint8_t *held;   /* from the client, not yet written: [head, tail) */
 	size_t head, tail, cap;
 };
@@ -49,6 +51,7 @@ struct stream *stream_new(struct pump *p, uint32_t chan, int fd)
 	s->pump = p;
 	s->chan = s->owed.chan = chan;
 	s->fd = fd;
+	s->limit = (struct pump_limit){ .pump = p, .stream = s, .chan = chan };
 	return s;
 }
 
@@ -94,6 +97,7 @@ void stream_gone(struct stream *s)
 		return;
 	stop_waiting(s);
 	pump_owed_gone(s->pump, &s->owed);
+	pump_limit_gone(&s->limit);
 	close_socket(s);
 	free(s->held);
 	s->held = NULL;
@@ -193,6 +197,7 @@ static size_t fill(void *arg, uint8_t *p, size_t max)
 		len = (size_t)r->n;
 	}
 	connection_data(r->s->pump->connection, r->s->chan, len, p);
+	pump_limit_sent(&r->s->limit, len);
 	return CONNECTION_DATA_HEADER + len;
 }
 
@@ -213,10 +218,13 @@ static void send_packet(struct reading *r, size_t max)
 static size_t many(const struct stream *s)
 {
 	struct pump *p = s->pump;
-	size_t most = engine_data_room(p->engine), window;
+	size_t most = engine_data_room(p->engine), window, out;
 
 	if (!s->plenty || p->tunnels > 0 || pump_pace_down(p))
 		return 0;
+	engine_out(p->engine, &out);
+	if (p->blocked && most > 0)
+		most = out < BEHIND ? BEHIND - out : 0;
 	window = connection_window_left(p->connection, s->chan);
 	if (most > window)
 		most = window;
@@ -285,6 +293,7 @@ static void pump_in(struct stream *s)
 	struct pump *p = s->pump;
 	size_t room, most;
 
+	pump_limit_look(&s->limit);
 	for (int i = 0; i < PACKETS_A_TURN && s->fd >= 0; i++) {
 		struct reading r = { .s = s };
 
@@ -296,6 +305,7 @@ static void pump_in(struct stream *s)
 		room = connection_room(p->connection, s->chan);
 		if (room == 0) {
 			s->no_room = true;
+			pump_limit_wait(&s->limit);
 			break;
 		}
 		if (room > most)
@@ -324,6 +334,7 @@ static void pump_in(struct stream *s)
 void stream_room(struct stream *s)
 {
 	s->no_room = false;
+	pump_limit_look(&s->limit);
 	watch(s);
 }
 

@@ -8,6 +8,7 @@
 #include "server/engine.h"
 #include "server/loop.h"
 #include "server/pump_pace.h"
+#include "server/tunpace.h"
 
 struct stream;
 struct tunnel;
@@ -23,6 +24,7 @@ struct pump {
 	struct tunnel *gone_tunnels;
 	bool blocked; /* the client's socket did not take all */
 	unsigned tunnels; /* that want their datagrams to go soon */
+	struct tunpace_path trip; /* of packets of streams */
 	uint64_t taken, sent; /* bytes from the client, and to it */
 	struct pump_pace *pace; /* NULL: no RateLimit */
 	uint8_t *batch; /* what is read at once from one socket; NULL: not yet */

@@ -50,6 +50,31 @@ Test(connection_window, room_by_packet)
 	end(w);
 }
 
+Test(connection_window, a_limited_stream_sends_whole_packets)
+{
+	struct world *w = world();
+
+	w->accept = true;
+	say_open(w, 7, WINDOW, PACKET);
+	connection_limit(w->c, 0, 2 * PACKET + 1000);
+	forget(w);
+	send_data(w, 0, PACKET);
+	cr_assert_eq(connection_room(w->c, 0), PACKET);
+	send_data(w, 0, 1001);
+	cr_assert_eq(connection_room(w->c, 0), 0);
+	forget(w);
+	say(w, 93, "ww", 0u, 1u);
+	expect(w, "room 0\n");
+	cr_assert_eq(connection_room(w->c, 0), PACKET);
+	send_data(w, 0, PACKET);
+	connection_limit(w->c, 0, 1);
+	cr_assert_eq(connection_room(w->c, 0), 0);
+	connection_limit(w->c, 0, SIZE_MAX);
+	cr_assert_eq(connection_room(w->c, 0), PACKET);
+	forget(w);
+	end(w);
+}
+
 Test(connection_window, adjust_overflow)
 {
 	struct world *w = world();
