@@ -3,7 +3,7 @@
 
 #include "server/fds.h"
 
-enum { BATCH = 256 };
+enum { BATCH = 64 };
 
 /* poll(2) says of each descriptor at once whether it is open, and needs no
  * /proc. */
@@ -46,10 +46,9 @@ static bool expected(const struct fds *known, const int *own, size_t n, int fd)
 	return false;
 }
 
-int fds_stray(const struct fds *known, const int *own, size_t n)
+int fds_stray(const struct fds *known, const int *own, size_t n, int end)
 {
 	struct pollfd p[BATCH];
-	int end = FDS_KNOWN_MAX;
 
 	for (size_t i = 0; i < n; i++)
 		if (own[i] >= end)

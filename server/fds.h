@@ -17,8 +17,9 @@ struct fds {
 void fds_look(struct fds *f);
 
 /* The lowest open descriptor that is neither in known nor one of own[0..n)
- * (-1 in it stands for none); -1: there is none. Looks as far as 1024 and the
- * highest of own. No system call but poll(2). */
-int fds_stray(const struct fds *known, const int *own, size_t n);
+ * (-1 in it stands for none); -1: there is none. Looks as far as end, which is
+ * FDS_KNOWN_MAX or less, and the highest of own. No system call but poll(2),
+ * which takes as long as there are numbers to look at. */
+int fds_stray(const struct fds *known, const int *own, size_t n, int end);
 
 #endif

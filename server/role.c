@@ -124,7 +124,7 @@ int role_enter(void)
 		return -1;
 	fcntl(ROLE_FD_POLICY, F_SETFD, FD_CLOEXEC); /* may be closed */
 	if (fds_stray(&none, born_with, sizeof(born_with) /
-	              sizeof(born_with[0])) >= 0)
+	              sizeof(born_with[0]), FDS_KNOWN_MAX) >= 0)
 		return -1;
 	return ROLE_FD_EDGE;
 }

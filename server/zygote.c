@@ -194,7 +194,7 @@ static void leave(struct zygote *z)
 }
 
 /* A child has nothing of another one: that would be a bug of ours, and is
- * treated as an attack. */
+ * treated as an attack. From CHILD_FD on it has nothing at all. */
 static void check_fds(const struct zygote *z, const struct proto_msg *m,
                       int channel)
 {
@@ -202,7 +202,7 @@ static void check_fds(const struct zygote *z, const struct proto_msg *m,
 
 	for (unsigned i = 0; i < PROTO_FDS_MAX; i++)
 		own[i + 2] = i < m->nfds ? m->fds[i] : -1;
-	if (fds_stray(&z->known, own, PROTO_FDS_MAX + 2) >= 0)
+	if (fds_stray(&z->known, own, PROTO_FDS_MAX + 2, CHILD_FD) >= 0)
 		abort();
 }
 

@@ -20,7 +20,7 @@ Test(fds, what_was_there_is_no_stray)
 	struct fds known;
 
 	fds_look(&known);
-	cr_assert_eq(fds_stray(&known, NULL, 0), -1);
+	cr_assert_eq(fds_stray(&known, NULL, 0, FDS_KNOWN_MAX), -1);
 }
 
 Test(fds, the_lowest_new_one_is)
@@ -31,8 +31,8 @@ Test(fds, the_lowest_new_one_is)
 	fds_look(&known);
 	for (size_t i = 0; i < sizeof(at) / sizeof(at[0]); i++) {
 		cr_assert_eq(null_at(at[i]), at[i]);
-		cr_expect_eq(fds_stray(&known, NULL, 0), at[i]);
-		cr_expect_eq(fds_stray(&known, &at[i], 1), -1);
+		cr_expect_eq(fds_stray(&known, NULL, 0, FDS_KNOWN_MAX), at[i]);
+		cr_expect_eq(fds_stray(&known, &at[i], 1, FDS_KNOWN_MAX), -1);
 		close(at[i]);
 	}
 }
@@ -45,10 +45,10 @@ Test(fds, own_ones_are_expected_wherever_they_are)
 	close(50);
 	fds_look(&known);
 	cr_assert_eq(null_at(50), 50);
-	cr_expect_eq(fds_stray(&known, own, 3), -1);
+	cr_expect_eq(fds_stray(&known, own, 3, FDS_KNOWN_MAX), -1);
 	/* as far as the highest of own is looked at, beyond it is not */
 	cr_assert_eq(null_at(1400), 1400);
-	cr_expect_eq(fds_stray(&known, own, 3), 1400);
+	cr_expect_eq(fds_stray(&known, own, 3, FDS_KNOWN_MAX), 1400);
 }
 
 Test(fds, one_that_was_known_and_is_closed_is_nothing)
@@ -58,5 +58,5 @@ Test(fds, one_that_was_known_and_is_closed_is_nothing)
 	cr_assert_eq(null_at(77), 77);
 	fds_look(&known);
 	close(77);
-	cr_assert_eq(fds_stray(&known, NULL, 0), -1);
+	cr_assert_eq(fds_stray(&known, NULL, 0, FDS_KNOWN_MAX), -1);
 }
