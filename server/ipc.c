@@ -34,6 +34,10 @@ struct ipc_peer {
  * which keep no more than what came. Wiped at once. */
 static uint8_t arrival[PROTO_MSG_MAX];
 
+/* Where they are put together. Not on the stack: all pages of a frame are
+ * touched, and in a forked process each one costs a fault. Wiped at once. */
+static uint8_t departure[PROTO_MSG_MAX];
+
 union control {
 	struct cmsghdr align;
 	char buf[CMSG_SPACE(PROTO_FDS_MAX * sizeof(int))];
@@ -189,9 +193,9 @@ int ipc_send(struct ipc_peer *p, const int *fds, unsigned nfds, unsigned type,
 int ipc_vsend(struct ipc_peer *p, const int *fds, unsigned nfds, unsigned type,
               va_list ap)
 {
-	uint8_t data[PROTO_MSG_MAX];
+	uint8_t *data = departure;
 
-	ssize_t len = proto_vencode(p->out, data, sizeof data, type, ap);
+	ssize_t len = proto_vencode(p->out, data, sizeof departure, type, ap);
 	if (len < 0 || nfds > PROTO_FDS_MAX || !nfds_fit(p->out, type, nfds)) {
 		errno = EINVAL;
 		return -1;
