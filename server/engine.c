@@ -10,7 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include <openssl/rand.h>
+#include <openssl/crypto.h>
 
 #include "server/engine_private.h"
 #include "server/heap.h"
@@ -256,8 +256,8 @@ struct engine *engine_new(const struct engine_ops *ops, void *arg)
 	e->in = malloc(IN_CAP);
 	e->out = malloc(e->out_cap);
 	e->ssh = ssh_new();
+	/* libssh seeds the generator below; a forked one is seeded anew anyway. */
 	if (e->in == NULL || e->out == NULL || e->ssh == NULL ||
-	    RAND_poll() != 1 ||
 	    socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0,
 	               e->dummy) < 0)
 		goto fail;
