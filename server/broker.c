@@ -330,6 +330,7 @@ int broker_run(const struct broker_env *env, struct proto_msg *m, int channel)
 		          strerror(errno));
 	else
 		broker_tell_outcome(&b);
+	broker_grants_free(&b);
 	broker_open_free(&b);
 	broker_listen_free(&b);
 	broker_tun_free(&b);

@@ -22,6 +22,8 @@ struct listening {
 	struct listening *next;
 	struct broker *broker;
 	uint32_t id;    /* of the request, until it is answered */
+	uint32_t number;
+	uint64_t since_ms;
 	char host[256]; /* exactly as asked for; a unix socket's path */
 	char shown[520];
 	bool is_path;
@@ -234,14 +236,19 @@ static void hand_over(struct listening *l, int fd,
                       const struct sockaddr_storage *ss)
 {
 	struct broker *b = l->broker;
-	char host[64] = "?";
-	unsigned port = 0;
+	char host[64] = "";
+	struct broker_thing what = { .kind = l->is_path
+	                             ? BROKER_FORWARDED_PATH : BROKER_FORWARDED,
+		.host = l->host, .port = l->port, .address = host };
 	uint32_t id;
 	int one = 1;
 
 	if (!may_accept(l))
 		return;
-	if (broker_grant_accepted(b, fd, &id) < 0) {
+	if (!l->is_path && address_format(ss, host, sizeof(host),
+	                                  &what.address_port) < 0)
+		strcpy(host, "?");
+	if (broker_grant_accepted(b, fd, &what, &id) < 0) {
 		b->accept_failed = true;
 		return;
 	}
@@ -251,10 +258,9 @@ static void hand_over(struct listening *l, int fd,
 		            strlen(l->host));
 		return;
 	}
-	address_format(ss, host, sizeof(host), &port);
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	broker_tell(b, fd, BROKER_ACCEPTED, id, l->host, strlen(l->host),
-	            l->port, host, strlen(host), port);
+	            l->port, host, strlen(host), what.address_port);
 }
 
 static void on_accept(void *arg, uint32_t events)
@@ -360,6 +366,8 @@ static struct listening *admit(struct broker *b, struct proto_msg *m,
 	}
 	l->broker = b;
 	l->id = (uint32_t)m->f[0].n;
+	l->number = broker_number(b);
+	l->since_ms = loop_now_ms();
 	l->is_path = is_path;
 	l->port = is_path ? 0 : (unsigned)m->f[2].n;
 	log_escape(l->shown, sizeof(l->shown), l->host, strlen(l->host));
@@ -449,4 +457,29 @@ void broker_on_cancel(struct broker *b, struct proto_msg *m)
 void broker_on_cancel_path(struct broker *b, struct proto_msg *m)
 {
 	cancel(b, m, true);
+}
+
+void broker_listen_each(struct broker *b,
+                        void (*fn)(void *arg, const struct broker_thing *what),
+                        void *arg)
+{
+	for (const struct listening *l = b->listening; l; l = l->next)
+		if (l->nsockets > 0)
+			fn(arg, &(struct broker_thing){ .number = l->number,
+			        .kind = l->is_path ? BROKER_LISTENER_PATH
+			                           : BROKER_LISTENER,
+			        .host = l->host, .port = l->port,
+			        .address = "", .since_ms = l->since_ms,
+			        .fd = l->sockets[0].fd });
+}
+
+bool broker_listen_revoke(struct broker *b, uint32_t number)
+{
+	struct listening *l = b->listening;
+
+	while (l != NULL && (l->number != number || l->nsockets == 0))
+		l = l->next;
+	if (l != NULL)
+		listening_free(l);
+	return l != NULL;
 }

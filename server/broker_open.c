@@ -2,7 +2,6 @@
  * direct-tcpip (RFC 4254, 7.2): resolve, connect, hand over.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
@@ -49,37 +48,6 @@ void broker_open_free(struct broker *b)
 {
 	while (b->opens != NULL)
 		open_free(b->opens);
-	while (b->ngrants > 0)
-		close(b->grants[--b->ngrants].fd);
-	free(b->grants);
-	b->grants = NULL;
-}
-
-int broker_grant(struct broker *b, uint32_t id, int fd)
-{
-	struct broker_grant *g = b->grants;
-	unsigned room = b->grants_room > 0 ? 2 * b->grants_room : 16;
-
-	if (b->ngrants == b->grants_room) {
-		g = reallocarray(g, room, sizeof(*g));
-		if (g == NULL)
-			return -1;
-		b->grants = g;
-		b->grants_room = room;
-	}
-	g += b->ngrants;
-	g->id = id;
-	g->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
-	if (g->fd < 0)
-		return -1;
-	b->ngrants++;
-	return 0;
-}
-
-int broker_grant_accepted(struct broker *b, int fd, uint32_t *id)
-{
-	*id = BROKER_ACCEPTED_ID | b->accepts++ % BROKER_ACCEPTED_ID;
-	return broker_grant(b, *id, fd);
 }
 
 static void failed(struct open *o, const char *why)
@@ -96,10 +64,16 @@ static void failed(struct open *o, const char *why)
 static void connected(struct open *o)
 {
 	struct broker *b = o->broker;
+	char address[64] = "?";
+	struct broker_thing what = { .kind = BROKER_DIRECT, .host = o->host,
+		.port = o->port, .address = address,
+		.address_port = o->port };
 	int one = 1;
 
+	address_format(&o->addresses.v[o->at - 1].ss, address, sizeof(address),
+	               NULL);
 	setsockopt(o->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-	if (broker_grant(b, o->id, o->fd) < 0) {
+	if (broker_grant(b, o->id, o->fd, &what) < 0) {
 		failed(o, strerror(errno));
 		return;
 	}
@@ -270,18 +244,4 @@ void broker_on_open_tcp(struct broker *b, struct proto_msg *m)
 	job = resolver_start(b->resolver, host, port, false, on_resolved, o);
 	if (job != NULL)
 		o->resolve = job;
-}
-
-void broker_on_close(struct broker *b, struct proto_msg *m)
-{
-	if (broker_tun_closed(b, (uint32_t)m->f[0].n))
-		return;
-	for (unsigned i = 0; i < b->ngrants; i++) {
-		if (b->grants[i].id != (uint32_t)m->f[0].n)
-			continue;
-		shutdown(b->grants[i].fd, SHUT_RDWR);
-		close(b->grants[i].fd);
-		b->grants[i] = b->grants[--b->ngrants];
-		return;
-	}
 }

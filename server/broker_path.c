@@ -66,6 +66,8 @@ void broker_on_open_path(struct broker *b, struct proto_msg *m)
 	uint32_t id = (uint32_t)m->f[0].n;
 	char path[256], shown[520], what[600];
 	struct policy_verdict v;
+	struct broker_thing thing = { .kind = BROKER_DIRECT_PATH,
+		.host = path, .address = "" };
 	const char *why = NULL;
 	int fd;
 
@@ -88,7 +90,7 @@ void broker_on_open_path(struct broker *b, struct proto_msg *m)
 	if (!broker_admit_channel(b, id, what))
 		return;
 	fd = connect_path(path, &why);
-	if (fd >= 0 && broker_grant(b, id, fd) < 0) {
+	if (fd >= 0 && broker_grant(b, id, fd, &thing) < 0) {
 		why = strerror(errno);
 		close(fd);
 		fd = -1;

@@ -1,6 +1,6 @@
 /* broker.c, broker_admit.c, broker_auth.c, broker_deny.c, broker_keys.c,
- * broker_cert.c, broker_life.c, broker_name.c, broker_rate.c, broker_sign.c,
- * broker_open.c, broker_listen.c, broker_path.c, broker_tun.c: one process. */
+ * broker_cert.c, broker_grants.c, broker_life.c, broker_name.c, broker_rate.c,
+ * broker_sign.c, broker_open.c, broker_listen.c, broker_path.c, broker_tun.c: one process. */
 #ifndef ADIT_BROKER_PRIVATE_H
 #define ADIT_BROKER_PRIVATE_H
 
@@ -31,6 +31,28 @@ enum {
 	BROKER_CHAIN = 900 /* bytes of a log line that say why */
 };
 
+/* What a session has, as people are told of it. Strings are borrowed. */
+enum broker_kind {
+	BROKER_DIRECT, BROKER_DIRECT_PATH,       /* a channel of the client's */
+	BROKER_FORWARDED, BROKER_FORWARDED_PATH, /* one that others opened */
+	BROKER_LISTENER, BROKER_LISTENER_PATH,
+	BROKER_DEVICE,
+	BROKER_KINDS
+};
+struct broker_thing {
+	uint32_t number; /* in this connection; never given out twice */
+	enum broker_kind kind;
+	const char *host; /* as asked for: destination, what is or was listened
+	                     on, path; a device's name */
+	unsigned port;    /* with host; 0: none */
+	const char *address; /* connected to, or who connected; "": none */
+	unsigned address_port;
+	uint64_t since_ms; /* loop_now_ms() */
+	int fd; /* our copy, for counts; -1: none */
+};
+
+struct broker_grant;
+struct broker_ask;
 struct open;     /* a direct-tcpip on its way, broker_open.c */
 struct listening; /* a tcpip-forward, broker_listen.c */
 struct tunnel;    /* a tun@openssh.com channel, broker_tun.c */
@@ -115,11 +137,11 @@ struct broker {
 	struct tunnel *tunnels;
 	uint32_t maker_requests;
 	uint64_t tunnel_opens_ms; /* when the last one would have been due */
-	/* sockets handed to the session; our copy ends them when it says so,
-	 * so that it cannot keep one that is no longer counted */
-	struct broker_grant { uint32_t id; int fd; } *grants;
+	struct broker_grant *grants; /* broker_grants.c */
 	unsigned ngrants, grants_room;
-	uint32_t accepts; /* numbers for those that others opened */
+	uint32_t accepts; /* ids for those that others opened */
+	uint32_t numbers; /* of things, given out so far */
+	struct broker_ask *asks; /* tunnels that are to be closed */
 	bool listeners_held;
 	bool accept_failed; /* out of descriptors or memory: wait a tick */
 
@@ -233,17 +255,36 @@ void broker_sign_next(struct broker *b);
 
 /* broker_open.c */
 void broker_on_open_tcp(struct broker *b, struct proto_msg *m);
-void broker_on_close(struct broker *b, struct proto_msg *m);
 void broker_open_free(struct broker *b);
 /* May the session have one more channel (MaxChannels)? If not it is refused,
  * and the log says so of what. */
 bool broker_admit_channel(struct broker *b, uint32_t id, const char *what);
-/* Keep a copy of fd, to be handed over as id. -1: no descriptor, no memory. */
-int broker_grant(struct broker *b, uint32_t id, int fd);
-/* The same, as a number of ours: *id. */
-int broker_grant_accepted(struct broker *b, int fd, uint32_t *id);
 /* Those that are open or on their way. */
 unsigned broker_channels(const struct broker *b);
+
+/* broker_grants.c */
+/* A number for a thing. */
+uint32_t broker_number(struct broker *b);
+/* Keep a copy of fd, to be handed over as id, and of what is said of it but
+ * number, since_ms and fd. Ours ends the session's when the session says so, so that
+ * it cannot keep one that is no longer counted. -1: no descriptor, no memory. */
+int broker_grant(struct broker *b, uint32_t id, int fd,
+                 const struct broker_thing *what);
+/* The same, as an id of ours: *id. */
+int broker_grant_accepted(struct broker *b, int fd,
+                          const struct broker_thing *what, uint32_t *id);
+void broker_on_close(struct broker *b, struct proto_msg *m);
+/* Everything that the session has: channels, listeners, tunnels. fn may revoke
+ * nothing. */
+void broker_each(struct broker *b,
+                 void (*fn)(void *arg, const struct broker_thing *what),
+                 void *arg);
+/* Take it away from the session; why is for the log. Sockets are shut at once,
+ * listeners closed; a tunnel's device is in the session's hands alone: it is
+ * asked, and if it does not close it within a second the connection ends.
+ * false: there is no such thing. */
+bool broker_revoke(struct broker *b, uint32_t number, const char *why);
+void broker_grants_free(struct broker *b);
 
 /* broker_path.c */
 struct broker_file { /* a unix socket's */
@@ -267,6 +308,12 @@ void broker_on_open_tun(struct broker *b, struct proto_msg *m);
 bool broker_tun_closed(struct broker *b, uint32_t id);
 void broker_tun_free(struct broker *b);
 unsigned broker_tun_channels(const struct broker *b);
+void broker_tun_each(struct broker *b,
+                     void (*fn)(void *arg, const struct broker_thing *what),
+                     void *arg);
+/* The session's id of the tunnel of that number, which it has not closed;
+ * false: there is none. */
+bool broker_tun_id(const struct broker *b, uint32_t number, uint32_t *id);
 
 /* broker_admit.c */
 /* May the account have one more connection? Waits for the listener's answer. If
@@ -319,6 +366,11 @@ void broker_on_listen_path(struct broker *b, struct proto_msg *m);
 void broker_on_cancel_path(struct broker *b, struct proto_msg *m);
 /* Accept again, or not, as the session's queue has room. */
 void broker_listen_update(struct broker *b);
+void broker_listen_each(struct broker *b,
+                        void (*fn)(void *arg, const struct broker_thing *what),
+                        void *arg);
+/* Close the listener of that number. false: there is none. */
+bool broker_listen_revoke(struct broker *b, uint32_t number);
 void broker_listen_free(struct broker *b);
 
 #endif

@@ -25,6 +25,8 @@ struct tunnel {
 	struct broker *broker;
 	uint32_t id;      /* the session's, which it may use twice */
 	uint32_t request; /* ours, to the tun maker */
+	uint32_t number;
+	uint64_t since_ms;
 	unsigned index;   /* of the interface, if we made it */
 	unsigned mode;
 	int at, end;    /* units to try, in turn */
@@ -397,6 +399,8 @@ void broker_on_open_tun(struct broker *b, struct proto_msg *m)
 	}
 	t->broker = b;
 	t->id = id;
+	t->number = broker_number(b);
+	t->since_ms = loop_now_ms();
 	t->mode = mode;
 	t->any = min < 0;
 	t->at = min < 0 ? 0 : min;
@@ -426,4 +430,32 @@ unsigned broker_tun_channels(const struct broker *b)
 	for (const struct tunnel *t = b->tunnels; t != NULL; t = t->next)
 		n += !t->closed;
 	return n;
+}
+
+static bool is_open(const struct tunnel *t)
+{
+	return !t->closed && (t->state == MADE || t->state == ATTACHED);
+}
+
+void broker_tun_each(struct broker *b,
+                     void (*fn)(void *arg, const struct broker_thing *what),
+                     void *arg)
+{
+	for (const struct tunnel *t = b->tunnels; t != NULL; t = t->next)
+		if (is_open(t))
+			fn(arg, &(struct broker_thing){ .number = t->number,
+			        .kind = BROKER_DEVICE, .host = t->name,
+			        .address = "", .since_ms = t->since_ms,
+			        .fd = -1 });
+}
+
+bool broker_tun_id(const struct broker *b, uint32_t number, uint32_t *id)
+{
+	const struct tunnel *t = b->tunnels;
+
+	while (t != NULL && (t->number != number || !is_open(t)))
+		t = t->next;
+	if (t != NULL)
+		*id = t->id;
+	return t != NULL;
 }

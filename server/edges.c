@@ -118,6 +118,7 @@ static const struct proto_rule broker_to_session[] = {
 	{ BROKER_END, "END", "ws", 256, 0, ANY, true },
 	{ BROKER_TIMEOUTS, "TIMEOUTS", "wwwww", 0, 0, OPEN, true },
 	{ BROKER_RATE, "RATE", "qq", 0, 0, OPEN, false },
+	{ BROKER_CLOSE, "CLOSE", "w", 0, 0, OPEN, false },
 	{ BROKER_COOKIE, "COOKIE", "s", EXCHANGE_COOKIE_LEN, 0, LOGIN, true },
 };
 TABLE(edge_session_to_broker, "session -> broker", session_to_broker);

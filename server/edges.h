@@ -128,6 +128,7 @@ enum edge_session_msg {
 	BROKER_COOKIE,        /* s cookie of the first exchange; comes first */
 	BROKER_RATE,          /* q from the client, q to it: bytes/s at most;
 	                         0: no limit */
+	BROKER_CLOSE,         /* w grant: close its channel; CLOSE follows */
 	SESSION__MAX
 };
 extern const struct proto_table edge_session_to_broker,

@@ -368,6 +368,20 @@ static void accepted(struct session *s, struct proto_msg *m)
 		session_end(s, "out of memory");
 }
 
+/* By the broker's number of it, which may be gone by now. */
+static void close_grant(struct session *s, uint32_t grant)
+{
+	if (session_tunnel_of(s, grant) != NULL) {
+		session_tunnel_end(s, grant);
+		return;
+	}
+	for (uint32_t chan = 0; chan < s->nstreams; chan++)
+		if (s->streams[chan] != NULL && s->grants[chan] == grant) {
+			stream_cut(s->streams[chan]);
+			return;
+		}
+}
+
 void session_on_broker(struct session *s, struct proto_msg *m)
 {
 	if (m->type == BROKER_END)
@@ -387,6 +401,9 @@ void session_on_broker(struct session *s, struct proto_msg *m)
 	case BROKER_ACCEPTED:
 	case BROKER_ACCEPTED_PATH:
 		accepted(s, m);
+		break;
+	case BROKER_CLOSE:
+		close_grant(s, (uint32_t)m->f[0].n);
 		break;
 	case BROKER_RATE:
 		if (pump_pace_set(&s->pump, m->f[0].n, m->f[1].n) < 0)
