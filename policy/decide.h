@@ -117,7 +117,9 @@ enum policy_bind policy_bind(enum policy_gateway gateway, const char *host);
  * address. */
 bool policy_source(const struct policy_settings *s, const char *address,
                    struct policy_net *source);
-/* PerSourcePenaltyExemptList. */
+/* ProxyProtocolFrom: does a connection from there begin with a PROXY header? */
+bool policy_is_proxy(const struct policy_settings *s, const char *address);
+/* PerSourcePenaltyExemptList; and a proxy, which is no source. */
 bool policy_source_exempt(const struct policy_settings *s, const char *address);
 /* ChannelTimeout of channels of that type, seconds; 0: none. */
 unsigned policy_channel_timeout(const struct policy_settings *s,

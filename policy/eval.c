@@ -324,6 +324,7 @@ static const struct {
 	TO(PER_SOURCE_PENALTY_EXEMPT_LIST, false, penalty_exempt),
 	TO(AUTHORIZED_PRINCIPALS_COMMAND, false, principals_command),
 	TO(AUTHORIZED_KEYS_COMMAND, false, keys_command),
+	TO(PROXY_PROTOCOL_FROM, false, proxies),
 #undef TO
 };
 

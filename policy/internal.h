@@ -200,6 +200,7 @@ int policy_take_channel_timeout(const struct policy_stmt *,
                                 struct policy_setting *);
 int policy_take_penalties(const struct policy_stmt *, struct policy_setting *);
 int policy_take_exempt(const struct policy_stmt *, struct policy_setting *);
+int policy_take_proxies(const struct policy_stmt *, struct policy_setting *);
 int policy_take_channels(const struct policy_stmt *, struct policy_setting *);
 int policy_take_listeners(const struct policy_stmt *,
                           struct policy_setting *);

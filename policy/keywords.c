@@ -165,6 +165,7 @@ static const struct policy_keyword_row rows[] = {
 	USED("MaxConnections", M, POLICY_MAX_CONNECTIONS, number),
 	USED("SessionLifetime", M, POLICY_SESSION_LIFETIME, time_or_none),
 	USED("RateLimit", M, POLICY_RATE_LIMIT, rate),
+	USED("ProxyProtocolFrom", G, POLICY_PROXY_PROTOCOL_FROM, proxies),
 	CHOICE("SyslogFacility", G, POLICY_SYSLOG_FACILITY,
 	       policy_facilities),
 	/* sshd's second names */

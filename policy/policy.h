@@ -140,6 +140,7 @@ enum policy_keyword {
 	POLICY_IP_QOS,
 	POLICY_SYSLOG_FACILITY,
 	POLICY_RATE_LIMIT,
+	POLICY_PROXY_PROTOCOL_FROM,
 	POLICY_KEYWORD__MAX
 };
 
@@ -148,7 +149,8 @@ enum policy_remark_kind {
 	POLICY_APPLIES,   /* the line, in a Match block with blanks before it */
 	POLICY_NO_EFFECT, /* the line, and why */
 	POLICY_DIFFERS,   /* from sshd, and how */
-	POLICY_UNKNOWN    /* names in it that nothing here has */
+	POLICY_UNKNOWN,   /* names in it that nothing here has */
+	POLICY_RISKY      /* the line, and what comes of it */
 };
 struct policy_remark {
 	enum policy_remark_kind kind;
@@ -359,6 +361,7 @@ struct policy_settings {
 	int ip_qos;             /* of IP's TOS byte; -1: left alone */
 	unsigned syslog_facility; /* as in <syslog.h> */
 	struct policy_rates rates;
+	struct policy_words proxies; /* addresses and networks */
 };
 
 /* Resolve p for conn into *out (initialised by this call; free with

@@ -204,6 +204,7 @@ static void put_sources(FILE *f, const struct policy_settings *s)
 	put_list(f, "persourcepenaltyexemptlist", &s->penalty_exempt);
 	put_choice(f, "refuseconnection", policy_yes_no,
 	           s->refuse_connection);
+	put_list(f, "proxyprotocolfrom", &s->proxies);
 }
 
 static void put_transport(FILE *f, const struct policy_settings *s)

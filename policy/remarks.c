@@ -97,6 +97,22 @@ static void differ_by_timeouts(const struct policy *p,
 			              "for tunnels, which sshd 9.2 calls tun");
 }
 
+/* No site has that many proxies, but perhaps that many users. */
+static void risk_wide_networks(const struct policy *p,
+                               const struct policy_setting *s)
+{
+	for (size_t i = 0; i < s->words.n; i++) {
+		struct policy_net net;
+
+		if (policy_net_parse(s->words.v[i].text, &net) == NULL &&
+		    net.bits < (net.family == 4 ? 16 : 32))
+			policy_remark(p, POLICY_RISKY, s->where,
+			              "ProxyProtocolFrom %s: whoever can connect "
+			              "from there can claim any address",
+			              s->words.v[i].text);
+	}
+}
+
 static void differ(const struct policy *p, const struct policy_setting *s)
 {
 	switch (s->keyword) {
@@ -129,6 +145,9 @@ static void differ(const struct policy *p, const struct policy_setting *s)
 		break;
 	case POLICY_CHANNEL_TIMEOUT:
 		differ_by_timeouts(p, s);
+		break;
+	case POLICY_PROXY_PROTOCOL_FROM:
+		risk_wide_networks(p, s);
 		break;
 	default:
 		break;

@@ -18,8 +18,18 @@ bool policy_source(const struct policy_settings *s, const char *address,
 	return true;
 }
 
+bool policy_is_proxy(const struct policy_settings *s, const char *address)
+{
+	for (size_t i = 0; i < s->proxies.n; i++)
+		if (policy_addr_list(address, s->proxies.v[i].text) == 1)
+			return true;
+	return false;
+}
+
 bool policy_source_exempt(const struct policy_settings *s, const char *address)
 {
+	if (policy_is_proxy(s, address))
+		return true;
 	for (size_t i = 0; i < s->penalty_exempt.n; i++)
 		if (policy_addr_list(address, s->penalty_exempt.v[i].text) == 1)
 			return true;

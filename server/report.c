@@ -4,13 +4,14 @@
 #include "server/config.h"
 #include "server/report.h"
 
-enum { ERRORS = POLICY_UNKNOWN + 1, NGROUPS, WHERE_WIDTH_MAX = 40 };
+enum { ERRORS = POLICY_RISKY + 1, NGROUPS, WHERE_WIDTH_MAX = 40 };
 
 static const char *const titles[NGROUPS] = {
 	[POLICY_APPLIES] = "applies",
 	[POLICY_NO_EFFECT] = "has no effect here",
 	[POLICY_DIFFERS] = "is otherwise than in sshd",
 	[POLICY_UNKNOWN] = "is not known",
+	[POLICY_RISKY] = "is dangerous",
 	[ERRORS] = "is an error",
 };
 

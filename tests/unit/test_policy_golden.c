@@ -155,6 +155,7 @@ static void on_remark(void *arg, const struct policy_remark *r)
 	static const char *const kinds[] = {
 		[POLICY_APPLIES] = "applies", [POLICY_NO_EFFECT] = "no effect",
 		[POLICY_DIFFERS] = "differs", [POLICY_UNKNOWN] = "unknown",
+		[POLICY_RISKY] = "risky",
 	};
 	struct setup *su = arg;
 	char where[300];

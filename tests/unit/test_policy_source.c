@@ -61,6 +61,22 @@ Test(policy_source, sources)
 	cr_expect_not(policy_source(&s, "example.org", &n));
 }
 
+Test(policy_source, proxies)
+{
+	given("");
+	cr_expect_not(policy_is_proxy(&s, "192.0.2.1"));
+	given("ProxyProtocolFrom 192.0.2.1 10.0.0.0/8 2001:db8::/32");
+	cr_expect(policy_is_proxy(&s, "192.0.2.1"));
+	cr_expect(policy_is_proxy(&s, "::ffff:192.0.2.1"));
+	cr_expect(policy_is_proxy(&s, "10.255.0.1"));
+	cr_expect(policy_is_proxy(&s, "2001:db8::9"));
+	cr_expect_not(policy_is_proxy(&s, "192.0.2.2"));
+	cr_expect_not(policy_is_proxy(&s, "2001:db9::"));
+	cr_expect_not(policy_is_proxy(&s, "?"));
+	cr_expect(policy_source_exempt(&s, "10.0.0.1"));
+	cr_expect_not(policy_source_exempt(&s, "192.0.2.2"));
+}
+
 Test(policy_source, exempt)
 {
 	given("");
