@@ -1,6 +1,8 @@
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "server/confine.h"
 #include "server/log.h"
@@ -38,5 +40,24 @@ int confine(enum sandbox_role role, const struct sandbox_ids *ids,
 	}
 	free(text);
 	sandbox_free(sb);
+	return rc;
+}
+
+int confine_detach(void)
+{
+	int fd = open("/dev/null", O_RDWR | O_CLOEXEC), rc = 0;
+
+	log_close();
+	if (fd < 0)
+		return -1;
+	for (int i = 0; i < 3; i++) {
+#ifdef __SANITIZE_ADDRESS__
+		if (i == 2) /* where a sanitizer reports */
+			continue;
+#endif
+		if (dup2(fd, i) < 0)
+			rc = -1;
+	}
+	close(fd);
 	return rc;
 }

@@ -2,9 +2,7 @@
  * session zygote: warms up libssh and OpenSSL, gives up every right, forks
  * sessions.
  */
-#include <fcntl.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "server/confine.h"
 #include "server/edges.h"
@@ -31,26 +29,6 @@ static int child(void *arg, struct proto_msg *m, int channel)
 	return session_run(env->sandbox, m);
 }
 
-/* A session's words reach the log through its broker, and no other way. */
-static int detach(void)
-{
-	int fd = open("/dev/null", O_RDWR | O_CLOEXEC), rc = 0;
-
-	log_close();
-	if (fd < 0)
-		return -1;
-	for (int i = 0; i < 3; i++) {
-#ifdef __SANITIZE_ADDRESS__
-		if (i == 2) /* where a sanitizer reports */
-			continue;
-#endif
-		if (dup2(fd, i) < 0)
-			rc = -1;
-	}
-	close(fd);
-	return rc;
-}
-
 /* There is no log any more: the listener writes it. */
 static void say(void *arg, const char *line)
 {
@@ -63,7 +41,7 @@ static int enter(void *arg)
 {
 	struct env *env = arg;
 
-	if (detach() < 0)
+	if (confine_detach() < 0)
 		return -1;
 	return confine(SANDBOX_SESSION_ZYGOTE, env->privileged ? &env->ids : NULL,
 	               say, env);
