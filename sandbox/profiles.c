@@ -356,7 +356,7 @@ static const struct profile profiles[SANDBOX__MAX] = {
 		.covers = ROLE(KEYHOLDER) | ROLE(BROKER_ZYGOTE) |
 		          ROLE(BROKER) | ROLE(ACCOUNT) | ROLE(RESOLVER) |
 		          ROLE(TUNMAKER) | ROLE(SESSION_ZYGOTE) |
-		          ROLE(SESSION),
+		          ROLE(SESSION) | ROLE(PROXY),
 		.covers_asked = ROLE(COMMAND),
 		.limits = { NO_CORE, NOFILE(65536) },
 		.groups = { &base, &code, &bytes, &fds, &self, &files, &client,
@@ -445,6 +445,15 @@ static const struct profile profiles[SANDBOX__MAX] = {
 		.limits = { NO_CORE, NOFILE(1024) },
 		.groups = { &base, &program },
 		.soft = program_soft,
+	},
+	[SANDBOX_PROXY] = {
+		.name = "proxy",
+		.becomes = true,
+		.namespaces = true,
+		.paths = PROFILE_PATHS_NONE,
+		.limits = { NO_CORE, NO_FORK, NOFILE(4096),
+		            ADDRESS_SPACE(1024) },
+		.groups = { &base, &data, &bytes, &messages },
 	},
 };
 

@@ -29,6 +29,8 @@ enum sandbox_role {
 	SANDBOX_SESSION,        /* parses the network */
 	SANDBOX_COMMAND,        /* short-lived child of BROKER_ZYGOTE: an
 	                         * ordinary user's program, whatever it does */
+	SANDBOX_PROXY,          /* reads the headers of proxies; no right, empty
+	                         * root */
 	SANDBOX__MAX
 };
 

@@ -38,3 +38,18 @@ int address_format(const struct sockaddr_storage *ss, char *buf, size_t cap,
 		*port = p;
 	return 0;
 }
+
+bool address_is_canonical(const char *text)
+{
+	struct sockaddr_in in4 = { .sin_family = AF_INET };
+	struct sockaddr_in6 in6 = { .sin6_family = AF_INET6 };
+	int family = strchr(text, ':') != NULL ? AF_INET6 : AF_INET;
+	char again[INET6_ADDRSTRLEN];
+	void *to = family == AF_INET ? (void *)&in4.sin_addr
+	                             : (void *)&in6.sin6_addr;
+
+	return inet_pton(family, text, to) == 1 &&
+	       inet_ntop(family, to, again, sizeof(again)) != NULL &&
+	       strcmp(again, text) == 0 &&
+	       !(family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&in6.sin6_addr));
+}

@@ -5,6 +5,7 @@
 #ifndef ADIT_ADDRESS_H
 #define ADIT_ADDRESS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/socket.h>
 
@@ -13,5 +14,8 @@
  * 0, or -1: neither IPv4 nor IPv6, or buf too small. */
 int address_format(const struct sockaddr_storage *ss, char *buf, size_t cap,
                    unsigned *port);
+
+/* Is it what address_format() would make of it, without a zone? */
+bool address_is_canonical(const char *text);
 
 #endif

@@ -36,12 +36,24 @@ static const struct proto_rule from_zygote[] = {
 	{ ROLE_KILLED, "KILLED", "ww", 0, 0, ANY, false },
 	{ ROLE_NOTE, "NOTE", "s", 256, 0, ANY, false },
 };
+static const struct proto_rule to_proxy[] = {
+	{ ROLE_START, "START", "bww", 0, 0, ANY, true },
+	{ ROLE_HEADER, "HEADER", "ww", 0, 1, ANY, false },
+};
+static const struct proto_rule from_proxy[] = {
+	{ ROLE_READY, "READY", "", 0, 0, ANY, true },
+	{ ROLE_NOTE, "NOTE", "s", 256, 0, ANY, false },
+	{ ROLE_HEADER_READ, "HEADER_READ", "wbswsw", 45, 0, ANY, false },
+	{ ROLE_HEADER_BAD, "HEADER_BAD", "wbs", 64, 0, ANY, false },
+};
 TABLE(edge_to_keyholder, "listener -> keyholder", to_keyholder);
 TABLE(edge_from_keyholder, "keyholder -> listener", from_keyholder);
 TABLE(edge_to_broker_zygote, "listener -> broker zygote", to_broker_zygote);
 TABLE(edge_to_session_zygote, "listener -> session zygote",
       to_session_zygote);
 TABLE(edge_from_zygote, "zygote -> listener", from_zygote);
+TABLE(edge_to_proxy, "listener -> proxy", to_proxy);
+TABLE(edge_from_proxy, "proxy -> listener", from_proxy);
 
 static const struct proto_rule broker_to_key[] = {
 	{ KEY_SIGN, "SIGN", "bss", 64, 0, ANY, false },

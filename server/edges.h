@@ -10,7 +10,7 @@
 /* Phases of a connection, for the tables' bit masks. */
 enum { PHASE_LOGIN = 1, PHASE_OPEN = 2, PHASE_ANY = 3 };
 
-/* listener <-> keyholder, broker zygote, session zygote */
+/* listener <-> keyholder, broker zygote, session zygote, proxy */
 enum edge_role_msg {
 	ROLE_HOSTKEY = 1, /* -> zygote, keyholder ->: s public blob, s its
 	                     certificate or nothing */
@@ -18,17 +18,24 @@ enum edge_role_msg {
 	                     s host key and s user key algorithms, s version,
 	                     w least bits of RSA */
 	ROLE_START,       /* -> zygote: no more host keys; b SandboxRequired;
-	                   * session's: w uid, w gid that it is to have */
+	                   * session's, proxy: w uid, w gid that it is to have */
 	ROLE_READY,       /* role ->: initialised */
 	ROLE_FORK,        /* -> zygote: a connection; see the tables */
 	ROLE_CLIENT,      /* -> keyholder: + fd, its end of a broker's socket */
 	ROLE_KILL,        /* -> zygote: w connection: kill its process */
 	ROLE_KILLED,      /* zygote ->: w connection, w signal that ended it */
 	ROLE_NOTE,        /* role ->: s text for the log */
+	ROLE_HEADER,      /* -> proxy: w connection, w ms until it must be there,
+	                     + fd: READ or BAD */
+	ROLE_HEADER_READ, /* proxy ->: w connection, b it is the proxy's own,
+	                     s source, w its port, s destination, w its port */
+	ROLE_HEADER_BAD,  /* proxy ->: w connection, b it went without a word,
+	                     s reason */
 	ROLE__MAX
 };
 extern const struct proto_table edge_to_keyholder, edge_from_keyholder,
-	edge_to_broker_zygote, edge_to_session_zygote, edge_from_zygote;
+	edge_to_broker_zygote, edge_to_session_zygote, edge_from_zygote,
+	edge_to_proxy, edge_from_proxy;
 
 /* broker -> keyholder and back */
 enum edge_key_msg {

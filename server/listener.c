@@ -22,10 +22,8 @@ static void on_socket(void *arg, uint32_t events);
 
 void listener_accept_update(struct listener *l)
 {
-	bool on = !l->stopping;
+	bool on = !l->stopping && listener_roles_serve(l);
 
-	for (enum kind k = 0; k < KINDS; k++)
-		on = on && l->serving[k] != NULL;
 	l->accepting = on && !l->accept_failed;
 	for (size_t i = 0; i < l->nsockets; i++)
 		loop_set(l->sockets[i].io, l->accepting ? EPOLLIN : 0);
@@ -37,6 +35,7 @@ void listener_accept_update(struct listener *l)
 		}
 		l->ready_fd = -2; /* from here on a failed role is retried */
 	}
+	listener_proxy_resume(l);
 }
 
 static void on_pause_over(void *arg)
@@ -212,6 +211,8 @@ static void reload(struct listener *l)
 	log_info("Received SIGHUP; new connections use the new policy.");
 	listener_role_renew(l, BROKERS);
 	listener_role_renew(l, SESSIONS);
+	listener_role_renew(l, PROXY);
+	listener_accept_update(l);
 }
 
 static void stop_accepting(struct listener *l)
@@ -310,6 +311,7 @@ out:
 	stop_accepting(&l);
 	while (l.conns != NULL)
 		listener_conn_drop(l.conns);
+	listener_proxy_close(&l);
 	listener_roles_close(&l);
 	listener_door_free(&l);
 	loop_free(l.loop);

@@ -244,21 +244,34 @@ void listener_conn_new(struct listener *l, int fd)
 {
 	struct sockaddr_storage peer, self;
 	socklen_t plen = sizeof(peer), slen = sizeof(self);
-	char local[64];
-	unsigned local_port;
+	struct caller from;
+
+	if (getpeername(fd, (void *)&peer, &plen) < 0 ||
+	    getsockname(fd, (void *)&self, &slen) < 0 ||
+	    address_format(&peer, from.address, sizeof(from.address),
+	                   &from.port) < 0 ||
+	    address_format(&self, from.local, sizeof(from.local),
+	                   &from.local_port) < 0)
+		close(fd);
+	else if (policy_is_proxy(&l->config->global, from.address))
+		listener_proxy_wait(l, fd, &from);
+	else
+		listener_conn_start(l, fd, &from);
+}
+
+void listener_conn_start(struct listener *l, int fd, const struct caller *from)
+{
 	struct conn *c = calloc(1, sizeof(*c));
 
-	if (c == NULL || getpeername(fd, (void *)&peer, &plen) < 0 ||
-	    getsockname(fd, (void *)&self, &slen) < 0 ||
-	    address_format(&peer, c->address, sizeof(c->address),
-	                   &c->port) < 0 ||
-	    address_format(&self, local, sizeof(local), &local_port) < 0 ||
-	    listener_door_closed(l, &(struct visitor){ fd, c->address, local,
-	                                               c->port, local_port })) {
+	if (c == NULL || listener_door_closed(l, &(struct visitor){ fd,
+			from->address, from->local, from->port,
+			from->local_port })) {
 		free(c);
 		close(fd);
 		return;
 	}
+	memcpy(c->address, from->address, sizeof(c->address));
+	c->port = from->port;
 	set_options(&l->config->global, fd);
 	c->client = l->config->marks_by_match ?
 	            fcntl(fd, F_DUPFD_CLOEXEC, 0) : -1;
@@ -270,8 +283,8 @@ void listener_conn_new(struct listener *l, int fd)
 	l->conns = c;
 	listener_door_enter(c);
 	log_verbose("Connection from %s port %u on %s port %u", c->address,
-	            c->port, local, local_port);
-	if (open_conn(l, c, fd, local, local_port) < 0) {
+	            c->port, from->local, from->local_port);
+	if (open_conn(l, c, fd, from->local, from->local_port) < 0) {
 		log_error("cannot serve the connection from %s port %u: %s",
 		          c->address, c->port, strerror(errno));
 		listener_conn_drop(c);

@@ -14,7 +14,7 @@
 #include "server/log.h"
 
 enum {
-	LINES_A_SECOND = 10, /* on what penalties keep out */
+	LINES_A_SECOND = 10, /* of each kind */
 	THROTTLED_SAY_MS = 5 * 60 * 1000
 };
 
@@ -68,18 +68,18 @@ static void say(int fd, const char *text)
 }
 
 /* What is kept out may be a flood: few lines, and how many more there were. */
-static bool may_log(struct listener *l)
+bool listener_door_may_log(struct few_lines *f, const char *why)
 {
 	uint64_t now = loop_now_ms();
 
-	if (now - l->drop_lines_ms >= 1000) {
-		if (l->drop_lines > LINES_A_SECOND)
-			log_info("%u more connections were dropped for "
-			         "penalties", l->drop_lines - LINES_A_SECOND);
-		l->drop_lines_ms = now;
-		l->drop_lines = 0;
+	if (now - f->since_ms >= 1000) {
+		if (f->n > LINES_A_SECOND)
+			log_info("%u more connections were dropped for %s",
+			         f->n - LINES_A_SECOND, why);
+		f->since_ms = now;
+		f->n = 0;
 	}
-	return ++l->drop_lines <= LINES_A_SECOND;
+	return ++f->n <= LINES_A_SECOND;
 }
 
 static bool penalised(struct listener *l, const struct visitor *v)
@@ -94,7 +94,7 @@ static bool penalised(struct listener *l, const struct visitor *v)
 	    !penalties_refuse(l->penalties, &s->penalties, &source,
 	                      loop_now_ms(), &left_ms, &why))
 		return false;
-	if (may_log(l))
+	if (listener_door_may_log(&l->drop_lines, "penalties"))
 		log_info("drop connection #%u from [%s]:%u on [%s]:%u penalty: "
 		         "%s, %llu s left", l->startups, v->address, v->port,
 		         v->local, v->local_port, why,
@@ -167,6 +167,23 @@ static void end_throttling(struct listener *l)
 	l->dropped = 0;
 }
 
+static void turn_away(struct listener *l, const struct visitor *v,
+                      const char *past)
+{
+	log_at(note_throttling(l), "drop connection #%u from [%s]:%u on "
+	       "[%s]:%u past %s", l->startups, v->address, v->port, v->local,
+	       v->local_port, past);
+	say(v->fd, "Exceeded MaxStartups\r\n");
+}
+
+bool listener_door_full(struct listener *l, const struct visitor *v)
+{
+	if (l->startups < l->config->global.startups_max)
+		return false;
+	turn_away(l, v, "MaxStartups");
+	return true;
+}
+
 bool listener_door_closed(struct listener *l, const struct visitor *v)
 {
 	const char *past = "MaxStartups";
@@ -180,10 +197,7 @@ bool listener_door_closed(struct listener *l, const struct visitor *v)
 		}
 		past = "PerSourceMaxStartups";
 	}
-	log_at(note_throttling(l), "drop connection #%u from [%s]:%u on "
-	       "[%s]:%u past %s", l->startups, v->address, v->port, v->local,
-	       v->local_port, past);
-	say(v->fd, "Exceeded MaxStartups\r\n");
+	turn_away(l, v, past);
 	return true;
 }
 

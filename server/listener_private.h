@@ -1,5 +1,5 @@
-/* listener.c, listener_roles.c, listener_conn.c, listener_door.c: one process,
- * four files. */
+/* listener.c, listener_roles.c, listener_conn.c, listener_door.c,
+ * listener_proxy.c: one process, five files. */
 #ifndef ADIT_LISTENER_PRIVATE_H
 #define ADIT_LISTENER_PRIVATE_H
 
@@ -11,7 +11,7 @@
 #include "server/loop.h"
 #include "server/penalties.h"
 
-enum kind { KEYHOLDER, BROKERS, SESSIONS, KINDS };
+enum kind { KEYHOLDER, BROKERS, SESSIONS, PROXY, KINDS };
 
 enum { LISTENER_QUEUE = 256, LISTENER_SOCKETS_MAX = 16, PAST_MAX = 256,
        ACCOUNT_MAX = 512 };
@@ -50,6 +50,18 @@ struct conn {
 	struct policy_net source;
 	uint8_t account[ACCOUNT_MAX];
 	size_t account_len; /* 0: not yet of one */
+};
+
+/* Whose connection it is, and where it came in: as its socket says, or a proxy. */
+struct caller {
+	char address[64], local[64];
+	unsigned port, local_port;
+};
+
+/* Lines of the log that somebody else can cause: few, and then how many more. */
+struct few_lines {
+	unsigned n; /* in the second from since_ms on */
+	uint64_t since_ms;
 };
 
 /* One that is accepted, and may not come in. Strings are borrowed. */
@@ -94,8 +106,9 @@ struct listener {
 	unsigned dropped;  /* past MaxStartups, since that was reached */
 	uint64_t dropping_since_ms, dropping_said_ms;
 	struct penalties *penalties;
-	unsigned drop_lines; /* in the second from drop_lines_ms on */
-	uint64_t drop_lines_ms;
+	struct few_lines drop_lines, header_lines;
+	struct newcomer *newcomers; /* whose PROXY header is being read */
+	unsigned nnewcomers;
 	struct counts *sources;  /* of start-ups */
 	struct counts *accounts; /* of connections */
 	struct counts *sharers;  /* of a RateLimit, by account */
@@ -114,6 +127,10 @@ void listener_roles_reap(void);
 /* Before every wait: watch for room where messages are queued. */
 void listener_roles_flush(struct listener *l);
 void listener_roles_close(struct listener *l);
+/* It does not answer: another one takes its place. */
+void listener_role_hangs(struct role *r);
+/* Is every process there that a connection needs? */
+bool listener_roles_serve(const struct listener *l);
 
 /* listener.c: watch the sockets if every role is ready. */
 void listener_accept_update(struct listener *l);
@@ -121,6 +138,9 @@ void listener_accept_update(struct listener *l);
 /* listener_conn.c */
 /* Takes fd. */
 void listener_conn_new(struct listener *l, int fd);
+/* The same, of that caller. */
+void listener_conn_start(struct listener *l, int fd,
+                         const struct caller *from);
 void listener_conn_drop(struct conn *c);
 /* A zygote's child for that connection was ended by a signal. */
 void listener_conn_killed(struct role *r, uint32_t id, int sig);
@@ -131,6 +151,10 @@ int listener_door_init(struct listener *l);
 void listener_door_free(struct listener *l);
 /* May it not come in? If so the log and the client are told why. */
 bool listener_door_closed(struct listener *l, const struct visitor *v);
+/* The same, of one whose address a proxy is about to tell. */
+bool listener_door_full(struct listener *l, const struct visitor *v);
+/* May there be one more line on drops for that reason? */
+bool listener_door_may_log(struct few_lines *f, const char *why);
 void listener_door_penalise(struct listener *l, const char *address,
                             enum penalty_kind kind);
 /* A connection starts; it has logged in; it is over. */
@@ -143,6 +167,18 @@ bool listener_door_admit(struct conn *c, const uint8_t *account, size_t len,
                          unsigned max);
 /* It is one of those that share its account's RateLimit: tell all of them. */
 void listener_door_share(struct conn *c);
+
+/* listener_proxy.c */
+/* Have the header read that fd (taken) begins with, then start the connection. */
+void listener_proxy_wait(struct listener *l, int fd,
+                         const struct caller *from);
+/* What the reader says. */
+void listener_proxy_take(struct role *r, const struct proto_msg *m);
+/* It is over, and so are those whose header it was reading. */
+void listener_proxy_lost(struct role *r);
+/* Start those that waited for other processes. */
+void listener_proxy_resume(struct listener *l);
+void listener_proxy_close(struct listener *l);
 
 /* End every connection. */
 void listener_conn_end_all(struct listener *l, const char *why);

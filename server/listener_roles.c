@@ -31,6 +31,7 @@ static const struct {
 	              &edge_to_broker_zygote },
 	[SESSIONS] = { "session-zygote", false, &edge_from_zygote,
 	               &edge_to_session_zygote },
+	[PROXY] = { "proxy", false, &edge_from_proxy, &edge_to_proxy },
 };
 
 static void drop(struct role *r)
@@ -43,6 +44,8 @@ static void drop(struct role *r)
 	*p = r->next;
 	if (l->serving[r->kind] == r)
 		l->serving[r->kind] = NULL;
+	if (r->kind == PROXY)
+		listener_proxy_lost(r);
 	loop_del(r->io);
 	ipc_peer_free(r->edge);
 	free(r);
@@ -55,6 +58,19 @@ static void retire(struct role *r)
 	if (r->listener->serving[r->kind] == r)
 		r->listener->serving[r->kind] = NULL;
 	shutdown(ipc_peer_fd(r->edge), SHUT_WR);
+}
+
+static bool is_needed(const struct listener *l, enum kind kind)
+{
+	return kind != PROXY || l->config->global.proxies.n > 0;
+}
+
+bool listener_roles_serve(const struct listener *l)
+{
+	for (enum kind k = 0; k < KINDS; k++)
+		if (l->serving[k] == NULL && is_needed(l, k))
+			return false;
+	return true;
 }
 
 static void start(struct listener *l, enum kind kind);
@@ -105,6 +121,13 @@ static void lost(struct role *r)
 	listener_accept_update(l);
 }
 
+void listener_role_hangs(struct role *r)
+{
+	log_error("%s (process %d) does not answer", kinds[r->kind].name,
+	          (int)r->pid);
+	lost(r);
+}
+
 /* The zygotes have the keys that the first keyholder had. */
 static void take_hostkeys(struct listener *l)
 {
@@ -113,7 +136,8 @@ static void take_hostkeys(struct listener *l)
 	if (l->hostkeys_done && !same) {
 		log_error("the host keys have changed on disk");
 		for (struct role *r = l->roles; r != NULL; r = r->next)
-			if (r->kind != KEYHOLDER && !r->retired)
+			if ((r->kind == BROKERS || r->kind == SESSIONS) &&
+			    !r->retired)
 				retire(r);
 	}
 	hostkeys_free(&l->hostkeys);
@@ -164,8 +188,10 @@ static void on_role(void *arg, uint32_t events)
 			log_info("%s: %s", kinds[r->kind].name,
 			         log_escape(text, sizeof(text), m.f[0].p,
 			                    m.f[0].len));
-		else
+		else if (m.type == ROLE_READY)
 			ready(r);
+		else
+			listener_proxy_take(r, &m);
 	}
 	if (rc < 0) {
 		if (why != NULL)
@@ -192,11 +218,11 @@ static int greet(struct role *r)
 
 	if (r->kind == KEYHOLDER)
 		return 0;
-	if (hostkeys_send(&l->hostkeys, r->edge) < 0)
+	if (r->kind != PROXY && hostkeys_send(&l->hostkeys, r->edge) < 0)
 		return -1;
 	if (r->kind == SESSIONS && send_transport(r) < 0)
 		return -1;
-	if (r->kind == SESSIONS)
+	if (r->kind != BROKERS)
 		return ipc_send(r->edge, NULL, 0, ROLE_START, required,
 		                (unsigned)l->session_uid,
 		                (unsigned)l->session_gid);
@@ -239,6 +265,11 @@ static void start(struct listener *l, enum kind kind)
 
 void listener_role_renew(struct listener *l, enum kind kind)
 {
+	if (!is_needed(l, kind)) {
+		if (l->serving[kind] != NULL)
+			retire(l->serving[kind]);
+		return;
+	}
 	for (struct role *r = l->roles; r != NULL; r = r->next)
 		if (r->kind == kind && !r->ready && !r->retired)
 			return; /* one is coming */
@@ -251,7 +282,7 @@ void listener_roles_start(struct listener *l)
 		listener_role_renew(l, KEYHOLDER);
 	if (!l->hostkeys_done)
 		return; /* the zygotes want the public keys */
-	for (enum kind k = BROKERS; k <= SESSIONS; k++)
+	for (enum kind k = BROKERS; k < KINDS; k++)
 		if (l->serving[k] == NULL)
 			listener_role_renew(l, k);
 }
@@ -283,7 +314,7 @@ void listener_roles_close(struct listener *l)
 void listener_roles_kill(struct listener *l, uint32_t conn)
 {
 	for (struct role *r = l->roles; r != NULL; r = r->next)
-		if (r->kind != KEYHOLDER && r->ready)
+		if ((r->kind == BROKERS || r->kind == SESSIONS) && r->ready)
 			ipc_send(r->edge, NULL, 0, ROLE_KILL, conn);
 }
 

@@ -27,6 +27,7 @@ static const struct {
 	{ "keyholder", keyholder_run, true },
 	{ "broker-zygote", broker_zygote_run, true },
 	{ "session-zygote", session_zygote_run, false },
+	{ "proxy", proxy_reader_run, false },
 };
 
 static void print_error(const struct policy_error *err)

@@ -36,5 +36,6 @@ void role_title(const char *comm, const char *fmt, ...)
 int keyholder_run(struct config *c, int edge);
 int broker_zygote_run(struct config *c, int edge);
 int session_zygote_run(struct config *c, int edge);
+int proxy_reader_run(struct config *c, int edge);
 
 #endif

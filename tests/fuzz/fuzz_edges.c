@@ -14,7 +14,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-enum { TABLES = 13, MESSAGES_MAX = 256 };
+enum { TABLES = 15, MESSAGES_MAX = 256 };
 
 static const struct proto_table *const tables[TABLES] = {
 	&edge_to_keyholder, &edge_from_keyholder, &edge_to_broker_zygote,
@@ -22,7 +22,7 @@ static const struct proto_table *const tables[TABLES] = {
 	&edge_key_to_broker, &edge_broker_to_listener,
 	&edge_listener_to_broker, &edge_broker_to_maker,
 	&edge_maker_to_broker, &edge_session_to_broker,
-	&edge_broker_to_session
+	&edge_broker_to_session, &edge_to_proxy, &edge_from_proxy
 };
 
 static struct hashes hashes;

@@ -194,6 +194,24 @@ static int keyholder(void)
 	return 0;
 }
 
+/* Look at what came before it is taken. */
+static int proxy(void)
+{
+	int ep = epoll_create1(EPOLL_CLOEXEC), sv[2];
+	char buf[4];
+	struct iovec iov = { buf, 1 };
+	struct msghdr mh = { .msg_iov = &iov, .msg_iovlen = 1 };
+
+	MUST(42, socketpair(AF_UNIX, SOCK_STREAM, 0, sv) == 0);
+	probe_enter(SANDBOX_PROXY);
+	use_bytes(ep, sv);
+	MUST(43, write(sv[0], "x", 1) == 1);
+	MUST(44, recvmsg(sv[1], &mh, MSG_PEEK | MSG_DONTWAIT) == 1);
+	MUST(45, recvmsg(sv[1], &mh, MSG_DONTWAIT) == 1 && buf[0] == 'x');
+	MUST(46, close(sv[0]) == 0);
+	return 0;
+}
+
 static void as_resolver(void)
 {
 	struct addrinfo *ai, hints = { .ai_socktype = SOCK_STREAM,
@@ -399,6 +417,8 @@ int allowed_role(const char *role)
 {
 	if (strcmp(role, "keyholder") == 0)
 		return keyholder();
+	if (strcmp(role, "proxy") == 0)
+		return proxy();
 	if (strcmp(role, "broker-zygote") == 0)
 		return broker_zygote();
 	return session_zygote();
@@ -452,7 +472,7 @@ static void own_network(void)
 void allowed_all(int self)
 {
 	static const char *const roles[] = { "keyholder", "broker-zygote",
-	                                     "session-zygote" };
+	                                     "session-zygote", "proxy" };
 
 	for (size_t i = 0; i < sizeof roles / sizeof roles[0]; i++) {
 		pid_t pid = fork();

@@ -18,7 +18,8 @@
 #define ROLE(name) (UINT32_C(1) << SANDBOX_##name)
 /* But a foreign program, most of what it may not do just fails. */
 #define EVERYBODY (((UINT32_C(1) << SANDBOX__MAX) - 1) & ~ROLE(COMMAND))
-#define STRICT (ROLE(SESSION) | ROLE(KEYHOLDER) | ROLE(TUNMAKER))
+#define STRICT \
+	(ROLE(SESSION) | ROLE(KEYHOLDER) | ROLE(TUNMAKER) | ROLE(PROXY))
 #define STRICT_OR_ZYGOTE (STRICT | ROLE(SESSION_ZYGOTE))
 #define LEAVES (STRICT | ROLE(RESOLVER))
 

@@ -104,6 +104,19 @@ def _(t):
     t.equal(one(COMMS['session']).ids('Groups'), [], 'groups of the session')
 
 
+@case('what reads the headers of proxies', 'aditd')
+def _(t):
+    srv = t.server('ProxyProtocolFrom 127.0.0.1')
+    proxy = one('adit-proxy')
+    check(t, proxy, 'proxy')
+    not_root(t, proxy)
+    before = proxy.fds()
+    with connect(srv.port):
+        held = wait_for(lambda: set(one('adit-proxy').fds().items()) -
+                        set(before.items()), 5, 'it is not given the socket')
+        t.equal(len(held), 1, f'what it is given: {held}')
+
+
 @case('a session holds sockets, and none that listens', 'aditd')
 def _(t):
     srv, port = t.server(), t.port()

@@ -105,6 +105,7 @@ Test(sandbox, who_starts_a_role_has_its_rights)
 {
 	static const enum sandbox_role starts[][2] = {
 		{ SANDBOX_LISTENER, SANDBOX_KEYHOLDER },
+		{ SANDBOX_LISTENER, SANDBOX_PROXY },
 		{ SANDBOX_LISTENER, SANDBOX_BROKER_ZYGOTE },
 		{ SANDBOX_LISTENER, SANDBOX_SESSION_ZYGOTE },
 		{ SANDBOX_BROKER_ZYGOTE, SANDBOX_BROKER },
