@@ -23,9 +23,11 @@ static void log_end(struct broker *b)
 	if (b->logged_in)
 		log_info("Disconnected from user %s %s port %u", b->user_shown,
 		         b->address, b->port);
-	else if (b->user[0] == '\0')
-		log_info("Connection closed by %s port %u [preauth]",
-		         b->address, b->port);
+	else if (b->user[0] == '\0') /* a balancer looks every other second */
+		log_at(policy_is_proxy(&b->settings, b->address)
+		       ? POLICY_LOG_VERBOSE : POLICY_LOG_INFO,
+		       "Connection closed by %s port %u [preauth]", b->address,
+		       b->port);
 	else
 		log_info("Connection closed by %s user %s %s port %u [preauth]",
 		         b->account.exists && b->may_login ? "authenticating"
