@@ -1,6 +1,6 @@
 #!/usr/bin/python3
-"""ProxyProtocolFrom: headers of versions 1 and 2, and policy that
-goes by the client's address."""
+"""ProxyProtocolFrom: headers of versions 1 and 2, made by hand and by a real
+haproxy in front of two nodes; policy goes by the client's address."""
 import contextlib
 import hashlib
 import os
@@ -11,8 +11,8 @@ import struct
 import threading
 import time
 
-from harness import (COMMS, SLOW, TOP, USER, Target, authorize, case, connect,
-                     main, processes, public, read_all, run, talk, wait_for)
+from harness import (COMMS, SLOW, TOP, USER, authorize, case, connect, main,
+                     processes, public, read_all, run, talk, wait_for)
 
 CLIENT, OTHER, NODE = '192.0.2.7', '192.0.2.8', '198.51.100.1'
 POLICY = 'LogLevel VERBOSE\nProxyProtocolFrom 127.0.0.1 2001:db8::/32\n'
@@ -372,6 +372,112 @@ def _(t):
         t.equal('is dangerous:' in done, found, policy)
         t.equal('whoever can connect from there can claim any' in done, found,
                 policy)
+
+
+# haproxy.
+
+def many_nodes():
+    """The configuration in docs/many-nodes.md."""
+    with open(f'{os.path.dirname(os.path.abspath(__file__))}/../../docs/'
+              'many-nodes.md') as f:
+        found = re.search(r'(?ms)^```haproxy\n(.*?)^```', f.read())
+    return found[1]
+
+
+class Balancer:
+    """A real haproxy, with what the page says, and two nodes."""
+
+    def __init__(self, t, policy=POLICY):
+        self.nodes = [t.server(policy), t.server(policy)]
+        self.port, self.stats = t.port(), f'{t.folder}/haproxy.sock'
+        text = many_nodes()
+        for this, that in (
+                ('bind :22', f'bind 127.0.0.1:{self.port}'),
+                ('/run/haproxy.sock', self.stats),
+                ('10.0.0.11:22', f'127.0.0.1:{self.nodes[0].port}'),
+                ('10.0.0.12:22', f'127.0.0.1:{self.nodes[1].port}')):
+            t.equal(text.count(this), 1, f'{this} in the page')
+            text = text.replace(this, that)
+        with open(f'{t.folder}/haproxy.cfg', 'w') as f:
+            f.write(text)
+        t.service('haproxy', '-db', '-f', f'{t.folder}/haproxy.cfg',
+                  ready=lambda s: self.up() == [True, True])
+
+    def ask(self, words):
+        with socket.socket(socket.AF_UNIX) as s:
+            s.connect(self.stats)
+            s.sendall(words.encode() + b'\n')
+            return read_all(s).decode()
+
+    def up(self):
+        """Of each node, whether its checks have passed."""
+        try:
+            rows = self.ask('show stat').splitlines()
+        except OSError:
+            return None
+        keys = rows[0].lstrip('# ').split(',')
+        rows = [dict(zip(keys, row.split(','))) for row in rows[1:] if row]
+        return [row['status'] == 'UP' and row['check_status'] == 'L7OK'
+                for row in rows if row['svname'].startswith('node')]
+
+
+def logs_in_from(t, front, address):
+    done = t.ssh(front, '-b', address, '-W', '127.0.0.1:9')
+    return b'open failed' in done.stderr
+
+
+def came(node, address):
+    return node.log().count(f'Accepted publickey for {USER} from {address} ')
+
+
+@case('haproxy: the true address at each node, transfers, one node drained, '
+      'one stopped', 'aditd', timeout=120)
+def _(t):
+    front = Balancer(t)
+    one, two = front.nodes
+    data = os.urandom(4 << 20)
+    clients = []
+    for n in range(4):
+        local, echo = t.port(), t.target()
+        clients.append((t.client(front, '-b', f'127.0.0.{50 + n}', '-L',
+                                 f'{local}:127.0.0.1:{echo.port}'), local))
+        t.equal(sum(came(node, f'127.0.0.{50 + n}')
+                    for node in front.nodes), 1, 'nodes that know the client')
+        t.equal(hashlib.sha256(talk(local, data)).digest(),
+                hashlib.sha256(data).digest(), 'what comes back')
+    for node in front.nodes:  # one speaks version 2, one version 1
+        t.true('Accepted publickey' in node.log(), 'a node nobody came to')
+    # drained by the balancer: nobody new, and who is there stays
+    front.ask('set server nodes/node1 state drain')
+    t.true(t.logs_in(front, host='127.0.0.1'), 'a login')
+    for n in range(60, 63):
+        t.client(front, '-b', f'127.0.0.{n}').stop()
+        t.equal((came(one, f'127.0.0.{n}'), came(two, f'127.0.0.{n}')),
+                (0, 1), 'where it went')
+    front.ask('set server nodes/node1 state ready')
+    # stopped without a word to anybody: the same
+    two.stop()
+    for n in range(70, 73):
+        t.client(front, '-b', f'127.0.0.{n}').stop()
+        t.equal(came(one, f'127.0.0.{n}'), 1, 'at the other node')
+    for client, local in clients:
+        t.equal(client.process.poll(), None, 'who was in')
+        t.equal(talk(local, b'still'), b'still', 'its forward')
+
+
+@case("haproxy: policy by the client's address; checks cost no penalty",
+      'aditd', timeout=120)
+def _(t):
+    front = Balancer(t, POLICY + f'PerSourcePenalties {OFF} authfail:100 '
+                     'noauth:100\nMatch Address 127.0.0.66\n DenyUsers *\n')
+    t.true(t.logs_in(front), 'a login')
+    t.true(not logs_in_from(t, front, '127.0.0.66'), 'a denied address')
+    t.true(any('new penalty of 100 s for 127.0.0.66/32: ' in node.log()
+               for node in front.nodes), 'no penalty for the client')
+    for node in front.nodes:
+        t.true('s for 127.0.0.1/' not in node.log(),
+               'the balancer has a penalty')
+    t.equal(front.up(), [True, True], 'nodes that pass their checks')
 
 
 if __name__ == '__main__':
