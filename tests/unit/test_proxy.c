@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "server/address.h"
 #include "server/proxy.h"
 
 #define SIGNATURE "\r\n\r\n\0\r\nQUIT\n"
@@ -194,4 +195,19 @@ Test(proxy, bad_binary)
 	bad(p, 13, "a PROXY header of an unknown version");
 	binary(p, 0x21, 0x11, body, 521);
 	bad(p, 16, "a PROXY header that is too long");
+}
+
+/* What the listener takes from the reader, which may be anybody's. */
+Test(proxy, addresses_have_one_spelling)
+{
+	static const char *const good[] = { "192.0.2.7", "0.0.0.0", "::",
+		"2001:db8::7", "fe80::1" };
+	static const char *const wrong[] = { "", "192.0.2.07", "192.0.2.7 ",
+		"192.0.2", "2001:DB8::7", "2001:db8:0::7", "fe80::1%2",
+		"::ffff:192.0.2.7", "::1/128", "localhost", "*" };
+
+	for (size_t i = 0; i < sizeof(good) / sizeof(*good); i++)
+		cr_expect(address_is_canonical(good[i]), "%s", good[i]);
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(*wrong); i++)
+		cr_expect_not(address_is_canonical(wrong[i]), "%s", wrong[i]);
 }
