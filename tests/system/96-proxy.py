@@ -8,11 +8,13 @@ import re
 import signal
 import socket
 import struct
+import textwrap
 import threading
 import time
 
 from harness import (COMMS, SLOW, TOP, USER, authorize, case, connect, main,
-                     processes, public, read_all, run, talk, wait_for)
+                     processes, public, reaches, read_all, run, talk,
+                     wait_for)
 
 CLIENT, OTHER, NODE = '192.0.2.7', '192.0.2.8', '198.51.100.1'
 POLICY = 'LogLevel VERBOSE\nProxyProtocolFrom 127.0.0.1 2001:db8::/32\n'
@@ -380,8 +382,10 @@ def many_nodes():
     """The configuration in docs/many-nodes.md."""
     with open(f'{os.path.dirname(os.path.abspath(__file__))}/../../docs/'
               'many-nodes.md') as f:
-        found = re.search(r'(?ms)^```haproxy\n(.*?)^```', f.read())
-    return found[1]
+        text = f.read()
+    app = re.search(r'(?m)^    frontend app\n(?:^    .*\n)+', text)[0]
+    return re.search(r'(?ms)^```haproxy\n(.*?)^```', text)[1] + \
+        textwrap.dedent(app)
 
 
 class Balancer:
@@ -390,12 +394,17 @@ class Balancer:
     def __init__(self, t, policy=POLICY):
         self.nodes = [t.server(policy), t.server(policy)]
         self.port, self.stats = t.port(), f'{t.folder}/haproxy.sock'
+        self.app, there = t.port(), t.port()
+        self.remotes = [f'127.0.0.11:{there}', f'127.0.0.12:{there}']
         text = many_nodes()
         for this, that in (
                 ('bind :22', f'bind 127.0.0.1:{self.port}'),
                 ('/run/haproxy.sock', self.stats),
                 ('10.0.0.11:22', f'127.0.0.1:{self.nodes[0].port}'),
-                ('10.0.0.12:22', f'127.0.0.1:{self.nodes[1].port}')):
+                ('10.0.0.12:22', f'127.0.0.1:{self.nodes[1].port}'),
+                ('bind :9000', f'bind 127.0.0.1:{self.app}'),
+                ('10.0.0.11:9000', self.remotes[0]),
+                ('10.0.0.12:9000', self.remotes[1])):
             t.equal(text.count(this), 1, f'{this} in the page')
             text = text.replace(this, that)
         with open(f'{t.folder}/haproxy.cfg', 'w') as f:
@@ -418,7 +427,8 @@ class Balancer:
         keys = rows[0].lstrip('# ').split(',')
         rows = [dict(zip(keys, row.split(','))) for row in rows[1:] if row]
         return [row['status'] == 'UP' and row['check_status'] == 'L7OK'
-                for row in rows if row['svname'].startswith('node')]
+                for row in rows if row['pxname'] == 'nodes' and
+                row['svname'].startswith('node')]
 
 
 def logs_in_from(t, front, address):
@@ -465,6 +475,18 @@ def _(t):
         t.equal(talk(local, b'still'), b'still', 'its forward')
 
 
+@case("haproxy: a port of -R is found at the node of its client", 'aditd',
+      timeout=120)
+def _(t):
+    front = Balancer(t, POLICY + 'GatewayPorts clientspecified\n')
+    echo = t.target()
+    for remote in front.remotes:
+        client = t.client(front, '-R', f'{remote}:127.0.0.1:{echo.port}')
+        wait_for(lambda: reaches(front.app), 10, 'it is not found')
+        client.stop()
+        wait_for(lambda: not reaches(front.app), 5, 'somebody else answers')
+
+
 @case("haproxy: policy by the client's address; checks cost no penalty",
       'aditd', timeout=120)
 def _(t):
@@ -472,8 +494,9 @@ def _(t):
                      'noauth:100\nMatch Address 127.0.0.66\n DenyUsers *\n')
     t.true(t.logs_in(front), 'a login')
     t.true(not logs_in_from(t, front, '127.0.0.66'), 'a denied address')
-    t.true(any('new penalty of 100 s for 127.0.0.66/32: ' in node.log()
-               for node in front.nodes), 'no penalty for the client')
+    wait_for(lambda: any('new penalty of 100 s for 127.0.0.66/32: ' in
+                         node.log() for node in front.nodes), 5,
+             'no penalty for the client')
     for node in front.nodes:
         t.true('s for 127.0.0.1/' not in node.log(),
                'the balancer has a penalty')
