@@ -1,6 +1,7 @@
 /* Decisions: allowed or not, and by which rule. */
 #include "policy/internal.h"
 
+#include <limits.h>
 #include <stdarg.h>
 #include <string.h>
 
@@ -293,6 +294,14 @@ void policy_may_add_tunnel(const struct policy_settings *s, unsigned n,
 	if (n >= s->max_tunnels)
 		verdict(v, false, s->where[POLICY_MAX_TUNNELS], "MaxTunnels %u",
 		        s->max_tunnels);
+}
+
+int policy_user_timeout_ms(const struct policy_settings *s)
+{
+	uint64_t ms = UINT64_C(1000) * s->client_alive_interval_s *
+	              s->client_alive_count_max;
+
+	return ms < INT_MAX ? (int)ms : INT_MAX;
 }
 
 enum policy_bind policy_bind(enum policy_gateway gateway, const char *host)

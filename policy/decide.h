@@ -121,6 +121,9 @@ bool policy_source(const struct policy_settings *s, const char *address,
 bool policy_is_proxy(const struct policy_settings *s, const char *address);
 /* PerSourcePenaltyExemptList; and a proxy, which is no source. */
 bool policy_source_exempt(const struct policy_settings *s, const char *address);
+/* TCP_USER_TIMEOUT of a client's socket, in milliseconds: ClientAliveInterval
+ * times ClientAliveCountMax; 0: none. */
+int policy_user_timeout_ms(const struct policy_settings *s);
 /* ChannelTimeout of channels of that type, seconds; 0: none. */
 unsigned policy_channel_timeout(const struct policy_settings *s,
                                 const char *type);

@@ -292,6 +292,9 @@ static void log_in(struct broker *b, const char *desc)
 	hashes_login(&b->hashes);
 	if (b->keyholder != NULL)
 		ipc_send(b->keyholder, NULL, 0, KEY_LOGGED_IN);
+	if (b->listener != NULL && b->env->config->marks_by_match)
+		ipc_send(b->listener, NULL, 0, LISTENER_USER_TIMEOUT,
+		         (unsigned)policy_user_timeout_ms(&b->settings));
 	if (b->listener != NULL)
 		ipc_send(b->listener, NULL, 0, LISTENER_LOGGED_IN,
 		         b->user_shown, strlen(b->user_shown), desc,

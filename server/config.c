@@ -87,12 +87,15 @@ static bool has_command(const struct policy *p, enum policy_keyword keyword)
 
 static bool marks_by_match(const struct policy *p)
 {
+	static const enum policy_keyword marks[] = { POLICY_IP_QOS,
+		POLICY_CLIENT_ALIVE_INTERVAL, POLICY_CLIENT_ALIVE_COUNT_MAX };
 	struct policy_where where;
 
-	for (size_t i = 0; policy_lines_of(p, POLICY_IP_QOS, i,
-	                                   &where) != NULL; i++)
-		if (where.match != NULL)
-			return true;
+	for (size_t k = 0; k < sizeof(marks) / sizeof(*marks); k++)
+		for (size_t i = 0; policy_lines_of(p, marks[k], i,
+		                                   &where) != NULL; i++)
+			if (where.match != NULL)
+				return true;
 	return false;
 }
 

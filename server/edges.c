@@ -72,6 +72,7 @@ static const struct proto_rule broker_to_listener[] = {
 	{ LISTENER_LOGGED_IN, "LOGGED_IN", "ssw", 512, 0, ANY, true },
 	{ LISTENER_ADMIT, "ADMIT", "swb", 512, 0, ANY, true },
 	{ LISTENER_OUTCOME, "OUTCOME", "b", 0, 0, ANY, true },
+	{ LISTENER_USER_TIMEOUT, "USER_TIMEOUT", "w", 0, 0, ANY, true },
 };
 static const struct proto_rule listener_to_broker[] = {
 	{ LISTENER_KEYHOLDER, "KEYHOLDER", "", 0, 1, ANY, false },

@@ -62,6 +62,9 @@ enum edge_listener_msg {
 	LISTENER_CLIENT,   /* -> broker: + fd, the client's socket; only where
 	                      policy has a RateLimit. First of all */
 	LISTENER_SHARE,    /* -> broker: w how many share the user's RateLimit */
+	LISTENER_USER_TIMEOUT, /* w ms, TCP_USER_TIMEOUT of the client's socket:
+	                          before LOGGED_IN, where a Match block may
+	                          say something else */
 	LISTENER__MAX
 };
 extern const struct proto_table edge_broker_to_listener,

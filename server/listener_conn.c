@@ -83,6 +83,15 @@ static void mark(int fd, int tos)
 		log_error("IPQoS: %s", strerror(errno));
 }
 
+/* What is sent is acknowledged in so many milliseconds, or the connection is
+ * over; 0: as long as the kernel tries. */
+static void set_user_timeout(int fd, unsigned ms)
+{
+	if (setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms,
+	               sizeof(ms)) < 0)
+		log_error("TCP_USER_TIMEOUT: %s", strerror(errno));
+}
+
 /* It has logged in: IPQoS may say something else of its user. tos -1: none. */
 static void mark_again(struct conn *c, int tos)
 {
@@ -115,6 +124,10 @@ static void take(struct conn *c, const struct proto_msg *m)
 		c->logged_in = true;
 		loop_cancel(c->grace);
 		c->grace = NULL;
+		break;
+	case LISTENER_USER_TIMEOUT:
+		if (c->client >= 0)
+			set_user_timeout(c->client, (unsigned)f[0].n);
 		break;
 	case LISTENER_OUTCOME:
 		/* what ended by a signal has its penalty, and that is why */
@@ -227,15 +240,17 @@ static void acknowledge_soon(int fd)
 			return;
 }
 
-/* TCPKeepAlive, IPQoS. */
+/* TCPKeepAlive, IPQoS, what ClientAlive means for the kernel. */
 static void set_options(const struct policy_settings *s, int fd)
 {
-	int one = 1;
+	int one = 1, timeout_ms = policy_user_timeout_ms(s);
 
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	acknowledge_soon(fd);
 	if (s->tcp_keep_alive)
 		setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
+	if (timeout_ms > 0)
+		set_user_timeout(fd, (unsigned)timeout_ms);
 	if (s->ip_qos >= 0)
 		mark(fd, s->ip_qos);
 }

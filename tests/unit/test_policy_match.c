@@ -1,5 +1,6 @@
 /* Patterns, address lists, tokens and the table of GatewayPorts. */
 #include <criterion/criterion.h>
+#include <limits.h>
 #include <string.h>
 
 #include "policy/internal.h"
@@ -126,6 +127,18 @@ Test(policy_match, bind)
 			cr_expect_eq("LWA"[policy_bind(t[i].gateway,
 			                               hosts[j])],
 			             t[i].want[j], "%zu %s", i, hosts[j]);
+}
+
+Test(policy_match, user_timeout_is_what_client_alive_says)
+{
+	struct policy_settings s = { .client_alive_interval_s = 15,
+		.client_alive_count_max = 3 };
+
+	cr_expect(policy_user_timeout_ms(&s) == 45000);
+	s.client_alive_count_max = 0;
+	cr_expect(policy_user_timeout_ms(&s) == 0);
+	s.client_alive_interval_s = s.client_alive_count_max = UINT_MAX;
+	cr_expect(policy_user_timeout_ms(&s) == INT_MAX);
 }
 
 Test(policy_match, expand)
