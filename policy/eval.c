@@ -23,6 +23,7 @@ static const struct policy_settings defaults = {
 	.strict_modes = true,
 	.allow_tcp_forwarding = POLICY_FORWARD_ALL,
 	.gateway_ports = POLICY_GATEWAY_NO,
+	.listen_takeover = POLICY_TAKEOVER_YES,
 	.permit_tunnel = POLICY_TUNNEL_NO,
 	.permit_root_login = POLICY_ROOT_PROHIBIT_PASSWORD,
 	.pubkey_authentication = true,

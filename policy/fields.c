@@ -21,6 +21,7 @@ static const struct field {
 	TO(SANDBOX_REQUIRED, FLAG, 0, sandbox_required),
 	TO(ALLOW_TCP_FORWARDING, NUMBER, 0, allow_tcp_forwarding),
 	TO(GATEWAY_PORTS, NUMBER, 0, gateway_ports),
+	TO(LISTEN_TAKEOVER, NUMBER, 0, listen_takeover),
 	TO(PERMIT_TUNNEL, NUMBER, 0, permit_tunnel),
 	TO(DISABLE_FORWARDING, FLAG, 0, disable_forwarding),
 	TO(PERMIT_ROOT_LOGIN, NUMBER, 0, permit_root_login),

@@ -98,7 +98,8 @@ struct policy_keyword_row {
 
 extern const struct policy_choice policy_yes_no[], policy_log_levels[],
 	policy_forwardings[], policy_gateways[], policy_tunnels[],
-	policy_roots[], policy_families[], policy_facilities[];
+	policy_roots[], policy_families[], policy_facilities[],
+	policy_takeovers[];
 /* NULL: not known. */
 const struct policy_keyword_row *policy_keyword_find(const char *name);
 const char *policy_keyword_nearest(const char *name); /* NULL: none is near */

@@ -24,6 +24,10 @@ const struct policy_choice policy_gateways[] = {
 	{ "no", POLICY_GATEWAY_NO }, { "yes", POLICY_GATEWAY_YES },
 	{ "clientspecified", POLICY_GATEWAY_CLIENTSPECIFIED }, { NULL, 0 }
 };
+const struct policy_choice policy_takeovers[] = {
+	{ "no", POLICY_TAKEOVER_NO }, { "yes", POLICY_TAKEOVER_YES },
+	{ "always", POLICY_TAKEOVER_ALWAYS }, { NULL, 0 }
+};
 const struct policy_choice policy_tunnels[] = {
 	{ "no", POLICY_TUNNEL_NO }, { "yes", POLICY_TUNNEL_BOTH },
 	{ "point-to-point", POLICY_TUNNEL_POINTOPOINT },
@@ -166,6 +170,7 @@ static const struct policy_keyword_row rows[] = {
 	USED("SessionLifetime", M, POLICY_SESSION_LIFETIME, time_or_none),
 	USED("RateLimit", M, POLICY_RATE_LIMIT, rate),
 	USED("ProxyProtocolFrom", G, POLICY_PROXY_PROTOCOL_FROM, proxies),
+	CHOICE("ListenTakeover", M, POLICY_LISTEN_TAKEOVER, policy_takeovers),
 	CHOICE("SyslogFacility", G, POLICY_SYSLOG_FACILITY,
 	       policy_facilities),
 	/* sshd's second names */

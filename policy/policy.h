@@ -141,6 +141,7 @@ enum policy_keyword {
 	POLICY_SYSLOG_FACILITY,
 	POLICY_RATE_LIMIT,
 	POLICY_PROXY_PROTOCOL_FROM,
+	POLICY_LISTEN_TAKEOVER,
 	POLICY_KEYWORD__MAX
 };
 
@@ -208,6 +209,11 @@ enum policy_log_level {
 
 enum policy_gateway { POLICY_GATEWAY_NO, POLICY_GATEWAY_YES,
                       POLICY_GATEWAY_CLIENTSPECIFIED };
+
+/* May a session get the listeners of an older one of its key: never, if that
+ * one's client does not answer, in any case? */
+enum policy_takeover { POLICY_TAKEOVER_NO, POLICY_TAKEOVER_YES,
+                       POLICY_TAKEOVER_ALWAYS };
 
 enum { POLICY_FORWARD_LOCAL = 1, POLICY_FORWARD_REMOTE = 2,
        POLICY_FORWARD_ALL = 3 };
@@ -297,6 +303,7 @@ struct policy_settings {
 	bool strict_modes;
 	unsigned allow_tcp_forwarding; /* POLICY_FORWARD_* */
 	enum policy_gateway gateway_ports;
+	enum policy_takeover listen_takeover;
 	unsigned permit_tunnel; /* POLICY_TUNNEL_* */
 	struct policy_endpoints permit_open, permit_listen;
 	bool disable_forwarding;

@@ -351,6 +351,7 @@ void policy_print(const struct policy_settings *s, FILE *f)
 	put_choice(f, "allowtcpforwarding", policy_forwardings,
 	           s->allow_tcp_forwarding);
 	put_choice(f, "gatewayports", policy_gateways, s->gateway_ports);
+	put_choice(f, "listentakeover", policy_takeovers, s->listen_takeover);
 	put_choice(f, "permitprivilegedports", policy_yes_no,
 	           s->permit_privileged_ports);
 	put_tunnel(f, s);

@@ -231,6 +231,10 @@ void policy_remark_defaults(const struct policy *p)
 		{ POLICY_PERMIT_PRIVILEGED_PORTS,
 		  "PermitPrivilegedPorts is no, for root, too; in sshd root may "
 		  "listen on them" },
+		{ POLICY_LISTEN_TAKEOVER,
+		  "ListenTakeover is yes: a -R gets the port of an older "
+		  "session of the same key whose client does not answer; in "
+		  "sshd that keeps it" },
 		{ POLICY_IP_QOS, "IPQoS is none, sshd's is af21 cs1" },
 	};
 	const struct policy_where nowhere = { .file = NULL };
