@@ -53,3 +53,25 @@ bool address_is_canonical(const char *text)
 	       strcmp(again, text) == 0 &&
 	       !(family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&in6.sin6_addr));
 }
+
+int address_bytes(const struct sockaddr_storage *ss,
+                  uint8_t bytes[ADDRESS_BYTES], unsigned *port)
+{
+	const struct sockaddr_in *in4 = (const void *)ss;
+	const struct sockaddr_in6 *in6 = (const void *)ss;
+
+	memset(bytes, 0, ADDRESS_BYTES);
+	if (ss->ss_family == AF_INET) {
+		bytes[0] = 4;
+		memcpy(bytes + 1, &in4->sin_addr, 4);
+		*port = ntohs(in4->sin_port);
+	} else if (ss->ss_family == AF_INET6) {
+		bytes[0] = 6;
+		memcpy(bytes + 1, &in6->sin6_addr, 16);
+		memcpy(bytes + 17, &in6->sin6_scope_id, 4);
+		*port = ntohs(in6->sin6_port);
+	} else {
+		return -1;
+	}
+	return 0;
+}

@@ -7,6 +7,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/socket.h>
 
 /* The numeric host into buf, the port into *port (may be NULL). An IPv4-mapped
@@ -17,5 +18,11 @@ int address_format(const struct sockaddr_storage *ss, char *buf, size_t cap,
 
 /* Is it what address_format() would make of it, without a zone? */
 bool address_is_canonical(const char *text);
+
+/* Family, address and zone as bytes, which are the same if they are, and the
+ * port apart. Returns 0, or -1: neither IPv4 nor IPv6. */
+enum { ADDRESS_BYTES = 21 };
+int address_bytes(const struct sockaddr_storage *ss,
+                  uint8_t bytes[ADDRESS_BYTES], unsigned *port);
 
 #endif

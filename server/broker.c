@@ -122,6 +122,7 @@ static void (*const handlers[SESSION__MAX])(struct broker *,
 	[SESSION_OPEN_PATH] = broker_on_open_path,
 	[SESSION_LISTEN_PATH] = broker_on_listen_path,
 	[SESSION_CANCEL_PATH] = broker_on_cancel_path,
+	[SESSION_PONG] = broker_on_pong,
 };
 
 void broker_handle(struct broker *b, struct proto_msg *m)
@@ -177,6 +178,15 @@ void broker_from_listener(struct broker *b, struct proto_msg *m)
 		b->sharers = (unsigned)m->f[0].n;
 		broker_rate_update(b);
 		break;
+	case LISTENER_YIELD:
+		broker_on_yield(b, m);
+		break;
+	case LISTENER_TAKEN:
+		broker_on_taken(b, m);
+		break;
+	case LISTENER_TAKE_END:
+		broker_on_take_end(b, m);
+		break;
 	case LISTENER_ADMITTED:
 		b->admission = m->f[0].n != 0 ? BROKER_ADMITTED
 		                              : BROKER_NOT_ADMITTED;
@@ -204,8 +214,8 @@ static void on_listener(void *arg, uint32_t events)
 		if (rc > 0)
 			broker_from_listener(b, &m);
 		else
-			log_error("broker: no descriptor is left for a new "
-			          "keyholder");
+			log_error("broker: no descriptor is left for one of "
+			          "the listener's");
 		rc = 0;
 	}
 	if (rc == 0)
@@ -256,6 +266,9 @@ static bool before_wait(void *arg)
 
 	loop_set(b->session_io, full ? EPOLLOUT
 	                             : b->paused || b->held != NULL ? 0 : EPOLLIN);
+	if (b->listener != NULL)
+		loop_set(b->listener_io, EPOLLIN | (ipc_pending(b->listener)
+		                                    ? (uint32_t)EPOLLOUT : 0));
 	broker_listen_update(b);
 	broker_life_update(b);
 	/* the tick runs only while there is something to count */
@@ -275,7 +288,8 @@ static int take_fds(struct broker *b, struct proto_msg *m, int channel)
 	                          &edge_broker_to_session, BROKER_QUEUE);
 	b->leash = fds[1];
 	b->listener = ipc_peer_new(fds[2], &edge_listener_to_broker,
-	                           &edge_broker_to_listener, 16);
+	                           &edge_broker_to_listener,
+	                           BROKER_LISTENER_QUEUE);
 	fds[0] = fds[1] = fds[2] = -1;
 	if (b->loop == NULL || b->session == NULL || b->listener == NULL ||
 	    broker_keyholder_connect(b, fds[3]) < 0 ||
@@ -334,6 +348,7 @@ int broker_run(const struct broker_env *env, struct proto_msg *m, int channel)
 		broker_tell_outcome(&b);
 	broker_grants_free(&b);
 	broker_open_free(&b);
+	broker_yield_free(&b);
 	broker_listen_free(&b);
 	broker_tun_free(&b);
 	broker_name_free(&b);

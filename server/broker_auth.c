@@ -276,6 +276,17 @@ static int become_account(struct broker *b)
 	return -1;
 }
 
+/* For ListenTakeover: the account, and the keys that it signed with, a
+ * certificate's key like any other. Nobody who lacks one of them has it. */
+static void tell_identity(struct broker *b)
+{
+	uint8_t md[32];
+
+	if (b->listener != NULL && broker_key_identity(b, md) == 0)
+		ipc_send(b->listener, NULL, 0, LISTENER_IDENTITY, md,
+		         sizeof(md));
+}
+
 static void log_in(struct broker *b, const char *desc)
 {
 	struct policy_rate rate;
@@ -292,6 +303,7 @@ static void log_in(struct broker *b, const char *desc)
 	hashes_login(&b->hashes);
 	if (b->keyholder != NULL)
 		ipc_send(b->keyholder, NULL, 0, KEY_LOGGED_IN);
+	tell_identity(b);
 	if (b->listener != NULL && b->env->config->marks_by_match)
 		ipc_send(b->listener, NULL, 0, LISTENER_USER_TIMEOUT,
 		         (unsigned)policy_user_timeout_ms(&b->settings));

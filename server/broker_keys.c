@@ -261,6 +261,23 @@ static int digest(const struct candidate *c, uint8_t md[32])
 	                  NULL) == 1 ? 0 : -1;
 }
 
+int broker_key_identity(const struct broker *b, uint8_t md[32])
+{
+	size_t name = strlen(b->account.name) + 1, keys = 32 * b->nused;
+	uint8_t *text = malloc(name + keys);
+	int rc = -1;
+
+	if (text != NULL) {
+		memcpy(text, b->account.name, name);
+		memcpy(text + name, b->used, keys);
+		if (EVP_Digest(text, name + keys, md, NULL, EVP_sha256(),
+		               NULL) == 1)
+			rc = 0;
+	}
+	free(text);
+	return rc;
+}
+
 static bool was_used(const struct broker *b, const struct candidate *c)
 {
 	uint8_t md[32];

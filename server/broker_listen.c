@@ -13,26 +13,10 @@
 #include <unistd.h>
 
 #include "server/address.h"
-#include "server/broker_private.h"
+#include "server/broker_listening.h"
 
-enum { BACKLOG = 128, SOCKETS_MAX = 4, SAME_PORT_TRIES = 8,
+enum { BACKLOG = 128, SAME_PORT_TRIES = 8,
        QUEUE_MARK = 64, ACCEPTS_A_WAKEUP = 8 };
-
-struct listening {
-	struct listening *next;
-	struct broker *broker;
-	uint32_t id;    /* of the request, until it is answered */
-	uint32_t number;
-	uint64_t since_ms;
-	char host[256]; /* exactly as asked for; a unix socket's path */
-	char shown[520];
-	bool is_path;
-	struct broker_file file; /* of the path */
-	unsigned port;  /* as asked for; then the real one */
-	struct resolve *resolve;
-	struct { int fd; struct loop_io *io; } sockets[SOCKETS_MAX];
-	size_t nsockets;
-};
 
 static void close_sockets(struct listening *l)
 {
@@ -45,7 +29,13 @@ static void close_sockets(struct listening *l)
 	l->nsockets = 0;
 }
 
-static const char *describe(const struct listening *l, char *buf, size_t cap)
+bool listening_is_open(const struct listening *l)
+{
+	return l->nsockets > 0 && l->take == NULL;
+}
+
+const char *listening_describe(const struct listening *l, char *buf,
+                               size_t cap)
 {
 	if (l->is_path)
 		snprintf(buf, cap, "streamlocal-forward on %s", l->shown);
@@ -55,7 +45,7 @@ static const char *describe(const struct listening *l, char *buf, size_t cap)
 	return buf;
 }
 
-static void listening_free(struct listening *l)
+void listening_free(struct listening *l)
 {
 	struct listening **p = &l->broker->listening;
 
@@ -64,6 +54,7 @@ static void listening_free(struct listening *l)
 	*p = l->next;
 	l->broker->nlistening--;
 	resolver_cancel(l->resolve);
+	broker_take_free(l->take);
 	close_sockets(l);
 	free(l);
 }
@@ -129,17 +120,22 @@ static void log_bind(const struct listening *l,
 }
 
 /* Bind every address that will; with port 0 all share the first one's port.
- * Returns how many did not. */
+ * Returns how many did not. used: gets those that are in use; NULL: that is an
+ * error like others. */
 static size_t bind_all(struct listening *l, const struct addresses *a,
-                       int *error)
+                       int *error, struct addresses *used)
 {
 	size_t bad = 0;
 	unsigned port = l->port;
 
-	for (size_t i = 0; i < a->n && l->nsockets < SOCKETS_MAX; i++) {
+	for (size_t i = 0; i < a->n && l->nsockets < LISTENING_SOCKETS_MAX; i++) {
 		const struct sockaddr *sa = (const void *)&a->v[i].ss;
 		int fd = bind_socket(sa, a->v[i].len, &port), bad_errno = errno;
 
+		if (fd < 0 && bad_errno == EADDRINUSE && used != NULL) {
+			used->v[used->n++] = a->v[i];
+			continue;
+		}
 		log_bind(l, &a->v[i].ss, port, fd < 0 ? bad_errno : 0);
 		if (fd >= 0) {
 			l->sockets[l->nsockets].fd = fd;
@@ -167,8 +163,8 @@ static void log_listening(const struct listening *l, const char *cancel,
 	                                    : &b->tick_listens))
 		return;
 	log_info("%s%s for %s from %s port %u%s%s", cancel,
-	         describe(l, what, sizeof(what)), b->user_shown, b->address,
-	         b->port, *why != '\0' ? " failed: " : "", why);
+	         listening_describe(l, what, sizeof(what)), b->user_shown,
+	         b->address, b->port, *why != '\0' ? " failed: " : "", why);
 }
 
 static void refuse(struct listening *l, const char *why)
@@ -180,27 +176,13 @@ static void refuse(struct listening *l, const char *why)
 	listening_free(l);
 }
 
-static void on_addresses(void *arg, const struct addresses *a, const char *why)
+/* Nothing more will be bound: answer. */
+static void answer(struct listening *l, const char *why)
 {
-	struct listening *l = arg;
 	struct broker *b = l->broker;
-	int error = EADDRNOTAVAIL;
 
-	l->resolve = NULL;
-	if (a == NULL) {
-		refuse(l, why);
-		return;
-	}
-	/* the port that one family gives may be taken in the other: again */
-	for (int i = 0; i < SAME_PORT_TRIES; i++) {
-		size_t bad = bind_all(l, a, &error);
-
-		if (bad == 0 || l->port != 0 || i == SAME_PORT_TRIES - 1)
-			break;
-		close_sockets(l);
-	}
 	if (l->nsockets == 0 || l->port == 0) {
-		refuse(l, strerror(error));
+		refuse(l, why);
 		return;
 	}
 	for (size_t i = 0; i < l->nsockets; i++) {
@@ -216,6 +198,41 @@ static void on_addresses(void *arg, const struct addresses *a, const char *why)
 	broker_tell(b, -1, BROKER_LISTENING, l->id, l->port);
 }
 
+void listening_go_on(struct listening *l, const struct addresses *rest,
+                     const char *why)
+{
+	int error = EADDRINUSE;
+
+	bind_all(l, rest, &error, NULL);
+	answer(l, why != NULL && error == EADDRINUSE ? why : strerror(error));
+}
+
+static void on_addresses(void *arg, const struct addresses *a, const char *why)
+{
+	struct listening *l = arg;
+	struct addresses used = { .n = 0 };
+	int error = EADDRNOTAVAIL;
+
+	l->resolve = NULL;
+	if (a == NULL) {
+		refuse(l, why);
+		return;
+	}
+	/* the port that one family gives may be taken in the other: again */
+	for (int i = 0; i < SAME_PORT_TRIES; i++) {
+		size_t bad = bind_all(l, a, &error,
+		                      l->port != 0 ? &used : NULL);
+
+		if (bad == 0 || l->port != 0 || i == SAME_PORT_TRIES - 1)
+			break;
+		close_sockets(l);
+	}
+	if (used.n == 0)
+		answer(l, strerror(error));
+	else if (!broker_take_start(l, &used))
+		listening_go_on(l, &used, NULL);
+}
+
 /* MaxChannels counts what others open, too. */
 static bool may_accept(struct listening *l)
 {
@@ -226,7 +243,7 @@ static bool may_accept(struct listening *l)
 	policy_may_add_channel(&b->settings, broker_channels(b), &v);
 	if (!v.allowed && ++b->tick_logs <= BROKER_TICK_LOGS) {
 		snprintf(what, sizeof(what), "a connection by %s",
-		         describe(l, where, sizeof(where)));
+		         listening_describe(l, where, sizeof(where)));
 		broker_log_refusal(b, what, &v);
 	}
 	return v.allowed;
@@ -296,7 +313,7 @@ void broker_listen_update(struct broker *b)
 		return;
 	b->listeners_held = hold;
 	for (struct listening *l = b->listening; l != NULL; l = l->next)
-		for (size_t i = 0; i < l->nsockets; i++)
+		for (size_t i = 0; listening_is_open(l) && i < l->nsockets; i++)
 			loop_set(l->sockets[i].io, hold ? 0 : EPOLLIN);
 }
 
@@ -385,7 +402,8 @@ static struct listening *admit(struct broker *b, struct proto_msg *m,
 			broker_refuse(b, l->id, 1, "too many listeners");
 	}
 	if (!v.allowed) {
-		broker_log_refusal(b, describe(l, what, sizeof(what)), &v);
+		broker_log_refusal(b, listening_describe(l, what,
+		                                         sizeof(what)), &v);
 		free(l);
 		return NULL;
 	}
@@ -436,7 +454,7 @@ static void cancel(struct broker *b, struct proto_msg *m, bool is_path)
 
 	if (proto_cstr(&m->f[1], host, sizeof(host)) == 0) {
 		for (struct listening *l = b->listening; l; l = l->next) {
-			if (l->nsockets == 0 || l->is_path != is_path ||
+			if (!listening_is_open(l) || l->is_path != is_path ||
 			    (!is_path && l->port != m->f[2].n) ||
 			    strcmp(l->host, host) != 0)
 				continue;
@@ -464,7 +482,7 @@ void broker_listen_each(struct broker *b,
                         void *arg)
 {
 	for (const struct listening *l = b->listening; l; l = l->next)
-		if (l->nsockets > 0)
+		if (listening_is_open(l))
 			fn(arg, &(struct broker_thing){ .number = l->number,
 			        .kind = l->is_path ? BROKER_LISTENER_PATH
 			                           : BROKER_LISTENER,
@@ -477,7 +495,7 @@ bool broker_listen_revoke(struct broker *b, uint32_t number)
 {
 	struct listening *l = b->listening;
 
-	while (l != NULL && (l->number != number || l->nsockets == 0))
+	while (l != NULL && (l->number != number || !listening_is_open(l)))
 		l = l->next;
 	if (l != NULL)
 		listening_free(l);

@@ -1,6 +1,7 @@
 /* broker.c, broker_admit.c, broker_auth.c, broker_deny.c, broker_keys.c,
  * broker_cert.c, broker_grants.c, broker_life.c, broker_name.c, broker_rate.c,
- * broker_sign.c, broker_open.c, broker_listen.c, broker_path.c, broker_tun.c: one process. */
+ * broker_sign.c, broker_open.c, broker_listen.c, broker_path.c, broker_take.c, broker_tun.c,
+ * broker_yield.c: one process. */
 #ifndef ADIT_BROKER_PRIVATE_H
 #define ADIT_BROKER_PRIVATE_H
 
@@ -21,6 +22,7 @@
 
 enum {
 	BROKER_QUEUE = 1024,      /* messages to the session */
+	BROKER_LISTENER_QUEUE = 1024, /* to the listener: all that listens */
 	BROKER_PENDING_MAX = 256, /* opens that resolve or connect */
 	BROKER_TICK_MS = 100,
 	BROKER_TICK_MESSAGES = 1000, /* of the session a tick; then it waits */
@@ -56,6 +58,7 @@ struct broker_ask;
 struct open;     /* a direct-tcpip on its way, broker_open.c */
 struct listening; /* a tcpip-forward, broker_listen.c */
 struct tunnel;    /* a tun@openssh.com channel, broker_tun.c */
+struct yield;     /* a newer session's request, broker_yield.c */
 
 /* A key that is offered. blob is the message's. */
 struct candidate {
@@ -142,6 +145,15 @@ struct broker {
 	uint32_t accepts; /* ids for those that others opened */
 	uint32_t numbers; /* of things, given out so far */
 	struct broker_ask *asks; /* tunnels that are to be closed */
+	/* ListenTakeover: broker_take.c, broker_yield.c */
+	uint32_t take_requests;
+	unsigned takes; /* in the time from takes_since_ms on */
+	uint64_t takes_since_ms;
+	struct yield *yields;
+	unsigned nyields;
+	struct loop_timer *ping; /* NULL: the client was not asked */
+	uint64_t alive_ms;       /* when it answered */
+	bool silent;             /* it did not, in time */
 	bool listeners_held;
 	bool accept_failed; /* out of descriptors or memory: wait a tick */
 
@@ -223,6 +235,8 @@ const char *broker_key_check(struct broker *b, const char *algorithm,
  * not. */
 const char *broker_key_signed(struct broker *b, const uint8_t *blob,
                               size_t len, bool *enough);
+/* A digest of the account's name and the keys that signed. Returns 0 or -1. */
+int broker_key_identity(const struct broker *b, uint8_t md[32]);
 /* A name that lives as long as b, for struct policy_where. NULL: no memory. */
 const char *broker_file_name(struct broker *b, const char *path);
 /* What a command of the policy writes for this login; free(3) it. NULL: it
@@ -358,6 +372,14 @@ void broker_name_start(struct broker *b);
  * nothing more may be received until then. */
 bool broker_name_holds(struct broker *b, const struct proto_msg *m);
 void broker_name_free(struct broker *b);
+
+/* broker_take.c: what came of asking an older session for what it listens on. */
+void broker_on_taken(struct broker *b, struct proto_msg *m);
+void broker_on_take_end(struct broker *b, struct proto_msg *m);
+/* broker_yield.c: a newer one asks; the client is there. */
+void broker_on_yield(struct broker *b, struct proto_msg *m);
+void broker_on_pong(struct broker *b, struct proto_msg *m);
+void broker_yield_free(struct broker *b);
 
 /* broker_listen.c */
 void broker_on_listen(struct broker *b, struct proto_msg *m);

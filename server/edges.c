@@ -73,6 +73,10 @@ static const struct proto_rule broker_to_listener[] = {
 	{ LISTENER_ADMIT, "ADMIT", "swb", 512, 0, ANY, true },
 	{ LISTENER_OUTCOME, "OUTCOME", "b", 0, 0, ANY, true },
 	{ LISTENER_USER_TIMEOUT, "USER_TIMEOUT", "w", 0, 0, ANY, true },
+	{ LISTENER_IDENTITY, "IDENTITY", "s", 32, 0, ANY, true },
+	{ LISTENER_TAKE, "TAKE", "wwsb", 512, 0, ANY, false },
+	{ LISTENER_GIVEN, "GIVEN", "w", 0, 1, ANY, false },
+	{ LISTENER_YIELDED, "YIELDED", "wbw", 0, 0, ANY, false },
 };
 static const struct proto_rule listener_to_broker[] = {
 	{ LISTENER_KEYHOLDER, "KEYHOLDER", "", 0, 1, ANY, false },
@@ -80,6 +84,9 @@ static const struct proto_rule listener_to_broker[] = {
 	{ LISTENER_ADMITTED, "ADMITTED", "b", 0, 0, ANY, true },
 	{ LISTENER_CLIENT, "CLIENT", "", 0, 1, ANY, true },
 	{ LISTENER_SHARE, "SHARE", "w", 0, 0, ANY, false },
+	{ LISTENER_YIELD, "YIELD", "wwsbsww", 512, 0, ANY, false },
+	{ LISTENER_TAKEN, "TAKEN", "w", 0, 1, ANY, false },
+	{ LISTENER_TAKE_END, "TAKE_END", "wbsww", 64, 0, ANY, false },
 };
 TABLE(edge_broker_to_listener, "broker -> listener", broker_to_listener);
 TABLE(edge_listener_to_broker, "listener -> broker", listener_to_broker);
@@ -112,6 +119,7 @@ static const struct proto_rule session_to_broker[] = {
 	{ SESSION_OPEN_PATH, "OPEN_PATH", "ws", 256, 0, OPEN, false },
 	{ SESSION_LISTEN_PATH, "LISTEN_PATH", "ws", 256, 0, OPEN, false },
 	{ SESSION_CANCEL_PATH, "CANCEL_PATH", "ws", 256, 0, OPEN, false },
+	{ SESSION_PONG, "PONG", "", 0, 0, OPEN, false },
 };
 static const struct proto_rule broker_to_session[] = {
 	{ BROKER_SIGNED, "SIGNED", "ss", 4096, 0, ANY, false },
@@ -132,6 +140,7 @@ static const struct proto_rule broker_to_session[] = {
 	{ BROKER_TIMEOUTS, "TIMEOUTS", "wwwww", 0, 0, OPEN, true },
 	{ BROKER_RATE, "RATE", "qq", 0, 0, OPEN, false },
 	{ BROKER_CLOSE, "CLOSE", "w", 0, 0, OPEN, false },
+	{ BROKER_PING, "PING", "", 0, 0, OPEN, false },
 	{ BROKER_COOKIE, "COOKIE", "s", EXCHANGE_COOKIE_LEN, 0, LOGIN, true },
 };
 TABLE(edge_session_to_broker, "session -> broker", session_to_broker);

@@ -65,8 +65,28 @@ enum edge_listener_msg {
 	LISTENER_USER_TIMEOUT, /* w ms, TCP_USER_TIMEOUT of the client's socket:
 	                          before LOGGED_IN, where a Match block may
 	                          say something else */
+	/* ListenTakeover. An address is ADDRESS_BYTES; requests are numbers of
+	 * the sender's or, in a YIELD and its answers, of the listener's */
+	LISTENER_IDENTITY, /* s what two sessions have in common, one of which
+	                      may take what the other has: before LOGGED_IN */
+	LISTENER_TAKE,  /* w request, w port, s addresses, b in any case */
+	LISTENER_YIELD, /* -> broker: w request, w port, s addresses, b in any
+	                   case, s address, w port of who wants them, w when
+	                   it is too late (loop_now_ms(), its low bits) */
+	LISTENER_GIVEN, /* w request, + a socket that listens */
+	LISTENER_YIELDED, /* w request, b enum takeover, w seconds that it had
+	                     listened: that is all */
+	LISTENER_TAKEN, /* -> broker: w request, + a socket */
+	LISTENER_TAKE_END, /* -> broker: w request, b enum takeover, s address,
+	                      w port of the older session, w seconds */
 	LISTENER__MAX
 };
+/* What became of it; of several sessions the last of these counts. */
+enum takeover { TAKEOVER_NOBODY, /* no older session has these */
+                TAKEOVER_SILENT, /* its broker did not answer in time */
+                TAKEOVER_KEPT,   /* by its policy */
+                TAKEOVER_ALIVE,  /* its client answers */
+                TAKEOVER_YIELDED, TAKEOVER__MAX };
 extern const struct proto_table edge_broker_to_listener,
 	edge_listener_to_broker;
 
@@ -139,6 +159,8 @@ enum edge_session_msg {
 	BROKER_RATE,          /* q from the client, q to it: bytes/s at most;
 	                         0: no limit */
 	BROKER_CLOSE,         /* w grant: close its channel; CLOSE follows */
+	BROKER_PING,          /* ask the client for a sign of life: PONG */
+	SESSION_PONG,         /* something came from the client after that */
 	SESSION__MAX
 };
 extern const struct proto_table edge_session_to_broker,

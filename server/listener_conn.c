@@ -46,6 +46,7 @@ void listener_conn_drop(struct conn *c)
 	if (c->next != NULL)
 		c->next->prev = c->prev;
 	listener_door_leave(c);
+	listener_take_leave(c);
 	loop_cancel(c->grace);
 	loop_del(c->io);
 	ipc_peer_free(c->broker);
@@ -125,6 +126,20 @@ static void take(struct conn *c, const struct proto_msg *m)
 		loop_cancel(c->grace);
 		c->grace = NULL;
 		break;
+	case LISTENER_IDENTITY:
+		c->identified = f[0].len == sizeof(c->identity);
+		if (c->identified)
+			memcpy(c->identity, f[0].p, f[0].len);
+		break;
+	case LISTENER_TAKE:
+		listener_take_ask(c, m);
+		break;
+	case LISTENER_GIVEN:
+		listener_take_given(c, m);
+		break;
+	case LISTENER_YIELDED:
+		listener_take_yielded(c, m);
+		break;
 	case LISTENER_USER_TIMEOUT:
 		if (c->client >= 0)
 			set_user_timeout(c->client, (unsigned)f[0].n);
@@ -140,6 +155,12 @@ static void take(struct conn *c, const struct proto_msg *m)
 	}
 }
 
+void listener_conn_watch(struct conn *c)
+{
+	loop_set(c->io, EPOLLIN | (ipc_pending(c->broker) ? (uint32_t)EPOLLOUT
+	                                                  : 0));
+}
+
 static void on_broker(void *arg, uint32_t events)
 {
 	struct conn *c = arg;
@@ -150,10 +171,19 @@ static void on_broker(void *arg, uint32_t events)
 
 	(void)events;
 	/* it may have said something before it went */
-	while ((rc = ipc_recv(c->broker, &m, &why)) > 0)
-		take(c, &m);
+	while ((rc = ipc_recv(c->broker, &m, &why)) > 0 ||
+	       (rc < 0 && why != NULL && errno == EMFILE)) {
+		if (rc > 0)
+			take(c, &m);
+		else
+			log_error("no descriptor is left for a takeover");
+		if (rc > 0)
+			ipc_msg_close(&m);
+	}
 	if (rc < 0 || gone)
 		listener_conn_drop(c);
+	else
+		listener_conn_watch(c);
 }
 
 /* The sockets of one connection, an end for each process. */

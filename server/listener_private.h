@@ -1,5 +1,4 @@
-/* listener.c, listener_roles.c, listener_conn.c, listener_door.c,
- * listener_proxy.c: one process, five files. */
+/* listener.c and all listener_*.c: one process. */
 #ifndef ADIT_LISTENER_PRIVATE_H
 #define ADIT_LISTENER_PRIVATE_H
 
@@ -50,6 +49,8 @@ struct conn {
 	struct policy_net source;
 	uint8_t account[ACCOUNT_MAX];
 	size_t account_len; /* 0: not yet of one */
+	uint8_t identity[32]; /* LISTENER_IDENTITY's */
+	bool identified;
 };
 
 /* Whose connection it is, and where it came in: as its socket says, or a proxy. */
@@ -114,6 +115,8 @@ struct listener {
 	struct counts *sharers;  /* of a RateLimit, by account */
 	struct past past[PAST_MAX]; /* a ring */
 	size_t npast;
+	struct takeover_job *takeovers; /* listener_take.c */
+	uint32_t takeover_ids;
 	bool commands; /* our filter lets roles run the policy's commands */
 };
 
@@ -180,6 +183,15 @@ void listener_proxy_lost(struct role *r);
 void listener_proxy_resume(struct listener *l);
 void listener_proxy_close(struct listener *l);
 
+/* listener_take.c: ListenTakeover, between two brokers. */
+void listener_take_ask(struct conn *c, const struct proto_msg *m);
+void listener_take_given(struct conn *c, const struct proto_msg *m);
+void listener_take_yielded(struct conn *c, const struct proto_msg *m);
+/* c is over: it neither asks nor answers any more. */
+void listener_take_leave(struct conn *c);
+
+/* Wake up when its broker has room for what is queued. */
+void listener_conn_watch(struct conn *c);
 /* End every connection. */
 void listener_conn_end_all(struct listener *l, const char *why);
 

@@ -265,9 +265,20 @@ static void on_client(void *arg, uint32_t events)
 	s->last_input_ms = loop_now_ms();
 	s->alive_missed = 0;
 	heap_rest_soon(s->loop, on_rest, s);
+	if (s->pinged)
+		session_ask(s, SESSION_PONG);
+	s->pinged = false;
 }
 
 /* ---- time ---- */
+
+/* Whatever comes from now on is an answer, as for ClientAlive: it may wait
+ * behind a download, but then the client's window updates do not. */
+void session_ping(struct session *s)
+{
+	s->pinged = true;
+	connection_keepalive(s->connection);
+}
 
 static void on_alive_timer(void *arg)
 {

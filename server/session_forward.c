@@ -405,6 +405,9 @@ void session_on_broker(struct session *s, struct proto_msg *m)
 	case BROKER_CLOSE:
 		close_grant(s, (uint32_t)m->f[0].n);
 		break;
+	case BROKER_PING:
+		session_ping(s);
+		break;
 	case BROKER_RATE:
 		if (pump_pace_set(&s->pump, m->f[0].n, m->f[1].n) < 0)
 			session_end(s, "out of memory");

@@ -64,6 +64,7 @@ struct session {
 	struct deferred *deferred, **deferred_tail;
 	/* ClientAlive */
 	unsigned alive_interval_s, alive_max, alive_missed;
+	bool pinged; /* the broker waits for a sign of life */
 	uint64_t last_input_ms;
 	struct loop_timer *rekey_timer;
 	struct loop_timer *pace_timer; /* session_pace.c */
@@ -88,6 +89,8 @@ int session_wait(struct session *s, unsigned type, unsigned other,
 /* The broker let the user in, by BROKER_AUTHENTICATED. */
 void session_logged_in(struct session *s, const struct proto_msg *m);
 
+/* The broker asks whether the client is there, by BROKER_PING. */
+void session_ping(struct session *s);
 /* The broker ends the connection, by BROKER_END. */
 void session_told_to_end(struct session *s, const struct proto_msg *m);
 

@@ -28,12 +28,14 @@
 #include <libssh/libssh.h>
 #include <openssl/evp.h>
 
+#include "server/address.h"
 #include "server/broker.h"
 #include "server/edges.h"
 #include "server/engine.h"
 #include "server/hashes.h"
 #include "server/ipc.h"
 #include "server/log.h"
+#include "server/loop.h"
 #include "server/pki.h"
 #include "server/role.h"
 #include "tests/exchange.h"
@@ -61,6 +63,7 @@ static struct {
 	const uint8_t *p; /* what is left of it */
 	size_t left;
 	struct ipc_peer *session, *keyholder, *listener, *maker;
+	int older; /* what another session listens on; 0: nothing */
 	int leash;
 	unsigned ops, idle;
 	bool unsigned_hash; /* asked for a signature, not answered */
@@ -512,6 +515,52 @@ static void new_keyholder(void)
 	close(sv[1]);
 }
 
+/* A newer session wants what this one listens on. */
+static void newer_session(void)
+{
+	uint8_t addresses[2 * ADDRESS_BYTES] = { 4, 127, 0, 0, 1 };
+
+	if (w.listener == NULL)
+		return;
+	addresses[ADDRESS_BYTES] = 6;
+	addresses[ADDRESS_BYTES + 16] = 1;
+	ipc_send(w.listener, NULL, 0, LISTENER_YIELD, byte(), w.port,
+	         addresses, (size_t)(ADDRESS_BYTES * (byte() % 3)),
+	         byte() & 1u, "192.0.2.9", (size_t)9, 40001u,
+	         (unsigned)loop_now_ms() + byte());
+}
+
+/* An older one has a socket, of some kind, */
+static void older_session(void)
+{
+	struct sockaddr_in in4 = { .sin_family = AF_INET,
+		.sin_port = htons((uint16_t)(1024 + byte() % 4)),
+		.sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	unsigned how = byte();
+
+	if (w.older > 0)
+		close(w.older);
+	w.older = socket(AF_INET, (how & 1 ? SOCK_DGRAM : SOCK_STREAM) |
+	                          SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	check(w.older > 0);
+	(void)!bind(w.older, (void *)&in4, sizeof(in4));
+	if ((how & 2) == 0)
+		(void)!listen(w.older, 1);
+}
+
+/* and gives it, asked or not. */
+static void give(void)
+{
+	unsigned request = byte() % 4;
+
+	if (w.listener == NULL)
+		return;
+	if (w.older > 0)
+		ipc_send(w.listener, &w.older, 1, LISTENER_TAKEN, request);
+	ipc_send(w.listener, NULL, 0, LISTENER_TAKE_END, request, byte() % 8u,
+	         "192.0.2.9", (size_t)9, 40001u, 1u);
+}
+
 static void lose(struct ipc_peer **p)
 {
 	ipc_peer_free(*p);
@@ -520,7 +569,7 @@ static void lose(struct ipc_peer **p)
 
 static void act(void)
 {
-	switch (byte() % 20) {
+	switch (byte() % 24) {
 	case 0: case 1: say_anything(); break;
 	case 2: sign(); break;
 	case 3: case 4: log_in(); break;
@@ -540,7 +589,11 @@ static void act(void)
 	case 16: w.maker_refuses = byte() & 1; break;
 	case 17: lose(&w.keyholder); break;
 	case 18: lose(&w.maker); break;
-	default: lose(&w.listener); break;
+	case 19: lose(&w.listener); break;
+	case 20: newer_session(); break;
+	case 21: older_session(); break;
+	case 22: give(); break;
+	default: ipc_send(w.session, NULL, 0, SESSION_PONG); break;
 	}
 }
 
@@ -662,6 +715,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	lose(&w.listener);
 	lose(&w.keyholder);
 	lose(&w.maker);
+	if (w.older > 0)
+		close(w.older);
 	/* a thread of libFuzzer's opens a file now and then */
 	for (int i = 0; i < 1000 && lowest_fd() > lowest; i++)
 		usleep(1000);

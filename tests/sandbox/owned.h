@@ -15,7 +15,7 @@
 
 #include "server/exchange.h"
 
-enum { OWNED_TYPES = 32, OWNED_FDS_MAX = 253 /* SCM_MAX_FD */ };
+enum { OWNED_TYPES = 48, OWNED_FDS_MAX = 253 /* SCM_MAX_FD */ };
 
 /* What came of many messages. */
 struct owned_counts {

@@ -115,11 +115,11 @@ class Counts:
     """struct owned_counts."""
 
     def __init__(self, data):
-        v = struct.unpack('>39I', data)
+        v = struct.unpack('>55I', data)
         self.sent, self.malformed = v[:2]
-        self.answers = {n: c for n, c in enumerate(v[2:34]) if c}
+        self.answers = {n: c for n, c in enumerate(v[2:50]) if c}
         (self.fds, self.granted, self.beyond, self.kept,
-         self.unread) = v[34:39]
+         self.unread) = v[50:55]
 
 
 def hostkey():
