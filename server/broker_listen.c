@@ -181,7 +181,7 @@ static void answer(struct listening *l, const char *why)
 {
 	struct broker *b = l->broker;
 
-	if (l->nsockets == 0 || l->port == 0) {
+	if (l->nsockets == 0 || (l->port == 0 && !l->is_path)) {
 		refuse(l, why);
 		return;
 	}
@@ -198,11 +198,35 @@ static void answer(struct listening *l, const char *why)
 	broker_tell(b, -1, BROKER_LISTENING, l->id, l->port);
 }
 
+/* why: of a takeover that failed. */
+static void listen_path(struct listening *l, bool may_take, const char *why)
+{
+	const char *error = NULL;
+	int fd = -1;
+
+	if (l->nsockets == 0)
+		fd = broker_path_listen(&l->broker->settings, l->host,
+		                        &l->file, &error);
+	if (fd >= 0) {
+		l->sockets[l->nsockets].io = NULL;
+		l->sockets[l->nsockets++].fd = fd;
+	} else if (error != NULL && errno == EADDRINUSE) {
+		if (may_take && broker_take_start(l, NULL))
+			return;
+		error = why != NULL ? why : error;
+	}
+	answer(l, error);
+}
+
 void listening_go_on(struct listening *l, const struct addresses *rest,
                      const char *why)
 {
 	int error = EADDRINUSE;
 
+	if (l->is_path) {
+		listen_path(l, false, why);
+		return;
+	}
 	bind_all(l, rest, &error, NULL);
 	answer(l, why != NULL && error == EADDRINUSE ? why : strerror(error));
 }
@@ -424,27 +448,9 @@ void broker_on_listen(struct broker *b, struct proto_msg *m)
 void broker_on_listen_path(struct broker *b, struct proto_msg *m)
 {
 	struct listening *l = admit(b, m, true);
-	const char *why = NULL;
-	int fd;
 
-	if (l == NULL)
-		return;
-	fd = broker_path_listen(&b->settings, l->host, &l->file, &why);
-	if (fd < 0) {
-		refuse(l, why);
-		return;
-	}
-	l->sockets[0].fd = fd;
-	l->nsockets = 1;
-	l->sockets[0].io = loop_add(b->loop, fd,
-	                            b->listeners_held ? 0 : EPOLLIN,
-	                            on_accept, l);
-	if (l->sockets[0].io == NULL) {
-		refuse(l, strerror(errno));
-		return;
-	}
-	log_listening(l, "", "");
-	broker_tell(b, -1, BROKER_LISTENING, l->id, 0u);
+	if (l != NULL)
+		listen_path(l, true, NULL);
 }
 
 static void cancel(struct broker *b, struct proto_msg *m, bool is_path)

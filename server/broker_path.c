@@ -117,13 +117,30 @@ static void unlink_socket(const char *path)
 		unlinkat(AT_FDCWD, path, 0);
 }
 
+bool broker_path_is(const char *path, const struct broker_file *file)
+{
+	struct stat st;
+
+	return lstat(path, &st) == 0 && st.st_dev == file->dev &&
+	       st.st_ino == file->ino;
+}
+
+int broker_path_file(const char *path, struct broker_file *file)
+{
+	struct stat st;
+
+	if (lstat(path, &st) < 0 || !S_ISSOCK(st.st_mode))
+		return -1;
+	*file = (struct broker_file){ st.st_dev, st.st_ino };
+	return 0;
+}
+
 int broker_path_listen(const struct policy_settings *s, const char *path,
                        struct broker_file *file, const char **why)
 {
 	struct sockaddr_un un;
-	struct stat st;
 	mode_t old;
-	int fd = make(path, &un, why), rc;
+	int fd = make(path, &un, why), rc, saved;
 
 	if (fd < 0)
 		return -1;
@@ -131,28 +148,25 @@ int broker_path_listen(const struct policy_settings *s, const char *path,
 		unlink_socket(path);
 	old = umask((mode_t)s->stream_local_mask);
 	rc = bind(fd, (void *)&un, sizeof(un));
-	*why = strerror(errno);
+	saved = errno;
 	umask(old);
-	if (rc == 0 && (rc = lstat(path, &st)) == 0) {
-		file->dev = st.st_dev;
-		file->ino = st.st_ino;
+	if (rc == 0 && (rc = broker_path_file(path, file)) == 0) {
 		rc = listen(fd, BACKLOG);
-		*why = strerror(errno);
+		saved = errno;
 		if (rc < 0)
 			broker_path_remove(path, file);
 	}
 	if (rc == 0)
 		return fd;
 	close(fd);
+	*why = strerror(saved);
+	errno = saved;
 	return -1;
 }
 
 /* While the socket is open its inode's number is nobody else's. */
 void broker_path_remove(const char *path, const struct broker_file *file)
 {
-	struct stat st;
-
-	if (lstat(path, &st) == 0 && st.st_dev == file->dev &&
-	    st.st_ino == file->ino)
+	if (broker_path_is(path, file))
 		unlinkat(AT_FDCWD, path, 0);
 }

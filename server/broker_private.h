@@ -307,9 +307,13 @@ struct broker_file { /* a unix socket's */
 };
 void broker_on_open_path(struct broker *b, struct proto_msg *m);
 /* A socket that listens at path. Returns it with *file filled, or -1 with
- * *why: a static text, or strerror(3)'s. */
+ * *why: a static text, or strerror(3)'s; errno EADDRINUSE: something is there. */
 int broker_path_listen(const struct policy_settings *s, const char *path,
                        struct broker_file *file, const char **why);
+/* The socket's that is there now. Returns 0, or -1: none is. */
+int broker_path_file(const char *path, struct broker_file *file);
+/* Is it still that one's? */
+bool broker_path_is(const char *path, const struct broker_file *file);
 /* Before the socket is closed: remove its path, if it is still its own. */
 void broker_path_remove(const char *path, const struct broker_file *file);
 /* No descriptors come through this unix socket. */

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "server/address.h"
@@ -68,12 +69,15 @@ bool broker_take_start(struct listening *l, const struct addresses *wanted)
 	struct broker *b = l->broker;
 	enum policy_takeover how = b->settings.listen_takeover;
 	uint8_t bytes[RESOLVER_ADDRS_MAX * ADDRESS_BYTES];
+	const void *what = wanted != NULL ? bytes : (const void *)l->host;
+	size_t len = wanted != NULL ? wanted->n * ADDRESS_BYTES
+	                            : strlen(l->host);
 	struct take *t;
 	unsigned port;
 
 	if (how == POLICY_TAKEOVER_NO || b->listener == NULL || too_often(b))
 		return false;
-	for (size_t i = 0; i < wanted->n; i++)
+	for (size_t i = 0; wanted != NULL && i < wanted->n; i++)
 		if (address_bytes(&wanted->v[i].ss, bytes + i * ADDRESS_BYTES,
 		                  &port) < 0)
 			return false;
@@ -82,12 +86,12 @@ bool broker_take_start(struct listening *l, const struct addresses *wanted)
 		return false;
 	t->l = l;
 	t->request = ++b->take_requests;
-	t->wanted = *wanted;
+	if (wanted != NULL)
+		t->wanted = *wanted;
 	t->timer = loop_after(b->loop, WAIT_MS, on_no_answer, t);
 	if (t->timer == NULL ||
 	    ipc_send(b->listener, NULL, 0, LISTENER_TAKE, t->request, l->port,
-	             bytes, wanted->n * ADDRESS_BYTES,
-	             how == POLICY_TAKEOVER_ALWAYS ? 1u : 0u) < 0) {
+	             what, len, how == POLICY_TAKEOVER_ALWAYS ? 1u : 0u) < 0) {
 		broker_take_free(t);
 		return false;
 	}
@@ -133,19 +137,38 @@ static int which(const struct take *t, int fd)
 	return -1;
 }
 
+static bool is_the_path(const struct listening *l, int fd)
+{
+	struct sockaddr_un un;
+	socklen_t len = sizeof(un);
+
+	memset(&un, 0, sizeof(un));
+	return option_is(fd, SO_DOMAIN, AF_UNIX) &&
+	       option_is(fd, SO_TYPE, SOCK_STREAM) &&
+	       option_is(fd, SO_ACCEPTCONN, 1) &&
+	       getsockname(fd, (void *)&un, &len) == 0 &&
+	       strlen(l->host) < sizeof(un.sun_path) &&
+	       strcmp(un.sun_path, l->host) == 0;
+}
+
 void broker_on_taken(struct broker *b, struct proto_msg *m)
 {
 	struct take *t = find(b, (uint32_t)m->f[0].n);
 	struct listening *l = t != NULL ? t->l : NULL;
-	int i = t != NULL ? which(t, m->fds[0]) : -1;
+	int fd = m->fds[0], i = -1; /* closed by the caller, if it stays there */
 
-	if (i < 0 || l->nsockets == LISTENING_SOCKETS_MAX ||
-	    fcntl(m->fds[0], F_SETFL, O_NONBLOCK) < 0)
-		return; /* closed by the caller */
+	if (t == NULL || l->nsockets == LISTENING_SOCKETS_MAX ||
+	    fcntl(fd, F_SETFL, O_NONBLOCK) < 0)
+		return;
+	if (l->is_path ? l->nsockets > 0 || !is_the_path(l, fd) ||
+	                 broker_path_file(l->host, &l->file) < 0
+	               : (i = which(t, fd)) < 0)
+		return;
 	l->sockets[l->nsockets].io = NULL;
-	l->sockets[l->nsockets++].fd = m->fds[0];
+	l->sockets[l->nsockets++].fd = fd;
 	m->fds[0] = -1;
-	t->wanted.v[i] = t->wanted.v[--t->wanted.n];
+	if (i >= 0)
+		t->wanted.v[i] = t->wanted.v[--t->wanted.n];
 }
 
 void broker_on_take_end(struct broker *b, struct proto_msg *m)

@@ -17,21 +17,25 @@ struct yield {
 	struct yield *next;
 	uint32_t request;
 	unsigned port;
-	uint8_t addresses[RESOLVER_ADDRS_MAX * ADDRESS_BYTES];
+	uint8_t addresses[RESOLVER_ADDRS_MAX * ADDRESS_BYTES]; /* or a path */
 	size_t len;
 	uint32_t until; /* then nobody takes it any more */
 	char by[64];
 	unsigned by_port;
 };
 
-static bool wants(const struct yield *y, int fd)
+static bool wants(const struct yield *y, const struct listening *l, size_t i)
 {
 	struct sockaddr_storage ss;
 	socklen_t len = sizeof(ss);
 	uint8_t bytes[ADDRESS_BYTES];
 	unsigned port;
 
-	if (getsockname(fd, (void *)&ss, &len) < 0 ||
+	if (l->is_path)
+		return y->port == 0 && y->len == strlen(l->host) &&
+		       memcmp(y->addresses, l->host, y->len) == 0 &&
+		       broker_path_is(l->host, &l->file);
+	if (getsockname(l->sockets[i].fd, (void *)&ss, &len) < 0 ||
 	    address_bytes(&ss, bytes, &port) < 0 || port != y->port)
 		return false;
 	for (size_t at = 0; at + ADDRESS_BYTES <= y->len; at += ADDRESS_BYTES)
@@ -48,9 +52,9 @@ static struct listening *next_wanted(const struct broker *b,
 	struct listening *l = after != NULL ? after->next : b->listening;
 
 	for (; l != NULL; l = l->next)
-		for (size_t i = 0; listening_is_open(l) && !l->is_path &&
-		                   i < l->nsockets; i++)
-			if (wants(y, l->sockets[i].fd))
+		for (size_t i = 0; listening_is_open(l) && i < l->nsockets;
+		     i++)
+			if (wants(y, l, i))
 				return l;
 	return NULL;
 }
@@ -71,7 +75,7 @@ static void give(struct broker *b, const struct yield *y, struct listening *l)
 	char what[600];
 
 	for (size_t i = 0; i < l->nsockets; i++)
-		if (wants(y, l->sockets[i].fd))
+		if (wants(y, l, i))
 			ipc_send(b->listener, &l->sockets[i].fd, 1,
 			         LISTENER_GIVEN, y->request);
 	if (broker_may_log(b, &b->tick_listens))
@@ -80,6 +84,7 @@ static void give(struct broker *b, const struct yield *y, struct listening *l)
 		                                            sizeof(what)),
 		         b->user_shown, b->address, b->port, y->by, y->by_port,
 		         b->silent ? ": no answer of this client" : "");
+	memset(&l->file, 0, sizeof(l->file)); /* its path stays */
 	listening_free(l);
 }
 

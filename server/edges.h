@@ -65,8 +65,9 @@ enum edge_listener_msg {
 	LISTENER_USER_TIMEOUT, /* w ms, TCP_USER_TIMEOUT of the client's socket:
 	                          before LOGGED_IN, where a Match block may
 	                          say something else */
-	/* ListenTakeover. An address is ADDRESS_BYTES; requests are numbers of
-	 * the sender's or, in a YIELD and its answers, of the listener's */
+	/* ListenTakeover. Addresses are ADDRESS_BYTES each; with port 0 they
+	 * are the path of a unix socket. Requests are numbers of the sender's
+	 * or, in a YIELD and its answers, of the listener's */
 	LISTENER_IDENTITY, /* s what two sessions have in common, one of which
 	                      may take what the other has: before LOGGED_IN */
 	LISTENER_TAKE,  /* w request, w port, s addresses, b in any case */

@@ -4,13 +4,14 @@ soon the server lets go of it."""
 import contextlib
 import os
 import signal
+import socket
 import threading
 import time
 
 import certs
 from harness import (COMMS, SLOW, TOP, USER, authorize, case, connect,
-                     listening, main, processes, public, reaches, sockets,
-                     wait_for)
+                     listening, main, processes, public, reaches, read_all,
+                     sockets, wait_for)
 
 
 def flood(s):
@@ -316,6 +317,56 @@ def _(t):
         t.true(all(reaches(p) for p in ports[::7]), 'the echo')
         new.stop()
     old.stop()
+
+
+@case('a unix socket goes with its path', 'aditd')
+def _(t):
+    srv, echo = t.server(), t.target()
+    path = f'/home/{USER}/socket'
+    words = ('-R', f'{path}:127.0.0.1:{echo.port}')
+    old = t.client(srv, *words)
+    inode = os.stat(path).st_ino
+    with asleep(old):
+        got, _, new = gets(t, srv, *words)
+        t.true(got, 'refused')
+    t.equal(os.stat(path).st_ino, inode, 'its inode')
+    t.equal(asked(path), b'hello', 'the echo')
+    old.stop()
+    wait_for(lambda: 'Disconnected' in srv.log(), 5, 'the old one stays')
+    t.equal(asked(path), b'hello', 'the echo without the old one')
+    got, _, third = gets(t, srv, *words)
+    t.true(not got, 'taken from one that answers')
+    third.wait_err('in use by an older session of this key')
+    new.stop()
+    wait_for(lambda: not os.path.exists(path), 5, 'the path stays')
+
+
+def asked(path):
+    with socket.socket(socket.AF_UNIX) as s:
+        s.settimeout(10 * SLOW)
+        s.connect(path)
+        s.sendall(b'hello')
+        s.shutdown(socket.SHUT_WR)
+        return read_all(s)
+
+
+@case('another file in its place is nobody\'s to give', 'aditd')
+def _(t):
+    srv, echo = t.server(), t.target()
+    path = f'/home/{USER}/socket'
+    words = ('-R', f'{path}:127.0.0.1:{echo.port}')
+    old = t.client(srv, *words)
+    os.rename(path, path + '2')
+    with open(path, 'w') as f:
+        f.write('mine')
+    with asleep(old):
+        t.true(not gets(t, srv, *words)[0], 'taken')
+    t.equal(asked(path + '2'), b'hello', 'the old one')
+    with open(path) as f:
+        t.equal(f.read(), 'mine', 'the file')
+    old.stop()
+    os.unlink(path)
+    os.unlink(path + '2')
 
 
 @case('port 0 is never in use', 'aditd')
