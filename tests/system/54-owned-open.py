@@ -4,15 +4,17 @@ and tunnels beyond policy, and limits (tests/sandbox/owned.h)."""
 import os
 import signal
 import socket
+import time
 
 import owned  # before the harness
-from owned import (AUTH, CLOSE, LISTENING, OPENED, OTHER_AUTH, QUERY, REFUSED,
-                   TUNNEL, Session, attacked, encode, ends, keys)
+from owned import (AUTH, CLOSE, LISTENING, NUMBERS, OPENED, OTHER_AUTH, QUERY,
+                   REFUSED, SILENT, TUNNEL, Session, attacked, encode, ends,
+                   keys)
 from harness import (TOP, USER, authorize, case, devices, listening, main,
-                     wait_for)
+                     public, wait_for)
 
 MATCH = f'Match User {USER}\n'
-NUMBERS = (1, 0, 0xffffffff)  # ids: the session may choose what it likes
+IDS = (1, 0, 0xffffffff)  # ids: the session may choose what it likes
 
 
 def refused(t, s, message, reason=1, log=None):
@@ -54,7 +56,7 @@ def _(t):
             refused(t, s, owned.open_tcp('127.0.0.1', port),
                     log=rf'refused direct-tcpip to 127.0.0.1 port {port} .*'
                     'PermitOpen')
-        for n in NUMBERS:
+        for n in IDS:
             got = s.ask(owned.open_tcp('127.0.0.1', good.port, n))
             t.equal((got.kind, got.fields, got.nfds), (OPENED, [n], 1))
             t.equal(s.talk(b'hello'), b'hello', 'what is permitted')
@@ -118,6 +120,59 @@ def _(t):
         t.equal(s2.ask(owned.cancel('', own, 77)).fields, [77], 'its own')
         refused(t, s2, owned.cancel('', own), 2)
         t.equal((len(listening(port)), listening(own)), (2, set()))
+
+
+PONG, PING = encode(NUMBERS['SESSION_PONG']), NUMBERS['BROKER_PING']
+
+
+@case("an older session's listener is had where policy says so, and never its "
+      'socket')
+def _(t):
+    port, other = t.port(), t.port()
+    authorize(USER, public('id') + f'permitlisten="{other}" {public("id2")}')
+    second = keys.Ed25519(f'{TOP}/id2')
+    with attacked(t) as srv, Session(srv) as old, Session(srv) as new, \
+            Session(srv) as restricted, Session(srv) as restricted2:
+        for s, key in ((old, None), (new, None), (restricted, second),
+                       (restricted2, second)):
+            s.login(key)
+        t.equal(old.ask(owned.listen('localhost', port)).kind, LISTENING)
+        t.equal(restricted.ask(owned.listen('localhost', other)).kind,
+                LISTENING)
+        # What it said before it was asked is no answer.
+        t.equal(old.flood(500, PONG, False).kept, 1)
+        got = new.ask(owned.listen('localhost', port))
+        t.equal((got.kind, got.nfds), (LISTENING, 0), 'who answers nothing')
+        t.equal((old.recv().kind, len(listening(port))), (PING, 2))
+        # Not of its own key, nor where it may not listen.
+        refused(t, new, owned.listen('localhost', other), 2)
+        refused(t, restricted2, owned.listen('localhost', port))
+        got = restricted2.ask(owned.listen('localhost', other))
+        t.equal((got.kind, got.nfds), (LISTENING, 0), 'its own key')
+        refused(t, old, owned.cancel('localhost', port), 2)
+
+
+@case('who asks in a flood for what another has costs that one little')
+def _(t):
+    port = t.port()
+    with attacked(t) as srv, Session(srv) as old, Session(srv) as new:
+        old.login()
+        new.login()
+        t.equal(old.ask(owned.listen('localhost', port)).kind, LISTENING)
+        new.send(owned.listen('localhost', port))
+        t.equal((old.recv().kind, old.send(PONG)), (PING, 0))
+        t.equal(new.recv().kind, REFUSED, 'of one that answers')
+        began = time.monotonic()
+        counts = new.flood(2000, owned.listen('localhost', port))
+        t.equal((counts.answers, counts.kept), ({REFUSED: 2000}, 1))
+        pings = 0
+        while (got := old.recv(0.1)).kind == PING:
+            pings += 1
+            old.send(PONG)
+        t.equal(got.state, SILENT, f'{got}')
+        took = time.monotonic() - began
+        t.true(pings <= 1 + took, f'{pings} in {took:.1f} s')
+        t.equal(len(listening(port)), 2, 'its listener')
 
 
 @case('with forwarding disabled in whole or in part nothing gets around it')

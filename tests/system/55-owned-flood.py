@@ -22,7 +22,8 @@ SHORT = [(encode(SIGN, 0, 'ssh-ed25519', 32, bytes(32)), True),
          (encode(OTHER_AUTH, 'u', 'm'), True), (encode(LOG, 3, 'x'), True),
          (owned.open_tcp('h', 1), False), (owned.open_tun(1, 0), False),
          (owned.listen('h', 1), False), (owned.cancel('h', 1), False),
-         (encode(CLOSE, 1), False)]
+         (encode(CLOSE, 1), False),
+         (encode(owned.NUMBERS['SESSION_PONG']), False)]
 # A sanitizer keeps what was freed, up to 256 MiB.
 MEMORY_KIB = 2048 if SLOW == 1 else 300 * 1024
 AT_ONCE = 4
