@@ -128,7 +128,8 @@ static size_t bind_all(struct listening *l, const struct addresses *a,
 	size_t bad = 0;
 	unsigned port = l->port;
 
-	for (size_t i = 0; i < a->n && l->nsockets < LISTENING_SOCKETS_MAX; i++) {
+	for (size_t i = 0;
+	     i < a->n && l->nsockets < LISTENING_SOCKETS_MAX; i++) {
 		const struct sockaddr *sa = (const void *)&a->v[i].ss;
 		int fd = bind_socket(sa, a->v[i].len, &port), bad_errno = errno;
 

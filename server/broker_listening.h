@@ -33,13 +33,15 @@ const char *listening_describe(const struct listening *l, char *buf,
                                size_t cap);
 void listening_free(struct listening *l);
 /* The older session's answer came: bind what it did not give (rest, or the
- * path), and answer the request. why: static, for client and log, if it would not; or NULL. */
+ * path), and answer the request. why: static, for client and log, if it would
+ * not; or NULL. */
 void listening_go_on(struct listening *l, const struct addresses *rest,
                      const char *why);
 
 /* broker_take.c */
-/* Ask an older session for what is in use; wanted NULL: the path. False: policy does not want it, or
- * it cannot be asked. Else listening_go_on() follows, within 1.5 s. */
+/* Ask an older session for what is in use; wanted NULL: the path. False: policy
+ * does not want it, or it cannot be asked. Else listening_go_on() follows,
+ * within 1.5 s. */
 bool broker_take_start(struct listening *l, const struct addresses *wanted);
 void broker_take_free(struct take *t); /* accepts NULL */
 

@@ -307,7 +307,8 @@ struct broker_file { /* a unix socket's */
 };
 void broker_on_open_path(struct broker *b, struct proto_msg *m);
 /* A socket that listens at path. Returns it with *file filled, or -1 with
- * *why: a static text, or strerror(3)'s; errno EADDRINUSE: something is there. */
+ * *why: a static text, or strerror(3)'s. errno EADDRINUSE: something is
+ * there. */
 int broker_path_listen(const struct policy_settings *s, const char *path,
                        struct broker_file *file, const char **why);
 /* The socket's that is there now. Returns 0, or -1: none is. */
@@ -377,7 +378,7 @@ void broker_name_start(struct broker *b);
 bool broker_name_holds(struct broker *b, const struct proto_msg *m);
 void broker_name_free(struct broker *b);
 
-/* broker_take.c: what came of asking an older session for what it listens on. */
+/* broker_take.c: an older session was asked for what it listens on. */
 void broker_on_taken(struct broker *b, struct proto_msg *m);
 void broker_on_take_end(struct broker *b, struct proto_msg *m);
 /* broker_yield.c: a newer one asks; the client is there. */

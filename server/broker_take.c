@@ -155,8 +155,9 @@ void broker_on_taken(struct broker *b, struct proto_msg *m)
 {
 	struct take *t = find(b, (uint32_t)m->f[0].n);
 	struct listening *l = t != NULL ? t->l : NULL;
-	int fd = m->fds[0], i = -1; /* closed by the caller, if it stays there */
+	int fd = m->fds[0], i = -1;
 
+	/* a descriptor that is left in m is closed by the caller */
 	if (t == NULL || l->nsockets == LISTENING_SOCKETS_MAX ||
 	    fcntl(fd, F_SETFL, O_NONBLOCK) < 0)
 		return;

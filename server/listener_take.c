@@ -8,7 +8,7 @@
 #include "server/edges.h"
 #include "server/listener_private.h"
 
-/* Some more than a client has to answer, some less than the new broker waits. */
+/* More than a client has for its answer, less than the new broker waits. */
 enum { DEADLINE_MS = 1300 };
 
 struct takeover_job {

@@ -397,6 +397,44 @@ def _(t):
     t.true(reaches(port), 'the echo')
 
 
+def brokers():
+    return {p.pid for p in processes(COMMS['broker'])}
+
+
+@case('either of them may end meanwhile', 'aditd')
+def _(t):
+    srv, echo, port = t.server(), t.target(), t.port()
+    old = t.client(srv, *spec(port, echo))
+    before = brokers()
+    with asleep(old):
+        # The new one: nobody has it then, or the old one.
+        gone = t.client(srv, *spec(port, echo), wait=False)
+        wait_for(lambda: srv.log().count('Accepted') == 2, 10, 'no login')
+        gone.process.kill()
+        wait_for(lambda: brokers() == before, 10, 'its broker stays')
+        got, _, second = gets(t, srv, *spec(port, echo))
+        t.true(got, 'refused after one that went')
+    old.stop()
+    # The old one, by an accident.
+    before = brokers()
+    with asleep(second):
+        third = t.client(srv, *spec(port, echo), wait=False)
+        wait_for(lambda: brokers() - before, 10, 'no broker')
+        for pid in before:
+            os.kill(pid, signal.SIGKILL)
+        third.wait_ready()
+    t.true(reaches(port) and reaches(port, '::1'), 'the echo')
+
+
+@case('as an ordinary user', 'aditd')
+def _(t):
+    srv, echo, port = t.server(user=USER), t.target(), t.port()
+    old = t.client(srv, *spec(port, echo))
+    with asleep(old):
+        t.true(gets(t, srv, *spec(port, echo))[0], 'refused')
+        t.true(reaches(port), 'the echo')
+
+
 @case('who asks again and again is not asked as often', 'aditd', timeout=90)
 def _(t):
     srv, echo, port = t.server('LogLevel VERBOSE'), t.target(), t.port()
