@@ -16,6 +16,7 @@ static const char *const default_key_files[] = {
 	".ssh/authorized_keys", ".ssh/authorized_keys2"
 };
 static const char default_pid_file[] = "/run/adit/aditd.pid";
+static const char default_control_socket[] = "/run/adit/control";
 enum { DEFAULT_PORT = 22 };
 
 static const struct policy_settings defaults = {
@@ -284,14 +285,25 @@ static int copy_listen(const struct chosen *c, struct policy_settings *out)
 	return out->nlisten != 0 ? 0 : listen_at_ports(c, out, NULL, NULL);
 }
 
-static int copy_names(const struct chosen *c, struct policy_settings *out)
+/* A path, or none. */
+static int copy_path(const struct chosen *c, enum policy_keyword keyword,
+                     const char *path, char **out)
 {
-	const struct policy_setting *s = first(c, POLICY_PID_FILE);
-	const char *pid_file = default_pid_file;
+	const struct policy_setting *s = first(c, keyword);
 
 	if (s != NULL)
-		pid_file = s->words.n != 0 ? s->words.v[0].text : NULL;
-	if (pid_file != NULL && (out->pid_file = strdup(pid_file)) == NULL)
+		path = s->words.n != 0 ? s->words.v[0].text : NULL;
+	return path != NULL && (*out = strdup(path)) == NULL ? -1 : 0;
+}
+
+static int copy_names(const struct chosen *c, struct policy_settings *out)
+{
+	const struct policy_setting *s;
+
+	if (copy_path(c, POLICY_PID_FILE, default_pid_file,
+	              &out->pid_file) < 0 ||
+	    copy_path(c, POLICY_CONTROL_SOCKET, default_control_socket,
+	              &out->control_socket) < 0)
 		return -1;
 	if (all_words(c, POLICY_HOST_KEY, &out->host_keys) < 0 ||
 	    all_words(c, POLICY_HOST_CERTIFICATE,
@@ -411,6 +423,7 @@ void policy_settings_free(struct policy_settings *s)
 		free(s->listen[i].host);
 	free(s->listen);
 	free(s->pid_file);
+	free(s->control_socket);
 	policy_free_names(s);
 	for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
 		policy_words_free(list_of(s, i));

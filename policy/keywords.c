@@ -173,6 +173,7 @@ static const struct policy_keyword_row rows[] = {
 	CHOICE("ListenTakeover", M, POLICY_LISTEN_TAKEOVER, policy_takeovers),
 	CHOICE("SyslogFacility", G, POLICY_SYSLOG_FACILITY,
 	       policy_facilities),
+	USED("ControlSocket", G, POLICY_CONTROL_SOCKET, file),
 	/* sshd's second names */
 	USED("PubkeyAcceptedKeyTypes", M, POLICY_PUBKEY_ACCEPTED_ALGORITHMS,
 	     algorithms),

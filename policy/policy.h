@@ -142,6 +142,7 @@ enum policy_keyword {
 	POLICY_RATE_LIMIT,
 	POLICY_PROXY_PROTOCOL_FROM,
 	POLICY_LISTEN_TAKEOVER,
+	POLICY_CONTROL_SOCKET,
 	POLICY_KEYWORD__MAX
 };
 
@@ -298,6 +299,7 @@ struct policy_settings {
 	struct policy_words host_keys; /* as written, may be relative paths */
 	struct policy_words host_certificates; /* the same */
 	char *pid_file; /* NULL: none */
+	char *control_socket; /* NULL: none */
 	enum policy_log_level log_level;
 	struct policy_words authorized_keys_files; /* empty: "none" */
 	bool strict_modes;

@@ -333,6 +333,8 @@ void policy_print(const struct policy_settings *s, FILE *f)
 	put_lines(f, "hostkey", &s->host_keys);
 	put_lines(f, "hostcertificate", &s->host_certificates);
 	put(f, "pidfile", s->pid_file != NULL ? s->pid_file : "none");
+	put(f, "controlsocket",
+	    s->control_socket != NULL ? s->control_socket : "none");
 	put_choice(f, "loglevel", policy_log_levels, s->log_level);
 	put_choice(f, "syslogfacility", policy_facilities,
 	           s->syslog_facility);
