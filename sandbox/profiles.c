@@ -338,14 +338,14 @@ static const struct profile_soft nothing_there[] = {
  * down. DAC_READ_SEARCH: /etc/shadow has mode 0000 in some distributions. */
 #define BROKER_CAPS (CAP(SETUID) | CAP(SETGID) | CAP(SETPCAP) | \
                      CAP(DAC_READ_SEARCH) | CAP(NET_BIND_SERVICE))
-/* Its zygote forks tun makers, too. */
-#define ZYGOTE_CAPS (BROKER_CAPS | CAP(NET_ADMIN))
+/* Its zygote forks tun makers, too, and kills a broker that has become its
+ * account and does not end when it is told to: with SETUID it could anyway. */
+#define ZYGOTE_CAPS (BROKER_CAPS | CAP(NET_ADMIN) | CAP(KILL))
 /* The listener uses KILL (its children have other uids) and NET_BIND_SERVICE;
  * the rest is for the roles it executes: IPC_LOCK for the keyholder, SYS_ADMIN
  * for the session zygote's namespaces and root. Not FOWNER, CHOWN or
  * DAC_OVERRIDE: its files are root's. Not SYS_CHROOT: pivot_root(2). */
-#define LISTENER_CAPS (ZYGOTE_CAPS | CAP(KILL) | CAP(IPC_LOCK) | \
-                       CAP(SYS_ADMIN))
+#define LISTENER_CAPS (ZYGOTE_CAPS | CAP(IPC_LOCK) | CAP(SYS_ADMIN))
 
 static const struct profile profiles[SANDBOX__MAX] = {
 	[SANDBOX_LISTENER] = {
