@@ -11,6 +11,8 @@
 #include "server/role.h"
 #include "server/zygote.h"
 
+enum { SSH_BY_APPLICATION = 11 };
+
 void broker_end(struct broker *b)
 {
 	b->ending = true;
@@ -86,6 +88,7 @@ void broker_refuse_by(struct broker *b, uint32_t id, const char *thing,
 {
 	char by[64], text[160];
 
+	b->refusals++;
 	snprintf(text, sizeof(text), "this %s is not permitted by policy: %s",
 	         thing, policy_decided_by(v, by, sizeof(by)));
 	broker_refuse(b, id, 1, text); /* ADMINISTRATIVELY_PROHIBITED */
@@ -162,6 +165,22 @@ static void on_session(void *arg, uint32_t events)
 	broker_end(b);
 }
 
+/* Before the login the client is told nothing. */
+static void end_by_listener(struct broker *b, const struct proto_field *why)
+{
+	char text[160], shown[160];
+
+	if (proto_cstr(why, text, sizeof(text)) < 0)
+		text[0] = '\0';
+	log_info("ending the connection of %s port %u: %s", b->address, b->port,
+	         log_escape(shown, sizeof(shown), text, strlen(text)));
+	b->blameless = true;
+	if (b->logged_in)
+		broker_finish(b, SSH_BY_APPLICATION, text);
+	else
+		broker_end(b);
+}
+
 void broker_from_listener(struct broker *b, struct proto_msg *m)
 {
 	switch (m->type) {
@@ -191,11 +210,18 @@ void broker_from_listener(struct broker *b, struct proto_msg *m)
 		b->admission = m->f[0].n != 0 ? BROKER_ADMITTED
 		                              : BROKER_NOT_ADMITTED;
 		break;
+	case LISTENER_LIST:
+		broker_control_list(b, (uint32_t)m->f[0].n);
+		break;
+	case LISTENER_CLOSE:
+		broker_control_close(b, (uint32_t)m->f[0].n,
+		                     (uint32_t)m->f[1].n);
+		break;
+	case LISTENER_LOG_LEVEL:
+		log_level((enum policy_log_level)m->f[0].n);
+		break;
 	default:
-		log_info("ending the connection of %s port %u", b->address,
-		         b->port);
-		b->blameless = true;
-		broker_end(b);
+		end_by_listener(b, &m->f[0]);
 		break;
 	}
 	ipc_msg_close(m);

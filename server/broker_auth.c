@@ -287,7 +287,8 @@ static void tell_identity(struct broker *b)
 		         sizeof(md));
 }
 
-static void log_in(struct broker *b, const char *desc)
+static void log_in(struct broker *b, const struct proto_field *key,
+                   const char *desc)
 {
 	struct policy_rate rate;
 
@@ -307,6 +308,7 @@ static void log_in(struct broker *b, const char *desc)
 	if (b->listener != NULL && b->env->config->marks_by_match)
 		ipc_send(b->listener, NULL, 0, LISTENER_USER_TIMEOUT,
 		         (unsigned)policy_user_timeout_ms(&b->settings));
+	broker_control_login(b, key);
 	if (b->listener != NULL)
 		ipc_send(b->listener, NULL, 0, LISTENER_LOGGED_IN,
 		         b->user_shown, strlen(b->user_shown), desc,
@@ -356,7 +358,7 @@ void broker_on_auth(struct broker *b, struct proto_msg *m)
 	if (why == NULL && may_log_in(b)) {
 		why = broker_key_signed(b, m->f[3].p, m->f[3].len, &enough);
 		if (why == NULL && enough)
-			log_in(b, desc);
+			log_in(b, &m->f[3], desc);
 		else if (why == NULL)
 			ask_for_more(b, desc);
 		if (why == NULL)

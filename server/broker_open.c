@@ -189,6 +189,7 @@ bool broker_admit_channel(struct broker *b, uint32_t id, const char *what)
 	policy_may_add_channel(&b->settings, broker_channels(b), &v);
 	if (v.allowed)
 		return true;
+	b->refusals++;
 	broker_log_refusal(b, what, &v);
 	broker_refuse(b, id, 4, "too many channels");
 	return false;

@@ -30,6 +30,8 @@ enum {
 	BROKER_TICK_LOGS = 5,
 	BROKER_TICK_LINES = 20, /* of log a tick, of each kind */
 	BROKER_KEYHOLDER_WAIT_MS = 10000,
+	/* To the listener: all that a session may have. */
+	BROKER_LISTENER_QUEUE = 4096,
 	BROKER_CHAIN = 900 /* bytes of a log line that say why */
 };
 
@@ -121,6 +123,7 @@ struct broker {
 		struct loop_timer *timer;
 	} sign;
 	char first_algorithm[PKI_ALGORITHM_MAX]; /* of the first exchange */
+	struct exchange_told told;               /* the same */
 	struct { bool busy, done; uint32_t id; } prove; /* host keys */
 
 	/* rates, a tick each */
@@ -170,6 +173,7 @@ struct broker {
 
 	/* what becomes of it if nobody logs in, broker_admit.c */
 	bool refused;    /* RefuseConnection */
+	uint64_t refusals; /* how often policy said no after the login */
 	bool grace_over;
 	bool blameless;  /* ended by us, and not for what the client did */
 	enum { BROKER_NOT_ASKED, BROKER_ASKED, BROKER_ADMITTED,
@@ -343,6 +347,14 @@ bool broker_admitted(struct broker *b);
 bool broker_connection_refused(struct broker *b);
 /* At the end: if nobody logged in, tell the listener how that came. */
 void broker_tell_outcome(struct broker *b);
+
+/* broker_control.c: what aditctl shows and does, by way of the listener. */
+/* Tell it who logged in, with which key. */
+void broker_control_login(struct broker *b, const struct proto_field *key);
+/* LISTENER_LIST, LISTENER_CLOSE. */
+void broker_control_list(struct broker *b, uint32_t request);
+void broker_control_close(struct broker *b, uint32_t request,
+                          uint32_t number);
 
 /* broker_life.c */
 /* End the connection, with a reason code of RFC 4253, 11.1, and a text for the

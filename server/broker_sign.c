@@ -202,6 +202,8 @@ void broker_on_sign(struct broker *b, struct proto_msg *m)
 	b->sign.busy = true;
 	b->sign.tries = 0;
 	why = check(b, m);
+	if (why == NULL && b->session_id_len == 0)
+		exchange_told(m->f[3].p, m->f[3].len, &b->told);
 	ipc_wipe(b->session); /* the connection's keys were in it */
 	if (why != NULL) {
 		refuse(b, why);

@@ -22,6 +22,8 @@ static const struct proto_rule to_broker_zygote[] = {
 	 * fds: session, leash, listener, keyholder */
 	{ ROLE_FORK, "FORK", "wswsw", 64, 4, ANY, false },
 	{ ROLE_KILL, "KILL", "w", 0, 0, ANY, false },
+	{ ROLE_LOG_LEVEL, "LOG_LEVEL", "b", 0, 0, ANY, false },
+	{ ROLE_EXPLAIN, "EXPLAIN", "ssbs", 4096, 1, ANY, false },
 };
 static const struct proto_rule to_session_zygote[] = {
 	{ ROLE_HOSTKEY, "HOSTKEY", "ss", 8192, 0, LOGIN, false },
@@ -30,6 +32,7 @@ static const struct proto_rule to_session_zygote[] = {
 	/* connection; fds: client, broker, leash */
 	{ ROLE_FORK, "FORK", "w", 0, 3, ANY, false },
 	{ ROLE_KILL, "KILL", "w", 0, 0, ANY, false },
+	{ ROLE_LOG_LEVEL, "LOG_LEVEL", "b", 0, 0, ANY, false },
 };
 static const struct proto_rule from_zygote[] = {
 	{ ROLE_READY, "READY", "", 0, 0, ANY, true },
@@ -77,6 +80,11 @@ static const struct proto_rule broker_to_listener[] = {
 	{ LISTENER_TAKE, "TAKE", "wwsb", 512, 0, ANY, false },
 	{ LISTENER_GIVEN, "GIVEN", "w", 0, 1, ANY, false },
 	{ LISTENER_YIELDED, "YIELDED", "wbw", 0, 0, ANY, false },
+	{ LISTENER_WHO, "WHO", "sssssqssssw", 512, 0, ANY, true },
+	{ LISTENER_THING, "THING", "wwbswswqbqq", 256, 0, ANY, false },
+	{ LISTENER_LISTED, "LISTED", "wwwwwwwq", 0, 0, ANY, false },
+	{ LISTENER_CLOSED, "CLOSED", "wb", 0, 0, ANY, false },
+	{ LISTENER_REFUSED, "REFUSED", "q", 0, 0, ANY, true },
 };
 static const struct proto_rule listener_to_broker[] = {
 	{ LISTENER_KEYHOLDER, "KEYHOLDER", "", 0, 1, ANY, false },
@@ -87,6 +95,9 @@ static const struct proto_rule listener_to_broker[] = {
 	{ LISTENER_YIELD, "YIELD", "wwsbsww", 512, 0, ANY, false },
 	{ LISTENER_TAKEN, "TAKEN", "w", 0, 1, ANY, false },
 	{ LISTENER_TAKE_END, "TAKE_END", "wbsww", 64, 0, ANY, false },
+	{ LISTENER_LIST, "LIST", "w", 0, 0, ANY, false },
+	{ LISTENER_CLOSE, "CLOSE", "ww", 0, 0, ANY, false },
+	{ LISTENER_LOG_LEVEL, "LOG_LEVEL", "b", 0, 0, ANY, false },
 };
 TABLE(edge_broker_to_listener, "broker -> listener", broker_to_listener);
 TABLE(edge_listener_to_broker, "listener -> broker", listener_to_broker);
@@ -145,3 +156,33 @@ static const struct proto_rule broker_to_session[] = {
 };
 TABLE(edge_session_to_broker, "session -> broker", session_to_broker);
 TABLE(edge_broker_to_session, "broker -> session", broker_to_session);
+
+static const struct proto_rule control_to_listener[] = {
+	{ CONTROL_STATUS, "STATUS", "w", 0, 0, ANY, false },
+	{ CONTROL_SESSIONS, "SESSIONS", "ww", 0, 0, ANY, false },
+	{ CONTROL_THINGS, "THINGS", "ww", 0, 0, ANY, false },
+	{ CONTROL_LIMITS, "LIMITS", "w", 0, 0, ANY, false },
+	{ CONTROL_PENALTIES, "PENALTIES", "w", 0, 0, ANY, false },
+	{ CONTROL_KILL, "KILL", "wbws", 512, 0, ANY, false },
+	{ CONTROL_CLOSE, "CLOSE", "www", 0, 0, ANY, false },
+	{ CONTROL_DRAIN, "DRAIN", "ww", 0, 0, ANY, false },
+	{ CONTROL_RELOAD, "RELOAD", "w", 0, 0, ANY, false },
+	{ CONTROL_LOG_LEVEL, "LOG_LEVEL", "wb", 0, 0, ANY, false },
+	{ CONTROL_CLEAR, "CLEAR", "ws", 64, 0, ANY, false },
+	{ CONTROL_EXPLAIN, "EXPLAIN", "wssbs", 4096, 0, ANY, false },
+};
+static const struct proto_rule listener_to_control[] = {
+	{ CONTROL_FACT, "FACT", "wsbqs", 4096, 0, ANY, false },
+	{ CONTROL_SESSION, "SESSION", "wwbswqqqbqqsssssqssssw", 512, 0, ANY,
+	  false },
+	{ CONTROL_THING, "THING", "wwwbswswqbqq", 256, 0, ANY, false },
+	{ CONTROL_USE, "USE", "wsswqqq", 512, 0, ANY, false },
+	{ CONTROL_SILENT, "SILENT", "ww", 0, 0, ANY, false },
+	{ CONTROL_PENALTY, "PENALTY", "wsbqs", 128, 0, ANY, false },
+	{ CONTROL_LEFT, "LEFT", "ww", 0, 0, ANY, false },
+	{ CONTROL_TEXT, "TEXT", "ws", 2048, 0, ANY, false },
+	{ CONTROL_OUTPUT, "OUTPUT", "w", 0, 1, ANY, false },
+	{ CONTROL_DONE, "DONE", "wbqs", 2048, 0, ANY, false },
+};
+TABLE(edge_control_to_listener, "aditctl -> listener", control_to_listener);
+TABLE(edge_listener_to_control, "listener -> aditctl", listener_to_control);

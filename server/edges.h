@@ -31,6 +31,9 @@ enum edge_role_msg {
 	                     s source, w its port, s destination, w its port */
 	ROLE_HEADER_BAD,  /* proxy ->: w connection, b it went without a word,
 	                     s reason */
+	ROLE_LOG_LEVEL,   /* -> zygote: b level, for it and its children */
+	ROLE_EXPLAIN,     /* -> broker zygote: as CONTROL_EXPLAIN, + fd to
+	                     write to */
 	ROLE__MAX
 };
 extern const struct proto_table edge_to_keyholder, edge_from_keyholder,
@@ -80,6 +83,22 @@ enum edge_listener_msg {
 	LISTENER_TAKEN, /* -> broker: w request, + a socket */
 	LISTENER_TAKE_END, /* -> broker: w request, b enum takeover, s address,
 	                      w port of the older session, w seconds */
+	LISTENER_WHO,   /* before LOGGED_IN: s account, s key's type, s its
+	                   fingerprint, s comment, s ID of a certificate,
+	                   q its serial, s its CA, s where the key is allowed,
+	                   s version that the client told, s cipher,
+	                   w MaxConnections */
+	LISTENER_LIST,  /* -> broker: w request; THING each, then LISTED */
+	LISTENER_THING, /* w request, w number, b enum broker_kind, s host,
+	                   w port, s address, w its port, q age in ms,
+	                   b counted, q bytes from there, q bytes to it */
+	LISTENER_LISTED,  /* w request, w channels, w MaxChannels, w listeners,
+	                     w MaxListeners, w tunnels, w MaxTunnels, q how
+	                     often policy refused something */
+	LISTENER_CLOSE,   /* -> broker: w request, w number: CLOSED */
+	LISTENER_CLOSED,  /* w request, b whether there was such a thing */
+	LISTENER_LOG_LEVEL, /* -> broker: b level */
+	LISTENER_REFUSED, /* q as in LISTED: a login is over */
 	LISTENER__MAX
 };
 /* What became of it; of several sessions the last of these counts. */
@@ -166,5 +185,47 @@ enum edge_session_msg {
 };
 extern const struct proto_table edge_session_to_broker,
 	edge_broker_to_session;
+
+/* aditctl -> listener: one request at a time; w request comes first in all
+ * of them and in every answer. Text is raw. */
+enum edge_control_msg {
+	CONTROL_STATUS = 1, /* FACT each */
+	CONTROL_SESSIONS,   /* w connection, or 0: all. SESSION each */
+	CONTROL_THINGS,     /* the same. THING each; USE or SILENT of each
+	                       session */
+	CONTROL_LIMITS,     /* USE each */
+	CONTROL_PENALTIES,  /* PENALTY each */
+	CONTROL_KILL,       /* b enum control_by, w connection, s name */
+	CONTROL_CLOSE,      /* w connection, w number */
+	CONTROL_DRAIN,      /* w seconds; UINT32_MAX: for ever. LEFT now and
+	                       then */
+	CONTROL_RELOAD,     /* TEXT each */
+	CONTROL_LOG_LEVEL,  /* b enum policy_log_level */
+	CONTROL_CLEAR,      /* s address; "": all penalties */
+	CONTROL_EXPLAIN,    /* s spec, s key, b no DNS, s words, NUL between
+	                       them. OUTPUT */
+	/* answers; the last of each request's is DONE */
+	CONTROL_FACT,    /* s name, b enum control_fact, q number, s text */
+	CONTROL_SESSION, /* w connection, b logged in, s address, w port, q age,
+	                    q since login, q idle (all ms), b counted, q bytes
+	                    from the client, q to it, then as LISTENER_WHO */
+	CONTROL_THING,   /* w connection, then as LISTENER_THING */
+	CONTROL_USE,     /* s limit, s of what, w connection or 0, q now,
+	                    q at most (UINT64_MAX: no limit), q refused so far
+	                    (UINT64_MAX: not counted) */
+	CONTROL_SILENT,  /* w connection: its broker does not answer */
+	CONTROL_PENALTY, /* s source, b keeps out, q ms left, s why */
+	CONTROL_LEFT,    /* w connections still there */
+	CONTROL_TEXT,    /* s line for people */
+	CONTROL_OUTPUT,  /* + fd to read to its end */
+	CONTROL_DONE,    /* b enum control_code, q how many, s text */
+	CONTROL__MAX
+};
+enum control_by { CONTROL_BY_ID, CONTROL_BY_USER, CONTROL_BY_KEY };
+enum control_fact { CONTROL_NUMBER, CONTROL_WORD, CONTROL_BOOL,
+                    CONTROL_ITEM /* of a list of that name */ };
+enum control_code { CONTROL_OK, CONTROL_NOT_FOUND, CONTROL_FAILED };
+extern const struct proto_table edge_control_to_listener,
+	edge_listener_to_control;
 
 #endif

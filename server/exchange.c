@@ -1,3 +1,4 @@
+#include <stdio.h>
 #include <string.h>
 
 #include <openssl/evp.h>
@@ -69,4 +70,58 @@ const char *exchange_hash(const struct exchange *x, const uint8_t *p,
 	if (EVP_Digest(p, len, hash, NULL, md, NULL) != 1)
 		return "digest failed";
 	return NULL;
+}
+
+static size_t name_len(const uint8_t *list, size_t len)
+{
+	const uint8_t *comma = memchr(list, ',', len);
+
+	return comma != NULL ? (size_t)(comma - list) : len;
+}
+
+/* RFC 4253, 7.1: the first of the client's that the server has, too. */
+static void agree(const uint8_t *client, size_t len, const uint8_t *server,
+                  size_t server_len, char *buf, size_t cap)
+{
+	for (size_t at = 0, n; at < len; at += n + 1) {
+		n = name_len(client + at, len - at);
+		for (size_t to = 0, m; to < server_len; to += m + 1) {
+			m = name_len(server + to, server_len - to);
+			if (m != n || memcmp(client + at, server + to, n) != 0)
+				continue;
+			snprintf(buf, cap, "%.*s", (int)n,
+			         (const char *)client + at);
+			return;
+		}
+	}
+}
+
+void exchange_told(const uint8_t *p, size_t len, struct exchange_told *told)
+{
+	enum { CIPHERS = 2, WAYS = 2, NAMES = 64, HEAD = 1 };
+	struct wire w = { .p = p, .left = len }, init[2];
+	char names[WAYS][NAMES] = { "", "" };
+	size_t n, lens[2];
+	const uint8_t *f = wire_string(&w, &n), *lists[2];
+
+	snprintf(told->version, sizeof(told->version), "%.*s", (int)n,
+	         n > 0 ? (const char *)f : "");
+	wire_string(&w, &n);
+	for (int side = 0; side < 2; side++) {
+		f = wire_string(&w, &n);
+		init[side] = (struct wire){ .p = f, .left = n };
+		for (int i = 0; i < HEAD + EXCHANGE_COOKIE_LEN; i++)
+			wire_u8(&init[side]);
+		for (int i = 0; i < CIPHERS; i++)
+			wire_string(&init[side], &n);
+	}
+	for (int way = 0; way < WAYS; way++) {
+		for (int side = 0; side < 2; side++)
+			lists[side] = wire_string(&init[side], &lens[side]);
+		agree(lists[0], lens[0], lists[1], lens[1], names[way],
+		      sizeof(names[way]));
+	}
+	snprintf(told->cipher, sizeof(told->cipher), "%s%s%s", names[0],
+	         strcmp(names[0], names[1]) != 0 ? "/" : "",
+	         strcmp(names[0], names[1]) != 0 ? names[1] : "");
 }

@@ -26,6 +26,16 @@ struct exchange {
 const uint8_t *exchange_hostkey(const uint8_t *p, size_t len,
                                 size_t *hostkey_len);
 
+/* What both sides agreed on, of a p that exchange_hash() took: whoever lies
+ * about it cannot log in, as the client's signature is on the hash of what the
+ * client itself saw. Raw, cut if need be. */
+struct exchange_told {
+	char version[256]; /* V_C */
+	char cipher[136];  /* from the client; if it is another one, "/" and
+	                      that to it */
+};
+void exchange_told(const uint8_t *p, size_t len, struct exchange_told *told);
+
 /*
  * Is p, which may be anything, V_C to K of an exchange with that server? If so
  * write its hash of hash_len bytes (32, 48, 64: SHA-256, -384, -512) to hash,

@@ -15,7 +15,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-enum { PROTO_VERSION = 1, PROTO_MSG_MAX = 16384, PROTO_FIELDS_MAX = 12,
+enum { PROTO_VERSION = 1, PROTO_MSG_MAX = 16384, PROTO_FIELDS_MAX = 24,
        PROTO_FDS_MAX = 6 };
 
 struct proto_rule {

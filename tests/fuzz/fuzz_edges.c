@@ -22,7 +22,8 @@ static const struct proto_table *const tables[TABLES] = {
 	&edge_key_to_broker, &edge_broker_to_listener,
 	&edge_listener_to_broker, &edge_broker_to_maker,
 	&edge_maker_to_broker, &edge_session_to_broker,
-	&edge_broker_to_session, &edge_to_proxy, &edge_from_proxy
+	&edge_broker_to_session, &edge_to_proxy, &edge_from_proxy,
+	&edge_control_to_listener, &edge_listener_to_control
 };
 
 static struct hashes hashes;
@@ -58,6 +59,7 @@ static void encodes_again(const struct proto_msg *m, const uint8_t *p,
 		switch (m->rule->fields[i]) {
 		case 'b': put(buf, &at, f->n, 1); break;
 		case 'w': put(buf, &at, f->n, 4); break;
+		case 'q': put(buf, &at, f->n, 8); break;
 		default:
 			check(m->rule->fields[i] == 's');
 			check(f->len <= m->rule->string_max);
