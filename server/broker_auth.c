@@ -305,7 +305,8 @@ static void log_in(struct broker *b, const struct proto_field *key,
 	if (b->keyholder != NULL)
 		ipc_send(b->keyholder, NULL, 0, KEY_LOGGED_IN);
 	tell_identity(b);
-	if (b->listener != NULL && b->env->config->marks_by_match)
+	if (b->listener != NULL && policy_user_timeout_ms(&b->settings) !=
+	    policy_user_timeout_ms(&b->env->config->global))
 		ipc_send(b->listener, NULL, 0, LISTENER_USER_TIMEOUT,
 		         (unsigned)policy_user_timeout_ms(&b->settings));
 	broker_control_login(b, key);

@@ -85,20 +85,6 @@ static bool has_command(const struct policy *p, enum policy_keyword keyword)
 	return false;
 }
 
-static bool marks_by_match(const struct policy *p)
-{
-	static const enum policy_keyword marks[] = { POLICY_IP_QOS,
-		POLICY_CLIENT_ALIVE_INTERVAL, POLICY_CLIENT_ALIVE_COUNT_MAX };
-	struct policy_where where;
-
-	for (size_t k = 0; k < sizeof(marks) / sizeof(*marks); k++)
-		for (size_t i = 0; policy_lines_of(p, marks[k], i,
-		                                   &where) != NULL; i++)
-			if (where.match != NULL)
-				return true;
-	return false;
-}
-
 static void on_error(void *arg, const struct policy_error *err)
 {
 	const struct config_reports *r = arg;
@@ -141,7 +127,6 @@ static int check(struct config *c, struct policy_error *err)
 		snprintf(err->text, sizeof(err->text), "out of memory");
 		return -1;
 	}
-	c->marks_by_match = marks_by_match(c->policy);
 	c->runs_commands =
 		has_command(c->policy, POLICY_AUTHORIZED_KEYS_COMMAND) ||
 		has_command(c->policy, POLICY_AUTHORIZED_PRINCIPALS_COMMAND);

@@ -33,8 +33,6 @@ struct config {
 	struct transport transport;
 	bool privileged;               /* started by root */
 	bool runs_commands;            /* some line of it names one */
-	bool marks_by_match;           /* IPQoS or a ClientAlive stands in a
-	                                  Match block */
 	char *name, *text;             /* the policy file */
 	size_t text_len;
 	struct includes *includes;     /* and those that it includes */

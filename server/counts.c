@@ -148,3 +148,13 @@ unsigned counts_of(const struct counts *c, const void *name, size_t len)
 
 	return one != NULL ? one->n : 0;
 }
+
+void counts_each(const struct counts *c,
+                 void (*fn)(void *arg, const void *name, size_t len,
+                            unsigned n), void *arg)
+{
+	for (size_t i = 0; i < c->nbuckets; i++)
+		for (const struct count *one = c->buckets[i]; one != NULL;
+		     one = one->next)
+			fn(arg, one->name, one->len, one->n);
+}

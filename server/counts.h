@@ -21,6 +21,10 @@ int counts_add(struct counts *c, const void *name, size_t len);
 void counts_drop(struct counts *c, const void *name, size_t len);
 unsigned counts_of(const struct counts *c, const void *name, size_t len);
 
+void counts_each(const struct counts *c,
+                 void (*fn)(void *arg, const void *name, size_t len,
+                            unsigned n), void *arg);
+
 /* A hash that depends on every bit of both. */
 uint64_t counts_hash(uint64_t seed, const void *name, size_t len);
 

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "server/confine.h"
+#include "server/edges.h"
 #include "server/listener.h"
 #include "server/listener_private.h"
 #include "server/log.h"
@@ -138,7 +139,7 @@ static int bind_all(struct listener *l)
 	return -1;
 }
 
-static void make_run_folder(void)
+void listener_make_folder(void)
 {
 	static const char folder[] = RUNSTATEDIR "/adit";
 
@@ -154,7 +155,7 @@ static void write_pid(struct listener *l)
 	if (path == NULL)
 		return;
 	if (strcmp(path, RUNSTATEDIR "/adit/aditd.pid") == 0)
-		make_run_folder();
+		listener_make_folder();
 	f = fopen(path, "we");
 	if (f == NULL || fchmod(fileno(f), 0644) < 0) {
 		log_error("Couldn't create pid file \"%s\": %s", path,
@@ -168,61 +169,94 @@ static void write_pid(struct listener *l)
 	l->pid_file = strdup(path);
 }
 
+static struct listener *reloading; /* config_reports has no argument */
+
+static void say_reload(struct listener *l, const char *text)
+{
+	log_error("reload: %s", text);
+	listener_control_said(l, text);
+}
+
 static void log_reload_error(const struct policy_error *err)
 {
 	char text[CONFIG_ERROR_MAX];
 
-	log_error("reload: %s", config_error_str(err, text, sizeof(text)));
+	say_reload(reloading, config_error_str(err, text, sizeof(text)));
 }
 
 /* A new policy holds for new connections. A bad one changes nothing. */
-static void reload(struct listener *l)
+bool listener_reload(struct listener *l)
 {
 	struct config fresh;
 	const struct config_reports reports = { .error = log_reload_error };
 	int snapshot;
 
+	reloading = l;
 	if (config_load(&fresh, l->config->options, -1, &reports) < 0) {
-		log_error("reload: the old policy stays in force");
-		return;
+		say_reload(l, "the old policy stays in force");
+		return false;
 	}
 	/* A filter cannot be widened. */
 	if (fresh.runs_commands && !l->commands) {
-		log_error("reload: AuthorizedKeysCommand and "
-		          "AuthorizedPrincipalsCommand need a restart where "
-		          "there was none: the old policy stays in force");
+		say_reload(l, "AuthorizedKeysCommand and "
+		           "AuthorizedPrincipalsCommand need a restart where "
+		           "there was none: the old policy stays in force");
 		config_free(&fresh);
-		return;
+		return false;
 	}
 	snapshot = config_snapshot(&fresh);
 	if (snapshot < 0) {
-		log_error("reload: %s: the old policy stays in force",
-		          strerror(errno));
+		say_reload(l, "no memory: the old policy stays in force");
 		config_free(&fresh);
-		return;
+		return false;
 	}
 	close(l->snapshot);
 	l->snapshot = snapshot;
 	l->generation++;
 	config_free(l->config);
 	*l->config = fresh;
-	log_level(fresh.global.log_level);
+	l->reloads++;
+	l->policy_ms = loop_now_ms();
+	listener_level(l, -1);
 	log_facility(fresh.global.syslog_facility);
 	log_info("Received SIGHUP; new connections use the new policy.");
 	listener_role_renew(l, BROKERS);
 	listener_role_renew(l, SESSIONS);
 	listener_role_renew(l, PROXY);
 	listener_accept_update(l);
+	return true;
 }
 
-static void stop_accepting(struct listener *l)
+/* Of this process and of every broker; roles get it when they are ready. */
+void listener_level(struct listener *l, int level)
 {
-	l->stopping = true;
+	unsigned now = level >= 0 ? (unsigned)level
+	                          : l->config->global.log_level;
+
+	if (level < 0 && l->level < 0) {
+		log_level((enum policy_log_level)now);
+		return; /* running connections keep theirs */
+	}
+	l->level = level;
+	log_level((enum policy_log_level)now);
+	listener_roles_level(l);
+	for (struct conn *c = l->conns; c != NULL; c = c->next)
+		ipc_send(c->broker, NULL, 0, LISTENER_LOG_LEVEL, now);
+}
+
+void listener_close_sockets(struct listener *l)
+{
 	for (size_t i = 0; i < l->nsockets; i++) {
 		loop_del(l->sockets[i].io);
 		close(l->sockets[i].fd);
 	}
 	l->nsockets = 0;
+}
+
+static void stop_accepting(struct listener *l)
+{
+	l->stopping = true;
+	listener_close_sockets(l);
 	if (l->pid_file != NULL)
 		unlink(l->pid_file);
 	free(l->pid_file);
@@ -241,7 +275,7 @@ static void on_signal(void *arg, uint32_t events)
 			listener_roles_reap();
 			break;
 		case SIGHUP:
-			reload(l);
+			listener_reload(l);
 			break;
 		case SIGINT: /* ^C: take everything along */
 			listener_conn_end_all(l, "server is interrupted");
@@ -279,6 +313,8 @@ static int open_all(struct listener *l)
 	for (size_t i = 0; i < l->nsockets; i++)
 		l->sockets[i].io = loop_add(l->loop, l->sockets[i].fd, 0,
 		                            on_socket, l);
+	if (listener_control_open(l) < 0)
+		return -1;
 	write_pid(l);
 	return 0;
 }
@@ -286,13 +322,15 @@ static int open_all(struct listener *l)
 static bool before_wait(void *arg)
 {
 	listener_roles_flush(arg);
+	listener_control_flush(arg);
 	return false;
 }
 
 int listener_run(struct config *c, int ready_fd)
 {
 	struct listener l = { .config = c, .ready_fd = ready_fd,
-		.signal_fd = -1, .snapshot = -1,
+		.signal_fd = -1, .snapshot = -1, .level = -1,
+		.started_ms = loop_now_ms(), .policy_ms = loop_now_ms(),
 		.commands = c->runs_commands };
 	int rc = 1;
 
@@ -309,6 +347,7 @@ int listener_run(struct config *c, int ready_fd)
 	rc = loop_run(l.loop) == 0 ? 0 : 1;
 out:
 	stop_accepting(&l);
+	listener_control_close(&l);
 	while (l.conns != NULL)
 		listener_conn_drop(l.conns);
 	listener_proxy_close(&l);

@@ -23,7 +23,8 @@
 #define TCP_DELACK_MAX_US 46
 #endif
 
-enum { SESSION_FORKS_MAX = 1000, GRACE_EXTRA_MS = 5000 };
+enum { SESSION_FORKS_MAX = 1000, GRACE_EXTRA_MS = 5000,
+       END_MS = 1000 };
 
 static void remember(const struct conn *c, struct past *p)
 {
@@ -47,11 +48,14 @@ void listener_conn_drop(struct conn *c)
 		c->next->prev = c->prev;
 	listener_door_leave(c);
 	listener_take_leave(c);
+	listener_control_gone(c);
 	loop_cancel(c->grace);
+	loop_cancel(c->end_timer);
 	loop_del(c->io);
 	ipc_peer_free(c->broker);
 	if (c->client >= 0)
 		close(c->client);
+	free(c->who);
 	free(c);
 	heap_rest_soon(l->loop, NULL, NULL);
 }
@@ -100,8 +104,24 @@ static void mark_again(struct conn *c, int tos)
 		return;
 	if (tos != c->listener->config->global.ip_qos)
 		mark(c->client, tos > 0 ? tos : 0);
-	close(c->client);
-	c->client = -1;
+}
+
+static void remember_who(struct conn *c, const struct proto_msg *m)
+{
+	size_t len = 0, at = 0;
+
+	for (unsigned i = 0; i < WHO_FIELDS; i++)
+		len += m->f[i].len;
+	c->who = malloc(sizeof(*c->who) + len);
+	if (c->who == NULL)
+		return; /* it is shown without */
+	for (unsigned i = 0; i < WHO_FIELDS; i++) {
+		c->who->f[i] = m->f[i];
+		c->who->f[i].p = c->who->text + at;
+		if (m->f[i].len > 0)
+			memcpy(c->who->text + at, m->f[i].p, m->f[i].len);
+		at += m->f[i].len;
+	}
 }
 
 /* What the broker says, who is trusted, and never the session. */
@@ -114,6 +134,8 @@ static void take(struct conn *c, const struct proto_msg *m)
 	case LISTENER_ADMIT:
 		admit = listener_door_admit(c, f[0].p, f[0].len,
 		                            (unsigned)f[1].n);
+		if (!admit)
+			c->listener->refused.connections++;
 		if (admit && f[2].n != 0)
 			listener_door_share(c);
 		ipc_send(c->broker, NULL, 0, LISTENER_ADMITTED, admit ? 1u : 0u);
@@ -123,6 +145,7 @@ static void take(struct conn *c, const struct proto_msg *m)
 		listener_door_started(c);
 		mark_again(c, (int)f[2].n - 1);
 		c->logged_in = true;
+		c->login_ms = loop_now_ms();
 		loop_cancel(c->grace);
 		c->grace = NULL;
 		break;
@@ -150,7 +173,14 @@ static void take(struct conn *c, const struct proto_msg *m)
 			listener_door_penalise(c->listener, c->address,
 			                       (enum penalty_kind)f[0].n);
 		break;
+	case LISTENER_WHO:
+		remember_who(c, m);
+		break;
+	case LISTENER_REFUSED:
+		c->listener->refused.policy += f[0].n;
+		break;
 	default:
+		listener_control_heard(c, m);
 		break;
 	}
 }
@@ -318,8 +348,8 @@ void listener_conn_start(struct listener *l, int fd, const struct caller *from)
 	memcpy(c->address, from->address, sizeof(c->address));
 	c->port = from->port;
 	set_options(&l->config->global, fd);
-	c->client = l->config->marks_by_match ?
-	            fcntl(fd, F_DUPFD_CLOEXEC, 0) : -1;
+	c->client = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	c->since_ms = loop_now_ms();
 	c->listener = l;
 	c->id = ++l->last_id;
 	c->next = l->conns;
@@ -396,6 +426,29 @@ void listener_conn_new_keyholder(struct listener *l)
 		close(sv[0]);
 		close(sv[1]);
 	}
+}
+
+/* It had its time to say good-bye. A zygote that is retired hears no more of
+ * us: the session ends by its socket, and the broker by the session. */
+static void on_end(void *arg)
+{
+	struct conn *c = arg;
+
+	c->end_timer = NULL;
+	log_verbose("the connection of %s port %u is killed", c->address,
+	            c->port);
+	listener_roles_kill(c->listener, c->id);
+	if (c->client >= 0)
+		shutdown(c->client, SHUT_RDWR);
+	listener_conn_drop(c);
+}
+
+void listener_conn_end(struct conn *c, const char *why)
+{
+	if (c->end_timer != NULL)
+		return;
+	c->end_timer = loop_after(c->listener->loop, END_MS, on_end, c);
+	ipc_send(c->broker, NULL, 0, LISTENER_END, why, strlen(why));
 }
 
 void listener_conn_end_all(struct listener *l, const char *why)

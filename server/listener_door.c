@@ -188,14 +188,19 @@ bool listener_door_closed(struct listener *l, const struct visitor *v)
 {
 	const char *past = "MaxStartups";
 
-	if (penalised(l, v))
+	if (penalised(l, v)) {
+		l->refused.penalty++;
 		return true;
+	}
 	if (!too_many_startups(l)) {
 		if (!too_many_of_source(l, v->address)) {
 			end_throttling(l);
 			return false;
 		}
 		past = "PerSourceMaxStartups";
+		l->refused.source++;
+	} else {
+		l->refused.startups++;
 	}
 	turn_away(l, v, past);
 	return true;

@@ -42,7 +42,13 @@ struct conn {
 	bool killed; /* a process of it was */
 	char address[64];
 	unsigned port;
-	int client;  /* its socket, until the login may mark it; or -1 */
+	int client;  /* a copy of its socket, to count, mark, shut; or -1 */
+	uint64_t since_ms, login_ms;
+	struct who *who; /* what LISTENER_WHO said; NULL: not yet */
+	/* listener_act.c, listener_show.c */
+	struct loop_timer *end_timer; /* it was told to end */
+	const struct control_client *ender; /* who waits for that */
+	bool silent;                  /* owes an answer to an old request */
 	/* what it is counted as, listener_door.c */
 	bool starting, counted;
 	bool shares; /* a RateLimit of its account's */
@@ -63,6 +69,14 @@ struct caller {
 struct few_lines {
 	unsigned n; /* in the second from since_ms on */
 	uint64_t since_ms;
+};
+
+/* LISTENER_WHO's fields, raw. */
+enum { WHO_ACCOUNT, WHO_TYPE, WHO_FINGERPRINT, WHO_COMMENT, WHO_ID, WHO_SERIAL,
+       WHO_CA, WHO_RULE, WHO_VERSION, WHO_CIPHER, WHO_MAX, WHO_FIELDS };
+struct who {
+	struct proto_field f[WHO_FIELDS]; /* p: in text */
+	uint8_t text[];
 };
 
 /* One that is accepted, and may not come in. Strings are borrowed. */
@@ -118,10 +132,20 @@ struct listener {
 	struct takeover_job *takeovers; /* listener_take.c */
 	uint32_t takeover_ids;
 	bool commands; /* our filter lets roles run the policy's commands */
+	struct control *control; /* aditctl's socket; NULL: none */
+	bool draining;
+	uint64_t started_ms, policy_ms; /* the policy in force is from then */
+	unsigned reloads;
+	struct {
+		uint64_t startups, source, penalty, connections, policy;
+	} refused; /* so far; policy: of sessions that are over */
+	int level; /* that aditctl asked for; -1: the policy's */
 };
 
 /* listener_roles.c: tell every zygote to kill what it has of a connection. */
 void listener_roles_kill(struct listener *l, uint32_t conn);
+/* l->level, or the policy's, to every role. */
+void listener_roles_level(struct listener *l);
 /* Start what is missing (called again after a death);
  * replace one kind with a fresh process as soon as that is ready. */
 void listener_roles_start(struct listener *l);
@@ -134,6 +158,16 @@ void listener_roles_close(struct listener *l);
 void listener_role_hangs(struct role *r);
 /* Is every process there that a connection needs? */
 bool listener_roles_serve(const struct listener *l);
+
+/* listener.c: read the policy again, as on SIGHUP. What goes wrong is logged,
+ * and told to listener_control_said(). false: the old one stays. */
+bool listener_reload(struct listener *l);
+/* RUNSTATEDIR/adit. */
+void listener_make_folder(void);
+/* Accept no more. */
+void listener_close_sockets(struct listener *l);
+/* A log level for everybody, or -1: the policy's. */
+void listener_level(struct listener *l, int level);
 
 /* listener.c: watch the sockets if every role is ready. */
 void listener_accept_update(struct listener *l);
@@ -192,6 +226,21 @@ void listener_take_leave(struct conn *c);
 
 /* Wake up when its broker has room for what is queued. */
 void listener_conn_watch(struct conn *c);
+/* Tell it to end; a second later it is killed. */
+void listener_conn_end(struct conn *c, const char *why);
+
+/* listener_control.c: aditctl's socket. */
+/* Before the sandbox is entered. -1: we cannot go on without it. */
+int listener_control_open(struct listener *l);
+void listener_control_close(struct listener *l);
+/* Before every wait: watch for room where answers are queued. */
+void listener_control_flush(struct listener *l);
+/* A broker answered; a connection is over. */
+void listener_control_heard(struct conn *c, const struct proto_msg *m);
+void listener_control_gone(struct conn *c);
+/* A line for whoever asked for a reload. */
+void listener_control_said(struct listener *l, const char *line);
+
 /* End every connection. */
 void listener_conn_end_all(struct listener *l, const char *why);
 

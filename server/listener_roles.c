@@ -146,6 +146,15 @@ static void take_hostkeys(struct listener *l)
 	l->hostkeys_done = true;
 }
 
+static void tell_level(struct role *r)
+{
+	const struct listener *l = r->listener;
+
+	if (r->kind != KEYHOLDER && r->ready && !r->retired)
+		ipc_send(r->edge, NULL, 0, ROLE_LOG_LEVEL, l->level >= 0
+		         ? (unsigned)l->level : l->config->global.log_level);
+}
+
 static void ready(struct role *r)
 {
 	struct listener *l = r->listener;
@@ -158,6 +167,8 @@ static void ready(struct role *r)
 		    !old->retired)
 			retire(old);
 	l->serving[r->kind] = r;
+	if (l->level >= 0)
+		tell_level(r);
 	if (r->kind == KEYHOLDER) {
 		take_hostkeys(l);
 		listener_conn_new_keyholder(l);
@@ -316,6 +327,12 @@ void listener_roles_kill(struct listener *l, uint32_t conn)
 	for (struct role *r = l->roles; r != NULL; r = r->next)
 		if ((r->kind == BROKERS || r->kind == SESSIONS) && r->ready)
 			ipc_send(r->edge, NULL, 0, ROLE_KILL, conn);
+}
+
+void listener_roles_level(struct listener *l)
+{
+	for (struct role *r = l->roles; r != NULL; r = r->next)
+		tell_level(r);
 }
 
 void listener_roles_flush(struct listener *l)

@@ -157,19 +157,24 @@ static void rehash(struct table *t, size_t n)
 	t->nbuckets = n;
 }
 
-static void forget_first(struct table *t)
+static void forget(struct table *t, struct entry *e)
 {
-	struct entry *e = t->heap[0], *last = t->heap[--t->n];
+	struct entry *last = t->heap[--t->n];
 	struct entry **q = &t->buckets[e->hash & (t->nbuckets - 1)];
 
 	while (*q != e)
 		q = &(*q)->next;
 	*q = e->next;
 	if (last != e) {
-		last->place = 0;
+		last->place = e->place;
 		sift(t, last);
 	}
 	free(e);
+}
+
+static void forget_first(struct table *t)
+{
+	forget(t, t->heap[0]);
 }
 
 static void forget_old(struct table *t, uint64_t now_ms)
@@ -279,4 +284,47 @@ bool penalties_refuse(struct penalties *p,
 	*left_ms = e->until_ms - now_ms;
 	*why = reasons[e->kind];
 	return true;
+}
+
+/* ---- for people ---- */
+
+static void each(const struct table *t, uint64_t now_ms,
+                 void (*fn)(void *arg, const struct penalty_entry *e),
+                 void *arg)
+{
+	for (size_t i = 0; i < t->n; i++) {
+		const struct entry *e = t->heap[i];
+
+		fn(arg, &(struct penalty_entry){ .source = e->source,
+		        .active = e->active, .left_ms = e->until_ms - now_ms,
+		        .why = reasons[e->kind] });
+	}
+}
+
+void penalties_each(struct penalties *p, uint64_t now_ms,
+                    void (*fn)(void *arg, const struct penalty_entry *e),
+                    void *arg)
+{
+	forget_old(&p->v4, now_ms);
+	forget_old(&p->v6, now_ms);
+	each(&p->v4, now_ms, fn, arg);
+	each(&p->v6, now_ms, fn, arg);
+}
+
+size_t penalties_clear(struct penalties *p, const struct policy_net *source)
+{
+	size_t n = p->v4.n + p->v6.n;
+	struct entry *e;
+
+	if (source != NULL) {
+		e = find(p, source);
+		if (e != NULL)
+			forget(table_of(p, source->family), e);
+		return e != NULL ? 1 : 0;
+	}
+	while (p->v4.n > 0)
+		forget_first(&p->v4);
+	while (p->v6.n > 0)
+		forget_first(&p->v6);
+	return n;
 }

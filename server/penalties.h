@@ -46,6 +46,18 @@ bool penalties_refuse(struct penalties *p,
                       const struct policy_penalties *rules,
                       const struct policy_net *source, uint64_t now_ms,
                       uint64_t *left_ms, const char **why);
+struct penalty_entry {
+	struct policy_net source;
+	bool active; /* kept out */
+	uint64_t left_ms;
+	const char *why; /* static */
+};
+/* Those that are not over, in no order. */
+void penalties_each(struct penalties *p, uint64_t now_ms,
+                    void (*fn)(void *arg, const struct penalty_entry *e),
+                    void *arg);
+/* Forget source, or all (NULL). Returns how many there were. */
+size_t penalties_clear(struct penalties *p, const struct policy_net *source);
 /* Sources that are remembered, of family 4 or 6. */
 size_t penalties_count(const struct penalties *p, unsigned family);
 

@@ -368,6 +368,8 @@ static void on_edge(void *arg, uint32_t events)
 			fork_one(z, &m);
 		else if (m.type == ROLE_KILL)
 			kill_one(z, (uint32_t)m.f[0].n);
+		else if (m.type == ROLE_LOG_LEVEL)
+			log_level((enum policy_log_level)m.f[0].n);
 		ipc_msg_close(&m);
 	}
 	if (rc >= 0)

@@ -14,7 +14,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-enum { TABLES = 15, MESSAGES_MAX = 256 };
+enum { TABLES = 17, MESSAGES_MAX = 256 };
 
 static const struct proto_table *const tables[TABLES] = {
 	&edge_to_keyholder, &edge_from_keyholder, &edge_to_broker_zygote,

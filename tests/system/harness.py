@@ -109,6 +109,9 @@ def furnish():
         os.mkdir(d, 0o755)
     if PEER == 'aditd':  # where an ordinary user can start it, too
         shutil.copy(os.environ['ADITD'], f'{TOP}/aditd')
+        ctl = os.path.join(os.path.dirname(os.environ['ADITD']), 'aditctl')
+        if os.path.exists(ctl):
+            shutil.copy(ctl, f'{TOP}/aditctl')
     keygen('hostkey')
     keygen('id')
     keygen('id2')
@@ -329,6 +332,8 @@ class Server:
         else:
             own += [f'-oPort={port}']
         own += [f'-oListenAddress={a}' for a in address]
+        if kind == 'aditd' and 'ControlSocket' not in policy:
+            own += ['-oControlSocket=none']  # servers of one file would share it
         if kind == 'aditd' and 'PerSourcePenalties' not in policy:
             # many tests fail to log in, and all come from 127.0.0.1
             own += ['-oPerSourcePenalties=no']

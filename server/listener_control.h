@@ -1,0 +1,90 @@
+/* listener_control.c, listener_show.c, listener_act.c: aditctl's socket. Each
+ * aditctl asks for one thing at a time. */
+#ifndef ADIT_LISTENER_CONTROL_H
+#define ADIT_LISTENER_CONTROL_H
+
+#include "server/edges.h"
+#include "server/listener_private.h"
+
+enum {
+	CONTROL_CLIENTS_MAX = 16,
+	CONTROL_QUEUE = 32768,     /* messages that an aditctl is behind */
+	CONTROL_STALL_MS = 10000,  /* and for so long without reading any */
+	CONTROL_IDLE_MS = 60000,   /* between two requests */
+	CONTROL_ASKED_MAX = 64,    /* brokers at once */
+	CONTROL_ANSWER_MS = 1000,  /* a broker's time */
+	CONTROL_LOOK_MS = 100
+};
+
+struct control_client {
+	struct control_client *next;
+	struct control *control;
+	struct ipc_peer *peer;
+	struct loop_io *io;
+	uid_t uid;
+	pid_t pid;
+	char who[96];         /* for the log */
+	uint32_t request;     /* the one under way, */
+	uint16_t type;        /* 0: none */
+	uint32_t conn;        /* that it is about; 0: all */
+	uint32_t below;       /* connections from here on are done */
+	bool broken;          /* an answer was lost */
+	bool walking;         /* there may be more of those */
+	unsigned waiting;     /* for that many brokers, or ends */
+	uint64_t found;       /* rows told, connections ended */
+	uint64_t moved_ms;    /* when it last asked, or read */
+	unsigned behind;      /* messages queued at that time */
+};
+
+/* A broker that was asked. */
+struct control_ask {
+	struct control_ask *next;
+	struct control_client *client;
+	uint32_t number, conn;
+	uint64_t since_ms;
+};
+
+struct control {
+	struct listener *listener;
+	char *path;
+	dev_t dev;
+	ino_t ino;
+	int fd;
+	struct loop_io *io;
+	bool has_group;
+	gid_t group;
+	struct control_client *clients;
+	unsigned nclients;
+	struct control_ask *asks;
+	uint32_t last_ask;
+	struct loop_timer *look; /* at what is late */
+	struct control_client *reloading;
+	uint64_t drain_end_ms; /* UINT64_MAX: never */
+	uint64_t drain_said_ms;
+};
+
+/* listener_control.c */
+/* An answer; what it cannot take, or takes too slowly, ends it later. */
+#define control_tell(c, type, ...) \
+	ipc_send((c)->peer, NULL, 0, type, (c)->request, __VA_ARGS__)
+/* The last answer: the request is over. */
+void control_done(struct control_client *c, enum control_code code,
+                  uint64_t n, const char *text);
+struct conn *control_conn(const struct listener *l, uint32_t id);
+/* Look again in a moment. */
+void control_look(struct control *k);
+
+/* listener_show.c: what only looks. */
+void control_show(struct control_client *c, const struct proto_msg *m);
+/* As far as there is room, and brokers to ask. */
+void control_walk(struct control_client *c);
+/* Ask a broker. */
+void control_ask(struct control_client *c, struct conn *conn, unsigned type,
+                 uint32_t number);
+
+/* listener_act.c: what does something, and who did it is logged. */
+void control_act(struct control_client *c, const struct proto_msg *m);
+/* Of a drain: is it over, is there news? */
+void control_drain_look(struct control *k);
+
+#endif
