@@ -33,6 +33,8 @@ static const struct {
 	{ "reload", ctl_reload, "", "read the policy again, as by SIGHUP" },
 	{ "log-level", ctl_log_level, "LEVEL",
 	  "QUIET to DEBUG3, until a reload or a restart" },
+	{ "explain", ctl_explain, "-C user=USER[,...] [--no-dns] REQUEST...",
+	  "as aditd --explain, by the policy in force" },
 };
 enum { COMMANDS = sizeof(commands) / sizeof(commands[0]) };
 

@@ -9,7 +9,7 @@
 #include "policy/policy.h"
 #include "server/aditctl.h"
 
-enum { KEY_MAX = 4096, WORDS_MAX = 4096 };
+enum { KEY_MAX = 4096, WORDS_MAX = 4096 }; /* as in CONTROL_EXPLAIN */
 
 static void ignore(void *arg, struct proto_msg *m)
 {
@@ -176,4 +176,131 @@ int ctl_log_level(struct ctl *c, char **words)
 	             levels[i].level);
 	snprintf(text, sizeof(text), "log level %s", levels[i].name);
 	return done(c, rc, text);
+}
+
+/* ---- explain ---- */
+
+struct question {
+	char spec[WORDS_MAX], words[WORDS_MAX], key[KEY_MAX];
+	size_t words_len, key_len;
+	bool no_dns;
+	int fd; /* where the answer comes; -1: not yet */
+};
+
+/* The daemon opens no file of ours. */
+static int read_key(struct question *q, const char *path)
+{
+	FILE *f = fopen(path, "re");
+
+	if (f == NULL) {
+		fprintf(stderr, "aditctl: %s: %s\n", path, strerror(errno));
+		return CTL_USAGE;
+	}
+	q->key_len = fread(q->key, 1, sizeof(q->key), f);
+	fclose(f);
+	return CTL_OK;
+}
+
+/* What stands in -C; key=FILE is ours to read. */
+static int take_spec(struct question *q, const char *spec)
+{
+	const char *key = strstr(spec, "key=");
+	char path[4096];
+
+	if (strlen(spec) >= sizeof(q->spec))
+		return ctl_usage("too long");
+	strcpy(q->spec, spec);
+	if (key == NULL || (key != spec && key[-1] != ','))
+		return CTL_OK;
+	snprintf(path, sizeof(path), "%.*s", (int)strcspn(key + 4, ","),
+	         key + 4);
+	return read_key(q, path);
+}
+
+static int take_question(struct question *q, char **words)
+{
+	int rc = CTL_OK;
+
+	for (; rc == CTL_OK && words[0] != NULL; words++) {
+		size_t n = strlen(words[0]) + 1;
+
+		if (strcmp(words[0], "--no-dns") == 0) {
+			q->no_dns = true;
+		} else if (strcmp(words[0], "-C") == 0 && words[1] != NULL) {
+			rc = take_spec(q, *++words);
+		} else if (q->words_len + n > sizeof(q->words)) {
+			rc = ctl_usage("too long");
+		} else {
+			if (q->words_len == sizeof("login") &&
+			    strcmp(q->words, "login") == 0)
+				rc = read_key(q, words[0]);
+			memcpy(q->words + q->words_len, words[0], n);
+			q->words_len += n;
+		}
+	}
+	if (rc == CTL_OK && (q->spec[0] == '\0' || q->words_len == 0))
+		rc = ctl_usage("explain takes -C user=USER[,addr=ADDRESS,...] "
+		               "and a request: open HOST:PORT, listen "
+		               "[HOST:]PORT, tunnel MODE, login KEY_FILE");
+	return rc;
+}
+
+static void on_output(void *arg, struct proto_msg *m)
+{
+	struct question *q = arg;
+
+	if (m->type != CONTROL_OUTPUT || q->fd >= 0)
+		return;
+	q->fd = m->fds[0];
+	m->fds[0] = -1;
+}
+
+/* Text, then NUL and the status. */
+static int print_answer(const struct ctl *c, int fd)
+{
+	static char text[128 * 1024];
+	size_t len = 0;
+	ssize_t n;
+	int status;
+	json_t *o, *s;
+
+	while (len < sizeof(text) - 1 &&
+	       (n = read(fd, text + len, sizeof(text) - 1 - len)) > 0)
+		len += (size_t)n;
+	if (len < 2 || text[len - 2] != '\0') {
+		ctl_complain(c, "the answer broke off; aditd's log may say "
+		             "why");
+		return CTL_BROKEN;
+	}
+	status = text[len - 1] - '0';
+	if (!c->json) {
+		fputs(text, status < CTL_USAGE ? stdout : stderr);
+		return status;
+	}
+	s = json_string(text);
+	o = json_pack("{s:b,s:o}", "allowed", status == CTL_OK, "text",
+	              s != NULL ? s : json_null());
+	ctl_json(o);
+	json_decref(o);
+	return status;
+}
+
+int ctl_explain(struct ctl *c, char **words)
+{
+	static struct question q = { .fd = -1 };
+	int rc = take_question(&q, words);
+
+	if (rc == CTL_OK)
+		rc = ctl_ask(c, on_output, &q, CONTROL_EXPLAIN, ++c->request,
+		             q.spec, strlen(q.spec), q.key, q.key_len,
+		             q.no_dns ? 1u : 0u, q.words, q.words_len);
+	if (rc == CTL_NO) {
+		ctl_complain(c, "%s", c->text);
+		rc = CTL_BROKEN;
+	}
+	if (rc == CTL_OK)
+		rc = q.fd >= 0 ? print_answer(c, q.fd) : CTL_BROKEN;
+	if (q.fd >= 0)
+		close(q.fd);
+	return rc;
 }

@@ -10,6 +10,7 @@
 #include "server/confine.h"
 #include "server/edges.h"
 #include "server/heap.h"
+#include "server/explain.h"
 #include "server/hostkeys.h"
 #include "server/log.h"
 #include "server/pki.h"
@@ -35,6 +36,11 @@ static int help(void *arg, struct proto_msg *m, int channel)
 	                    channel);
 }
 
+static int explain(void *arg, struct proto_msg *m)
+{
+	return explain_child(arg, m);
+}
+
 static int enter(void *arg)
 {
 	(void)arg;
@@ -44,7 +50,8 @@ static int enter(void *arg)
 int broker_zygote_run(struct config *c, int edge)
 {
 	static const struct zygote_ops ops = { .child = child, .leash = -1,
-		.requests = &edge_broker_to_maker, .help = help };
+		.requests = &edge_broker_to_maker, .help = help,
+		.explain = explain };
 	struct broker_env env = { .config = c };
 	struct ipc_peer *peer;
 	int rc = 1;

@@ -58,23 +58,39 @@ static int print(struct explain *e, bool allowed, const char *why)
 /* ---- the key ---- */
 
 /* The public key of ssh-keygen's .pub: a line of authorized_keys. */
-static int read_key(const char *path, struct policy_key *key)
+static int parse_key(const char *path, const char *text, size_t len,
+                     struct policy_key *key)
 {
 	struct policy_error err = { .text = "there is no key in it" };
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY), rc = -1;
 	unsigned line = 0;
-	size_t len = 0, pos = 0;
-	char *text = fd >= 0 ? config_read(fd, KEY_FILE_MAX, &len) : NULL;
+	size_t pos = 0;
 
+	if (policy_pubkey_next(path, text, len, &pos, &line, key, &err) > 0)
+		return 0;
+	fprintf(stderr, "aditd: %s: %s\n", path, err.text);
+	return -1;
+}
+
+static int read_key(const struct explain *e, struct policy_key *key)
+{
+	const char *path = e->key_file;
+	size_t len = 0;
+	char *text;
+	int fd, rc = -1;
+
+	if (e->remote)
+		return parse_key("the key", (const char *)e->key_text,
+		                 e->key_text_len, key);
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	text = fd >= 0 ? config_read(fd, KEY_FILE_MAX, &len) : NULL;
 	if (text == NULL)
 		fprintf(stderr, "aditd: %s: %s\n", path, strerror(errno));
-	else if ((rc = policy_pubkey_next(path, text, len, &pos, &line, key,
-	                                  &err)) <= 0)
-		fprintf(stderr, "aditd: %s: %s\n", path, err.text);
+	else
+		rc = parse_key(path, text, len, key);
 	free(text);
 	if (fd >= 0)
 		close(fd);
-	return rc > 0 ? 0 : -1;
+	return rc;
 }
 
 /* What it would sign with. */
@@ -192,7 +208,8 @@ static void resolve(struct explain *e)
 
 	e->unresolved = "out of memory";
 	e->loop = loop_new();
-	r = e->loop != NULL ? resolver_new(e->loop, NULL) : NULL;
+	r = e->loop != NULL ? resolver_new(e->loop, e->env.sandbox_resolver)
+	                    : NULL;
 	if (r != NULL && resolver_start(r, e->host, e->port, false,
 	                                on_resolved, e) != NULL)
 		loop_run(e->loop);
@@ -218,7 +235,7 @@ static void decide_addresses(struct explain *e,
 	struct policy_verdict one;
 	bool any = false;
 
-	if (e->env.config->options->no_dns)
+	if (e->no_dns)
 		e->unresolved = "not looked up (--no-dns)";
 	else
 		resolve(e);
@@ -337,28 +354,35 @@ static int take_account(struct explain *e, struct config *c)
 	return policy_eval(c->policy, &e->who, &b->settings);
 }
 
+int explain_answer(struct explain *e, struct config *c, char *spec,
+                   char *const *words)
+{
+	struct policy_key key = { .type = NULL };
+	int rc = EXPLAIN_FAILED;
+
+	if (dump_spec(spec, &e->who, &e->key_file) == 0 &&
+	    explain_parse(e, words) == 0 && take_account(e, c) == 0 &&
+	    (e->key_file == NULL || read_key(e, &key) == 0))
+		rc = explain(e, e->key_file != NULL ? &key : NULL);
+	policy_key_free(&key);
+	broker_keys_free(&e->b);
+	policy_settings_free(&e->b.settings);
+	account_free(&e->b.account);
+	return rc;
+}
+
 int explain_run(struct config *c)
 {
 	const struct options *o = c->options;
 	struct explain *e = calloc(1, sizeof(*e));
-	struct policy_key key = { .type = NULL };
 	char *spec = strdup(o->dump_spec != NULL ? o->dump_spec : "");
 	int rc = EXPLAIN_FAILED;
 
 	/* what a broker would log of files and lines that it passes over */
 	log_open(false, POLICY_LOG_VERBOSE);
-	if (e == NULL || spec == NULL ||
-	    dump_spec(spec, &e->who, &e->key_file) < 0 ||
-	    explain_parse(e, o->request) < 0 || take_account(e, c) < 0 ||
-	    (e->key_file != NULL && read_key(e->key_file, &key) < 0))
-		goto out;
-	rc = explain(e, e->key_file != NULL ? &key : NULL);
-out:
-	policy_key_free(&key);
-	if (e != NULL) {
-		broker_keys_free(&e->b);
-		policy_settings_free(&e->b.settings);
-		account_free(&e->b.account);
+	if (e != NULL && spec != NULL) {
+		e->no_dns = o->no_dns;
+		rc = explain_answer(e, c, spec, o->request);
 	}
 	free(spec);
 	free(e);

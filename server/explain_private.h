@@ -23,6 +23,10 @@ struct explain {
 	unsigned port, mode;
 	int unit;              /* -1: any */
 	const char *key_file;  /* NULL: none is given */
+	bool remote;           /* its text came with the request */
+	const uint8_t *key_text;
+	size_t key_text_len;
+	bool no_dns;
 	bool has_key;          /* b.key is of that file */
 	char what[700];
 	struct loop *loop;
@@ -35,5 +39,9 @@ struct explain {
 /* What is asked, from the words of the command line. Returns 0, or -1: said on
  * standard error. */
 int explain_parse(struct explain *e, char *const *words);
+
+/* To a new e: print the answer; spec is changed. Returns the exit status. */
+int explain_answer(struct explain *e, struct config *c, char *spec,
+                   char *const *words);
 
 #endif

@@ -345,7 +345,8 @@ static void on_client(void *arg, uint32_t events)
 	int rc = ipc_flush(c->peer);
 
 	(void)events;
-	if (rc == 0)
+	/* who has not read one answer gets no other one made */
+	if (rc == 0 && ipc_pending(c->peer) == 0)
 		rc = ipc_recv(c->peer, &m, &why);
 	if (rc > 0 && c->type != 0) {
 		why = "a request before the last one was answered";
@@ -368,8 +369,7 @@ void listener_control_flush(struct listener *l)
 		return;
 	for (struct control_client *c = l->control->clients; c != NULL;
 	     c = c->next)
-		loop_set(c->io, EPOLLIN | (ipc_pending(c->peer) > 0
-		                           ? (uint32_t)EPOLLOUT : 0));
+		loop_set(c->io, ipc_pending(c->peer) > 0 ? EPOLLOUT : EPOLLIN);
 }
 
 /* ---- what is late ---- */

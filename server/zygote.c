@@ -262,6 +262,33 @@ static void fork_helper(struct child *c, struct proto_msg *m)
 	h->kill_timer = loop_after(z->loop, ZYGOTE_HELP_MS, kill_child, h);
 }
 
+/* Somebody wants to know something that this process knows. */
+static void fork_explain(struct zygote *z, struct proto_msg *m)
+{
+	struct child *h = calloc(1, sizeof(*h));
+
+	if (h == NULL)
+		return; /* the asker reads an end, and no answer */
+	h->zygote = z;
+	h->leash = -1;
+	h->helper = true;
+	h->pid = fork();
+	if (h->pid == 0) {
+		const struct zygote_ops *ops = z->ops;
+		void *arg = z->arg;
+
+		leave(z);
+		check_fds(z, m, -1);
+		_exit(ops->explain(arg, m));
+	}
+	if (h->pid < 0) {
+		free(h);
+		return;
+	}
+	add(z, h);
+	h->kill_timer = loop_after(z->loop, ZYGOTE_HELP_MS, kill_child, h);
+}
+
 static void on_channel(void *arg, uint32_t events)
 {
 	struct child *c = arg;
@@ -368,6 +395,8 @@ static void on_edge(void *arg, uint32_t events)
 			fork_one(z, &m);
 		else if (m.type == ROLE_KILL)
 			kill_one(z, (uint32_t)m.f[0].n);
+		else if (m.type == ROLE_EXPLAIN && z->ops->explain != NULL)
+			fork_explain(z, &m);
 		else if (m.type == ROLE_LOG_LEVEL)
 			log_level((enum policy_log_level)m.f[0].n);
 		ipc_msg_close(&m);

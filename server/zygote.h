@@ -17,6 +17,9 @@ struct zygote_ops {
 	 * own copy), and returns the exit status. */
 	const struct proto_table *requests;
 	int (*help)(void *arg, struct proto_msg *request, int channel);
+	/* Answer a ROLE_EXPLAIN message, in a fork of its own; NULL: none come.
+	 * Returns the exit status. */
+	int (*explain)(void *arg, struct proto_msg *request);
 	/* Which descriptor of the ROLE_FORK message is a leash, or -1: the read
 	 * end of a pipe that nobody writes to. When its other end is closed, the
 	 * child has LEASH_MS to end before it is killed. */
