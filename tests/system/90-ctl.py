@@ -1,16 +1,19 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3
 """aditctl: what it shows, what it does, and who may."""
+import contextlib
 import json
 import os
 import pwd
 import re
 import socket
+import struct
 import subprocess
 import time
 
 from harness import (Failure, SLOW, TOP, USER, append, authorize, case,
-                     connect, devices, keygen, main, processes, public, sh, talk,
-                     wait_for)
+                     connect, devices, keygen, main, need, processes,
+                     public, run, sh, talk, wait_for)
+from minimal import raw
 
 CTL = f'{TOP}/aditctl'
 SOCKET = '/run/adit/control'
@@ -101,8 +104,8 @@ def _(t):
     text = ctl('status').stdout
     t.match(rf'^Process +{srv.pid}$', text)
     t.match(rf'^Listening +127.0.0.1:{srv.port}$', text)
-    status = wait_for(lambda: (lambda s: s['accepting'] and s)(ask('status')),
-                      10, 'it does not accept')
+    wait_for(lambda: ask('status')['accepting'], 10, 'it does not accept')
+    status = ask('status')
     conforms('status', status)
     t.equal(status['pid'], srv.pid)
     t.equal(status['sessions'], 0)
@@ -353,6 +356,414 @@ def _(t):
         t.true(not os.path.exists(f'{run}/adit/control'), 'it is left')
     finally:
         del os.environ['XDG_RUNTIME_DIR']
+
+
+
+# ---- limits and penalties ----
+
+def limits():
+    found = ask('limits')
+    conforms('limits', found)
+    for row in found['limits']:
+        conforms('limit', row)
+    return {(row['limit'], row['session'], row['of']): row
+            for row in found['limits']}
+
+
+@case('limits: what is used, and what was refused', 'aditd')
+def _(t):
+    srv = t.server(f'{CONTROL}MaxConnections 1\nMaxStartups 5\n'
+                   'PerSourceMaxStartups 2\nMaxChannels 2\n'
+                   'PermitOpen 127.0.0.1:*')
+    echo = t.target()
+    port, closed = t.port(), t.port()
+    t.client(srv, '-L', f'{port}:127.0.0.1:{echo.port}', '-L',
+             f'{closed}:127.0.0.2:1')
+    t.match('too many connections',
+            t.ssh(srv, '-N').stderr.decode(), 'a second connection')
+    with connect(port) as a, connect(port) as b:
+        for s in (a, b):
+            s.sendall(b'1')
+            s.recv(1)
+        t.equal(talk(port), b'')
+        t.equal(talk(closed), b'')
+        found = limits()
+        one = found['MaxChannels', 1, USER]
+        t.equal((one['now'], one['max']), (2, 2))
+        t.equal(found['policy', 1, USER]['refused'], 2)
+        one = found['MaxConnections', None, USER]
+        t.equal((one['now'], one['max']), (1, 1))
+        t.equal(found['MaxConnections', None, None]['refused'], 1)
+    with connect(srv.port) as a, connect(srv.port) as b:
+        for s in (a, b):
+            s.recv(20)
+        with connect(srv.port) as c:
+            t.match('Exceeded', c.recv(100).decode())
+        found = limits()
+        t.equal(found['MaxStartups', None, None]['now'], 2)
+        t.equal(found['PerSourceMaxStartups', None, '127.0.0.1']['now'], 2)
+        t.equal(found['PerSourceMaxStartups', None, None]['refused'], 1)
+    ctl('kill', 1)
+    wait_for(lambda: limits()['policy', None, None]['refused'] == 2, 5,
+             'what a session was refused is forgotten')
+    t.match(r'^MaxStartups .* 5 +0$', ctl('limits').stdout)
+
+
+@case('penalties: listed, and cleared', 'aditd')
+def _(t):
+    srv = t.server(f'{CONTROL}PerSourcePenalties authfail:100s min:10s')
+    t.true(not t.logs_in(srv, key='id2'), 'it logs in')
+
+    def listed():
+        found = ask('penalties')
+        conforms('penalties', found)
+        for row in found['penalties']:
+            conforms('penalty', row)
+        return found['penalties']
+    row = wait_for(listed, 5, 'no penalty')[0]
+    t.equal((row['source'], row['kept_out'], row['why']),
+            ('127.0.0.1', True, 'failed authentication'))
+    t.true(80 < row['left_s'] <= 100, f'{row}')
+    t.true(not t.logs_in(srv), 'it gets in')
+    t.equal(limits()['PerSourcePenalties', None, None]['refused'], 1)
+    t.match('^127.0.0.1 +yes', ctl('penalties').stdout)
+    ctl('penalties', 'clear', '192.0.2.7', check=1)
+    ctl('penalties', 'clear', 'nonsense', check=1)
+    t.equal(ask('penalties', 'clear', '127.0.0.1'), {'cleared': 1})
+    t.true(t.logs_in(srv), 'it is kept out')
+    t.equal(listed(), [])
+    t.match('^0 cleared', ctl('penalties', 'clear').stdout)
+    srv.wait_log('control: root .*: penalties clear 127.0.0.1')
+
+
+# ---- the daemon ----
+
+@case('reload: a good policy, and a bad one with its errors', 'aditd')
+def _(t):
+    srv = t.server(CONTROL + USERS)
+    t.true(t.logs_in(srv), 'before')
+    with open(srv.policy, 'w') as f:
+        f.write(f'{CONTROL}DenyUsers {USER}\n')
+    ctl('reload')
+    wait_for(lambda: not t.logs_in(srv), 10, 'the old policy holds')
+    with open(srv.policy, 'a') as f:
+        f.write('MaxChannels many\n')
+    done = ctl('reload', check=1)
+    t.match(rf'^aditctl: {srv.policy}:3:13: MaxChannels', done.stderr)
+    t.match('the old policy stays in force', done.stderr)
+    done = ask('reload', check=1)
+    t.equal(len(done['lines']), 2)
+    t.equal(ask('status')['reloads'], 1)
+    srv.wait_log(r'control: root \(uid 0, process \d+\): reload$')
+
+
+@case('log-level: of every process, until a reload', 'aditd')
+def _(t):
+    echo = t.target()
+    port = t.port()
+    srv = t.server(CONTROL)
+    t.client(srv, '-L', f'{port}:127.0.0.1:{echo.port}')
+    t.true('Connection from' not in srv.log(), 'it is verbose')
+    ctl('log-level', 'debug3')
+    t.equal(ask('status')['log_level'], 'DEBUG3')
+    t.true(t.logs_in(srv), 'no login')
+    srv.wait_log('Connection from')          # the listener
+    t.true(not t.logs_in(srv, key='id2'), 'it logs in')
+    srv.wait_log(r'aditd\[\d+\]: Failed publickey.*id2|Failed publickey')
+    ctl('log-level', 'QUIET')
+    size = len(srv.log())
+    t.equal(talk(port), b'through the tunnel')
+    ctl('kill', 1)
+    t.equal(srv.log()[size:], '')
+    ctl('reload')
+    t.equal(ask('status')['log_level'], 'INFO')
+    t.equal(ask('status')['log_level_set'], False)
+
+
+@case('drain: no new connections; it stops with the last one', 'aditd')
+def _(t):
+    srv = t.server(CONTROL)
+    client = t.client(srv)
+    drain = subprocess.Popen([CTL, 'drain'], stdout=subprocess.PIPE,
+                             text=True)
+    t.undo.callback(drain.kill)
+    t.match('1 connection is left', drain.stdout.readline())
+    t.true(ask('status')['draining'], 'it does not drain')
+    try:
+        connect(srv.port).close()
+        raise Failure('it accepts')
+    except ConnectionRefusedError:
+        pass
+    t.equal(len(sessions()), 1)
+    client.stop()
+    t.match('drained', drain.communicate(timeout=20 * SLOW)[0])
+    t.equal(drain.returncode, 0)
+    t.equal(srv.process.wait(10 * SLOW), 0)
+    t.true(not os.path.exists(SOCKET), 'the socket is left')
+
+
+@case('drain --timeout: then those that are left are ended', 'aditd')
+def _(t):
+    srv = t.server(CONTROL)
+    client = t.client(srv)
+    started = time.monotonic()
+    ctl('drain', '--timeout', '2', timeout=40)
+    t.true(time.monotonic() - started > 1.5, 'too early')
+    client.wait()
+    t.match('the server is stopped', client.err())
+    t.equal(srv.process.wait(10 * SLOW), 0)
+
+
+@case('explain: by the policy in force, with its exit status', 'aditd')
+def _(t):
+    srv = t.server(f'{CONTROL}PermitOpen 127.0.0.1:80')
+    wait_for(lambda: ask('status')['accepting'], 10, 'it does not accept')
+    spec = ('-C', f'user={USER},addr=192.0.2.1')
+    text = ctl('explain', *spec, 'open', '127.0.0.1:80').stdout
+    t.match(rf'^allowed: direct-tcpip to 127.0.0.1 port 80 for {USER}', text)
+    t.match(rf'{srv.policy}:2', text)
+    with open(srv.policy, 'w') as f:  # not read
+        f.write('PermitOpen any\n')
+    t.match('^refused:', ctl('explain', *spec, 'open', '127.0.0.1:81',
+                             check=1).stdout)
+    t.match('^allowed: login', ctl(
+        'explain', *spec, 'login', f'{TOP}/id.pub').stdout)
+    t.match('^refused: login', ctl(
+        'explain', *spec, 'login', f'{TOP}/id2.pub', check=1).stdout)
+    t.match('^allowed: tcpip-forward', ctl(
+        'explain', '-C', f'user={USER},key={TOP}/id.pub', 'listen',
+        '8080').stdout)
+    t.match('not HOST:PORT', ctl('explain', *spec, 'open', 'x',
+                                 check=2).stderr)
+    ctl('explain', *spec, 'login', '/nothing', check=2)
+    found = ask('explain', '--no-dns', *spec, 'open', '127.0.0.1:80')
+    conforms('explain', found)
+    t.equal(found['allowed'], True)
+    # the daemon opens no file that it is told
+    append('/etc/group', 'adit:x:4200:\n')
+    t.true('root' not in ctl('explain', '-C',
+                             f'user={USER},key=/etc/shadow', 'listen', '80',
+                             prefix=as_user('neighbour'),
+                             check=2).stderr, 'it read a file')
+    sh('sed', '-i', '/^adit:/d', '/etc/group')
+
+
+# ---- hostile text, many, slow ----
+
+EVIL = '\x1b]0;owned\x07\x1b[2J\\ "quoted", {brace}\x7f'
+
+
+@case('hostile names, comments and versions break neither table nor JSON',
+      'aditd')
+def _(t):
+    name = 'a\x1b[2Jb"c'
+    for path, line in (('passwd', f'{name}:x:4010:4010::/home/evil:/bin/sh'),
+                       ('shadow', f'{name}:*:1::::::')):
+        append(f'/etc/{path}', line + '\n')
+    key = public('id').split()
+    os.makedirs('/home/evil/.ssh', exist_ok=True)
+    with open('/home/evil/.ssh/authorized_keys', 'wb') as f:
+        f.write(f'{key[0]} {key[1]} {EVIL}'.encode() + b'\xff\xc3\xbc\n')
+    for path in ('/home/evil', '/home/evil/.ssh',
+                 '/home/evil/.ssh/authorized_keys'):
+        os.chown(path, 4010, 4010)
+    srv = t.server(CONTROL)
+    version = b'SSH-2.0-x\\"\'{}[2J;`id`'
+    with raw(srv, user=name, version=version) as c:
+        row, = sessions()
+        t.equal(row['user'], name)
+        t.equal(row['client'], version.decode())
+        t.match(r'owned.*\\377', row['comment'])
+        for words in (('sessions',), ('show', 1), ('limits',),
+                      ('watch', '-n', '1')):
+            text = ctl(*words).stdout
+            t.true(all(' ' <= ch <= '~' or ch == '\n' for ch in text),
+                   f'{words}: {text!r}')
+            t.match(r'a\\033\[2Jb"c', text)
+        text = ctl('--json', 'sessions').stdout
+        t.true(all(' ' <= ch <= '\x7f' or ch == '\n' for ch in text),
+               f'{text!r}')
+        t.equal(len(ctl('sessions').stdout.splitlines()), 2)
+        t.equal(ask('kill', 'user', name)['count'], 1)
+        c.close()
+
+
+@case('200 idle sessions', 'aditd', timeout=180)
+def _(t):
+    srv = t.server(f'{CONTROL}LoginGraceTime 0')
+    with contextlib.ExitStack() as stack:
+        for _ in range(200):
+            stack.enter_context(raw(srv))
+        started = time.monotonic()
+        rows = sessions()
+        t.equal([row['id'] for row in rows], list(range(1, 201)))
+        t.equal(len(ctl('sessions').stdout.splitlines()), 201)
+        t.equal(forwards(), [])
+        t.equal(len([u for u in ask('limits')['limits']
+                     if u['limit'] == 'MaxChannels']), 200)
+        print(f'# four times all of 200 sessions: '
+              f'{time.monotonic() - started:.2f} s')
+        t.equal(ask('kill', 'user', USER)['count'], 200)
+        t.equal(sessions('--all'), [])
+
+
+def message(kind, request, *words):
+    """A request as aditctl sends it."""
+    return struct.pack('>BHI', 1, kind, request) + b''.join(
+        struct.pack('>I', w) for w in words)
+
+
+SESSIONS = 2  # enum edge_control_msg
+
+
+def control_socket():
+    s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    s.settimeout(60 * SLOW)
+    s.connect(SOCKET)
+    return s
+
+
+@case('an aditctl that never reads, asks twice, or asks nonsense', 'aditd',
+      timeout=120)
+def _(t):
+    srv = t.server(CONTROL)
+    t.client(srv)
+    with control_socket() as s:  # two at once
+        s.send(message(SESSIONS, 1, 0) + b'x')
+        t.equal(s.recv(100), b'')
+    with contextlib.ExitStack() as stack:
+        stuck = stack.enter_context(control_socket())
+        stuck.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+        stuck.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                stuck.send(message(SESSIONS, 1, 0))
+        srv.wait_log(r'control: root \(uid 0, process \d+\) does not read: '
+                     'dropped', 20)
+    # it does not matter to others
+    t.equal(len(sessions()), 1)
+    # no more than so many at once
+    with contextlib.ExitStack() as stack:
+        many = [stack.enter_context(control_socket()) for _ in range(16)]
+        for s in many:
+            s.send(message(1, 1))
+            s.recv(1000)
+        ctl('status', check=4)
+        srv.wait_log('too many aditctl at once')
+    ctl('status')
+
+
+# ---- watch ----
+
+@case('watch: plain lines where there is no terminal', 'aditd')
+def _(t):
+    echo = t.target()
+    port = t.port()
+    srv = t.server(CONTROL)
+    t.client(srv, '-L', f'{port}:127.0.0.1:{echo.port}')
+    watch = subprocess.Popen([CTL, 'watch', '-i', '1', '-n', '3'],
+                             stdout=subprocess.PIPE, text=True)
+    t.undo.callback(watch.kill)
+    watch.stdout.readline()
+    talk(port, b'z' * 300000)
+    text = watch.communicate(timeout=30 * SLOW)[0]
+    t.equal(watch.returncode, 0)
+    t.true('\x1b' not in text, 'it draws')
+    t.match(rf'^1 +{USER} +127.0.0.1 +\d+s +[\d.]+K/s +[\d.]+K/s', text)
+    rows = [json.loads(line) for line in
+            ctl('--json', 'watch', '-i', 1, '-n', 2).stdout.splitlines()]
+    t.equal(len(rows), 2)
+    for row in rows:
+        conforms('watch', row)
+    t.equal(rows[0]['sessions'][0]['rate_up'], None)
+    t.equal(type(rows[1]['sessions'][0]['rate_up']), int)
+
+
+@case('watch: redrawn in a terminal, resized, ended by ^C', 'aditd')
+def _(t):
+    tmux = [need('tmux'), '-S', f'{t.folder}/tmux', '-f', '/dev/null']
+    srv = t.server(CONTROL)
+    t.client(srv)
+    env = dict(os.environ, TERM='xterm', LC_ALL='C.UTF-8')
+
+    def screen():
+        return run(*tmux, 'capture-pane', '-p', env=env)
+
+    def on_screen(pattern):
+        return lambda: re.search(pattern, screen(), re.M)
+    run(*tmux, 'new-session', '-d', '-x', '100', '-y', '20', '/bin/sh',
+        env=env)
+    t.undo.callback(sh, *tmux, 'kill-server', check=False)
+    run(*tmux, 'set-option', '-g', 'window-size', 'manual', env=env)
+    run(*tmux, 'send-keys', f'echo before; {CTL} watch -i 1', 'Enter',
+        env=env)
+    wait_for(on_screen(rf'^1 +{USER} '), 15, 'no table')
+    t.match(r'^\d\d:\d\d:\d\d  1 sessions', screen())
+    second = t.client(srv, user='neighbour')
+    wait_for(on_screen('^2 +neighbour '), 15, 'not redrawn')
+    second.stop()
+    wait_for(lambda: 'neighbour' not in screen(), 15, 'it is still drawn')
+    run(*tmux, 'resize-window', '-x', '40', '-y', '10', env=env)
+    wait_for(lambda: len(screen().splitlines()) <= 10 and
+             on_screen(rf'^1 +{USER}')(), 15, 'not resized')
+    t.true(all(len(line) <= 40 for line in screen().splitlines()), 'wrapped')
+    run(*tmux, 'send-keys', 'C-c', env=env)
+    wait_for(lambda: 'sessions' not in screen() and 'before' in screen(), 15,
+             lambda: f'not as it was before:\n{screen()}')
+    run(*tmux, 'send-keys', 'echo status=$?', 'Enter', env=env)
+    wait_for(on_screen('^status=0'), 15, 'no clean end')
+
+
+# ---- completion ----
+
+COMPLETION = os.path.join(os.path.abspath(os.environ.get('SRCDIR', '.')),
+                          'packaging/completion')
+
+
+def completed(*words):
+    """What bash offers for the last of the words."""
+    script = (f'. {COMPLETION}/aditctl.bash; COMP_WORDS=("$@"); '
+              'COMP_CWORD=$(($# - 1)); _aditctl; '
+              'printf "%s\\n" "${COMPREPLY[@]}"')
+    return run('bash', '-c', script, '-', 'aditctl', *words,
+               env=dict(os.environ, PATH=f'{TOP}:{os.environ["PATH"]}')
+               ).split()
+
+
+@case('bash completes commands, and what there is', 'aditd')
+def _(t):
+    port = t.port()
+    srv = t.server(CONTROL)
+    t.client(srv, '-R', f'{port}:127.0.0.1:9')
+    t.equal(completed('ses'), ['sessions'])
+    t.equal(completed('show', ''), ['1', '1.1'])
+    t.equal(completed('kill', ''), ['user', 'key', '1'])
+    t.equal(completed('kill', 'user', ''), [USER])
+    t.equal(completed('-s', SOCKET, 'close', ''), ['1.1'])
+    key = sessions()[0]['key']
+    t.equal(completed('kill', 'key', ''), [key])
+    # every command of --help is offered, and nothing else
+    listed = re.findall(r'^  (\S+)', ctl('--help').stdout, re.M)[:-1]
+    t.equal([w for w in completed('') if w[0] != '-'], listed)
+
+
+@case('zsh takes its file, and completes', 'aditd')
+def _(t):
+    zsh = need('zsh')
+    run(zsh, '-n', f'{COMPLETION}/_aditctl')
+    srv = t.server(CONTROL)
+    t.client(srv)
+    path = f'{TOP}:{os.environ["PATH"]}'
+    script = (f'fpath=({COMPLETION} $fpath); zmodload zsh/zpty; '
+              f'zpty z "PATH={path} TERM=dumb {zsh} -f -i"; '
+              f'zpty -w z "fpath=({COMPLETION} \\$fpath); '
+              'autoload -Uz compinit; compinit -u -D; PS1=ready'
+              '; PS1=\\$PS1\\>"; '
+              'zpty -r z got "*ready>*"; '
+              "zpty -w -n z $'aditctl kill user tun\\t'; "
+              f'zpty -r z got "*user {USER}*" && print found; '
+              'zpty -d z')
+    t.match('found', run(zsh, '-f', '-c', script, timeout=30 * SLOW))
 
 
 if __name__ == '__main__':
