@@ -22,7 +22,6 @@
 
 enum {
 	BROKER_QUEUE = 1024,      /* messages to the session */
-	BROKER_LISTENER_QUEUE = 1024, /* to the listener: all that listens */
 	BROKER_PENDING_MAX = 256, /* opens that resolve or connect */
 	BROKER_TICK_MS = 100,
 	BROKER_TICK_MESSAGES = 1000, /* of the session a tick; then it waits */
