@@ -234,8 +234,10 @@ static void listener(void)
 	int rc = 0;
 
 	while (w.listener != NULL &&
-	       (rc = ipc_recv(w.listener, &m, &why)) > 0)
-		check(w.genuine);
+	       (rc = ipc_recv(w.listener, &m, &why)) > 0) {
+		check(w.genuine || w.logged_in);
+		ipc_msg_close(&m); /* a listener's socket */
+	}
 	check(rc == 0 || why == NULL);
 }
 
