@@ -464,7 +464,7 @@ def _(t):
         free = min(set(range(len(fds) + 1)) - fds)
         with limited(broker.pid, 'nofile', free):
             kill_keyholder()
-            srv.wait_log('no descriptor is left for a new keyholder')
+            srv.wait_log('no descriptor is left for one of the listener')
         kill_keyholder()
         c.rekey()
         c.barrier()
