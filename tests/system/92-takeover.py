@@ -415,6 +415,7 @@ def _(t):
         got, _, second = gets(t, srv, *spec(port, echo))
         t.true(got, 'refused after one that went')
     old.stop()
+    wait_for(lambda: len(brokers()) == 1, 10, 'its broker stays')
     # The old one, by an accident.
     before = brokers()
     with asleep(second):
