@@ -331,7 +331,8 @@ class World:
         roles = [p for p in everyone if p.ppid == self.srv.pid]
         if {p.comm for p in roles} != {COMMS[role] for role in SHARED}:
             return roles
-        wanted = {'listener': [self.srv.pid, len(brokers) + len(roles) -
+        # of each connection its broker's edge and the client's socket
+        wanted = {'listener': [self.srv.pid, 2 * len(brokers) + len(roles) -
                                len(SHARED)]}
         for role in SHARED:
             pid = self.one(role)
