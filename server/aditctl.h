@@ -78,7 +78,7 @@ int ctl_watch(struct ctl *c, char **words);
 extern const struct ctl_column ctl_session_columns[];
 extern const size_t ctl_nsession_columns;
 
-/* Digits alone, up to max. */
+/* Words: digits alone, up to max. */
 bool ctl_number(const char *word, uint32_t max, uint32_t *n);
 /* "12.3" */
 bool ctl_thing_id(const char *word, uint32_t *conn, uint32_t *number);

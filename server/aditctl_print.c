@@ -1,5 +1,5 @@
 /*
- * Tables for people, JSON for programs.
+ * Tables for people, JSON for programs; the words of a command line.
  */
 #include <stdarg.h>
 #include <stdlib.h>
@@ -168,4 +168,37 @@ void ctl_complain(const struct ctl *c, const char *fmt, ...)
 	o = json_pack("{s:s}", "error", text);
 	ctl_json(o != NULL ? o : json_null());
 	json_decref(o);
+}
+
+/* ---- words ---- */
+
+bool ctl_number(const char *word, uint32_t max, uint32_t *n)
+{
+	char *end;
+	unsigned long long v;
+
+	if (word == NULL || *word < '0' || *word > '9' || strlen(word) > 10)
+		return false;
+	v = strtoull(word, &end, 10);
+	*n = (uint32_t)v;
+	return *end == '\0' && v <= max;
+}
+
+bool ctl_thing_id(const char *word, uint32_t *conn, uint32_t *number)
+{
+	char first[16];
+	const char *dot = word != NULL ? strchr(word, '.') : NULL;
+
+	if (dot == NULL || dot - word >= (long)sizeof(first))
+		return false;
+	memcpy(first, word, (size_t)(dot - word));
+	first[dot - word] = '\0';
+	return ctl_number(first, UINT32_MAX, conn) && *conn > 0 &&
+	       ctl_number(dot + 1, UINT32_MAX, number);
+}
+
+int ctl_usage(const char *what)
+{
+	fprintf(stderr, "aditctl: %s (aditctl --help)\n", what);
+	return CTL_USAGE;
 }

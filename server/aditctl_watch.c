@@ -252,6 +252,10 @@ int ctl_watch(struct ctl *c, char **words)
 	}
 	if (w.terminal)
 		printf("\033[?7h\033[?25h\033[?1049l");
+	fflush(stdout);
+	if (w.terminal && rc != CTL_OK) /* what was said went with the screen */
+		fprintf(stderr, "aditctl: aditd is gone, or does not answer "
+		        "(aditctl status says more)\n");
 	json_decref(w.last);
 	close(w.signal_fd);
 	return rc;

@@ -6,7 +6,7 @@
 #include "server/exchange.h"
 #include "server/wire.h"
 
-enum { SSH_MSG_KEXINIT = 20 };
+enum { SSH_MSG_KEXINIT = 20, LIST_MAX = 4096 };
 enum { V_C, V_S, I_C, I_S, K_S, Q_C, Q_S, K, FIELDS };
 
 static const EVP_MD *digest(size_t len)
@@ -83,6 +83,8 @@ static size_t name_len(const uint8_t *list, size_t len)
 static void agree(const uint8_t *client, size_t len, const uint8_t *server,
                   size_t server_len, char *buf, size_t cap)
 {
+	if (len > LIST_MAX || server_len > LIST_MAX)
+		return; /* nobody's, and long to look through */
 	for (size_t at = 0, n; at < len; at += n + 1) {
 		n = name_len(client + at, len - at);
 		for (size_t to = 0, m; to < server_len; to += m + 1) {

@@ -55,6 +55,7 @@ static bool right(const uint8_t *p, size_t size)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
+	struct exchange_told told;
 	uint8_t hash[HASHES_LEN_MAX], md[HASHES_LEN_MAX], *own;
 	size_t hash_len;
 	const uint8_t *k_s, *read;
@@ -76,6 +77,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		EVP_Digest(own, size, md, NULL, hash_len == 32 ? EVP_sha256() :
 		           hash_len == 48 ? EVP_sha384() : EVP_sha512(), NULL);
 		check(memcmp(hash, md, hash_len) == 0);
+		exchange_told(own, size, &told);
+		check(memchr(told.version, '\0', sizeof(told.version)) &&
+		      memchr(told.cipher, '\0', sizeof(told.cipher)));
 	}
 	k_s = field(own, size, 4, &len);
 	read = exchange_hostkey(own, size, &read_len);

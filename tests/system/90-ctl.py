@@ -712,6 +712,10 @@ def _(t):
              lambda: f'not as it was before:\n{screen()}')
     run(*tmux, 'send-keys', 'echo status=$?', 'Enter', env=env)
     wait_for(on_screen('^status=0'), 15, 'no clean end')
+    run(*tmux, 'send-keys', f'{CTL} watch -i 1', 'Enter', env=env)
+    wait_for(on_screen(rf'^1 +{USER} '), 15, 'no table')
+    srv.stop()
+    wait_for(on_screen('^aditctl: aditd is gone'), 15, 'it does not say')
 
 
 # ---- completion ----

@@ -89,3 +89,22 @@ Test(counts, hash_depends_on_all)
 	cr_expect_neq(counts_hash(1, "\0", 1), counts_hash(1, "", 0));
 	cr_expect_eq(h, counts_hash(1, "0123456789", 10));
 }
+
+static void sum(void *arg, const void *name, size_t len, unsigned n)
+{
+	(void)name;
+	*(unsigned *)arg += (unsigned)len * n;
+}
+
+Test(counts, each)
+{
+	struct counts *c = counts_new(2);
+	unsigned total = 0;
+
+	counts_add(c, "a", 1);
+	counts_add(c, "bb", 2);
+	counts_add(c, "bb", 2);
+	counts_each(c, sum, &total);
+	cr_expect_eq(total, 5);
+	counts_free(c);
+}

@@ -201,3 +201,55 @@ Test(exchange, up_to_a_size)
 	refused(p, exchange_make(p, &ours, secret, most + 1),
 	        "key exchange too large");
 }
+
+/* A SSH_MSG_KEXINIT with those two lists of ciphers. */
+static void put_kexinit(uint8_t *p, size_t *at, const char *up,
+                        const char *down)
+{
+	uint8_t init[12000] = { 20 };
+	size_t n = 1 + EXCHANGE_COOKIE_LEN;
+
+	memcpy(init + 1, cookie, EXCHANGE_COOKIE_LEN);
+	exchange_put(init, &n, "kex", 3);
+	exchange_put(init, &n, "hostkey", 7);
+	exchange_put(init, &n, up, strlen(up));
+	exchange_put(init, &n, down, strlen(down));
+	exchange_put(p, at, init, n);
+}
+
+static struct exchange_told told_of(const char *version, const char *up,
+                                    const char *down, const char *ours_up,
+                                    const char *ours_down)
+{
+	static uint8_t p[60000];
+	struct exchange_told told;
+	size_t n = 0;
+
+	exchange_put(p, &n, version, strlen(version));
+	exchange_put(p, &n, EXCHANGE_VERSION, strlen(EXCHANGE_VERSION));
+	put_kexinit(p, &n, up, down);
+	put_kexinit(p, &n, ours_up, ours_down);
+	exchange_told(p, n, &told);
+	return told;
+}
+
+Test(exchange, what_was_agreed_on)
+{
+	static char many[10000], version[600];
+	struct exchange_told t;
+
+	t = told_of("SSH-2.0-x", "none,b,a", "b", "a,b", "a,b");
+	cr_expect_str_eq(t.version, "SSH-2.0-x");
+	cr_expect_str_eq(t.cipher, "b");
+	t = told_of("", "a,b", ",,b", "a,b", "b,a");
+	cr_expect_str_eq(t.cipher, "a/b");
+	t = told_of("", "aa,bb", "", "a,b", "aaa");
+	cr_expect_str_eq(t.cipher, "");
+	memset(many, ',', sizeof(many) - 1);
+	memset(version, 'v', sizeof(version) - 1);
+	t = told_of(version, many, "a", "a", "a");
+	cr_expect_str_eq(t.cipher, "/a");
+	cr_expect_eq(strlen(t.version), sizeof(t.version) - 1);
+	exchange_told((const uint8_t *)"", 0, &t);
+	cr_expect_str_eq(t.cipher, "");
+}

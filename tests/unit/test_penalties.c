@@ -214,3 +214,34 @@ Test(penalties, tens_of_thousands)
 	cr_expect_not(refused("2001:db8::1:869f", 2000000));
 	cr_expect_eq(penalties_count(p, 6), 0);
 }
+
+static void note(void *arg, const struct penalty_entry *e)
+{
+	(*(unsigned *)arg)++;
+	cr_expect_eq(e->left_ms, e->active ? 90000 : 5000);
+}
+
+Test(penalties, listed_and_cleared)
+{
+	struct policy_net one = net("192.0.2.1"), other = net("2001:db8::1");
+	unsigned n = 0;
+
+	add("192.0.2.1", PENALTY_CRASH, 0);
+	for (int i = 2; i < 50; i++) {
+		char address[20];
+
+		snprintf(address, sizeof(address), "192.0.2.%d", i);
+		add(address, PENALTY_AUTHFAIL, 0);
+	}
+	penalties_each(p, 0, note, &n);
+	cr_expect_eq(n, 49);
+	cr_expect_eq(penalties_clear(p, &other), 0);
+	cr_expect_eq(penalties_clear(p, &one), 1);
+	cr_expect_eq(penalties_clear(p, &one), 0);
+	cr_expect_eq(penalties_count(p, 4), 48);
+	cr_expect(!penalties_refuse(p, &rules, &one, 0, &left_ms, &why));
+	cr_expect_eq(penalties_clear(p, NULL), 48);
+	n = 0;
+	penalties_each(p, 0, note, &n);
+	cr_expect_eq(n, 0);
+}
