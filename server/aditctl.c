@@ -59,7 +59,7 @@ static const char *default_path(void)
 	    snprintf(own, sizeof(own), "%s/adit/control", run) <
 	    (int)sizeof(own) && access(own, F_OK) == 0)
 		return own;
-	return RUNSTATEDIR "/adit/control";
+	return "/run/adit/control"; /* ControlSocket's default */
 }
 
 /* Wherever it stands. */

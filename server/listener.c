@@ -185,7 +185,7 @@ static void log_reload_error(const struct policy_error *err)
 }
 
 /* A new policy holds for new connections. A bad one changes nothing. */
-bool listener_reload(struct listener *l)
+bool listener_reload(struct listener *l, const char *because)
 {
 	struct config fresh;
 	const struct config_reports reports = { .error = log_reload_error };
@@ -219,7 +219,7 @@ bool listener_reload(struct listener *l)
 	l->policy_ms = loop_now_ms();
 	listener_level(l, -1);
 	log_facility(fresh.global.syslog_facility);
-	log_info("Received SIGHUP; new connections use the new policy.");
+	log_info("%s; new connections use the new policy.", because);
 	listener_role_renew(l, BROKERS);
 	listener_role_renew(l, SESSIONS);
 	listener_role_renew(l, PROXY);
@@ -275,7 +275,7 @@ static void on_signal(void *arg, uint32_t events)
 			listener_roles_reap();
 			break;
 		case SIGHUP:
-			listener_reload(l);
+			listener_reload(l, "Received SIGHUP");
 			break;
 		case SIGINT: /* ^C: take everything along */
 			listener_conn_end_all(l, "server is interrupted");

@@ -154,7 +154,7 @@ static void reload(struct control_client *c)
 
 	log_act(c, "reload", NULL);
 	k->reloading = c;
-	done = listener_reload(k->listener);
+	done = listener_reload(k->listener, "Told to reload");
 	k->reloading = NULL;
 	control_done(c, done ? CONTROL_OK : CONTROL_FAILED, 0, "");
 }
@@ -173,18 +173,28 @@ static void set_level(struct control_client *c, const struct proto_msg *m)
 	control_done(c, CONTROL_OK, 0, "");
 }
 
+/* An address, or a block as it is listed. */
+static bool is_source(const struct listener *l, const struct proto_field *f,
+                      struct policy_net *source)
+{
+	char address[80];
+
+	if (proto_cstr(f, address, sizeof(address)) < 0)
+		return false;
+	address[strcspn(address, "/")] = '\0';
+	return policy_source(&l->config->global, address, source);
+}
+
 static void clear(struct control_client *c, const struct proto_msg *m)
 {
 	struct listener *l = c->control->listener;
 	struct policy_net source;
-	char address[80];
 	size_t n;
 
 	log_act(c, "penalties clear", &m->f[1]);
 	if (m->f[1].len == 0) {
 		n = penalties_clear(l->penalties, NULL);
-	} else if (proto_cstr(&m->f[1], address, sizeof(address)) < 0 ||
-	           !policy_source(&l->config->global, address, &source)) {
+	} else if (!is_source(l, &m->f[1], &source)) {
 		control_done(c, CONTROL_FAILED, 0, "not an address");
 		return;
 	} else {

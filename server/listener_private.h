@@ -159,9 +159,9 @@ void listener_role_hangs(struct role *r);
 /* Is every process there that a connection needs? */
 bool listener_roles_serve(const struct listener *l);
 
-/* listener.c: read the policy again, as on SIGHUP. What goes wrong is logged,
- * and told to listener_control_said(). false: the old one stays. */
-bool listener_reload(struct listener *l);
+/* listener.c: read the policy again. What goes wrong is logged, and told to
+ * listener_control_said(). false: the old one stays. */
+bool listener_reload(struct listener *l, const char *because);
 /* RUNSTATEDIR/adit. */
 void listener_make_folder(void);
 /* Accept no more. */

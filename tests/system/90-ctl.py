@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pwd
+import random
 import re
 import socket
 import struct
@@ -348,7 +349,15 @@ def _(t):
     os.environ['XDG_RUNTIME_DIR'] = run
     try:
         srv = t.server('# the default of ControlSocket\n', user=USER)
+        wait_for(lambda: ask('status', prefix=as_user(USER))['accepting'],
+                 10, 'it does not accept')
         t.equal(ask('status', prefix=as_user(USER))['pid'], srv.pid)
+        t.match('^allowed: login', ctl(
+            'explain', '-C', f'user={USER},addr=127.0.0.1', 'login',
+            f'{TOP}/id.pub', prefix=as_user(USER)).stdout)
+        client = t.client(srv)
+        ctl('kill', 1, prefix=as_user(USER))
+        client.wait()
         t.equal(os.stat(f'{run}/adit/control').st_mode & 0o7777, 0o600)
         ctl('-s', f'{run}/adit/control', 'status',
             prefix=as_user('neighbour'), check=3)
@@ -411,7 +420,8 @@ def _(t):
 
 @case('penalties: listed, and cleared', 'aditd')
 def _(t):
-    srv = t.server(f'{CONTROL}PerSourcePenalties authfail:100s min:10s')
+    srv = t.server(f'{CONTROL}PerSourcePenalties authfail:100s min:10s\n'
+                   'PerSourceNetBlockSize 24')
     t.true(not t.logs_in(srv, key='id2'), 'it logs in')
 
     def listed():
@@ -422,15 +432,19 @@ def _(t):
         return found['penalties']
     row = wait_for(listed, 5, 'no penalty')[0]
     t.equal((row['source'], row['kept_out'], row['why']),
-            ('127.0.0.1', True, 'failed authentication'))
+            ('127.0.0.0/24', True, 'failed authentication'))
     t.true(80 < row['left_s'] <= 100, f'{row}')
     t.true(not t.logs_in(srv), 'it gets in')
     t.equal(limits()['PerSourcePenalties', None, None]['refused'], 1)
-    t.match('^127.0.0.1 +yes', ctl('penalties').stdout)
+    t.match('^127.0.0.0/24 +yes', ctl('penalties').stdout)
     ctl('penalties', 'clear', '192.0.2.7', check=1)
     ctl('penalties', 'clear', 'nonsense', check=1)
     t.equal(ask('penalties', 'clear', '127.0.0.1'), {'cleared': 1})
     t.true(t.logs_in(srv), 'it is kept out')
+    t.equal(listed(), [])
+    t.true(not t.logs_in(srv, key='id2'), 'it logs in')
+    wait_for(listed, 5, 'no penalty')
+    ctl('penalties', 'clear', row['source'])
     t.equal(listed(), [])
     t.match('^0 cleared', ctl('penalties', 'clear').stdout)
     srv.wait_log('control: root .*: penalties clear 127.0.0.1')
@@ -455,6 +469,7 @@ def _(t):
     t.equal(len(done['lines']), 2)
     t.equal(ask('status')['reloads'], 1)
     srv.wait_log(r'control: root \(uid 0, process \d+\): reload$')
+    srv.wait_log('Told to reload; new connections use the new policy')
 
 
 @case('log-level: of every process, until a reload', 'aditd')
@@ -641,6 +656,17 @@ def _(t):
         srv.wait_log(r'control: root \(uid 0, process \d+\) does not read: '
                      'dropped', 20)
     # it does not matter to others
+    t.equal(len(sessions()), 1)
+    rng = random.Random(int(os.environ.get('ADIT_SEED', '1')))
+    for n in range(300):
+        with control_socket() as s:
+            body = rng.randbytes(rng.randrange(60))
+            s.send(body if n % 2 else message(rng.choice(
+                [1, 2, 3, 4, 5, 6, 7, 10, 11, 12, 13, 99]), n) + body)
+            s.settimeout(0.02)
+            with contextlib.suppress(TimeoutError, ConnectionResetError):
+                while s.recv(100):
+                    pass
     t.equal(len(sessions()), 1)
     # no more than so many at once
     with contextlib.ExitStack() as stack:
