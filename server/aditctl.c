@@ -45,8 +45,9 @@ static void help(FILE *f)
 		fprintf(f, "  %s%s%s\n      %s\n", commands[i].name,
 		        commands[i].words[0] != '\0' ? " " : "",
 		        commands[i].words, commands[i].what);
-	fprintf(f, "exit status: 0 done, 1 not found or refused, 2 wrong usage, "
-	        "3 no daemon,\n  4 the daemon went away or does not answer\n");
+	fprintf(f, "exit status: 0 done, 1 not found or refused, 2 wrong "
+	        "usage, 3 no daemon,\n  4 the daemon went away or does not "
+	        "answer\n");
 }
 
 /* Root's, or one's own where that is there. */

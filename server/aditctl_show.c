@@ -154,7 +154,8 @@ static void finish_status(json_t *all)
 static void print_status(const json_t *all)
 {
 	static const struct ctl_column lines[] = {
-		{ "Version", "version", CTL_TEXT }, { "Process", "pid", CTL_TEXT },
+		{ "Version", "version", CTL_TEXT },
+		{ "Process", "pid", CTL_TEXT },
 		{ "Up", "up_s", CTL_SPAN }, { "Policy", "policy", CTL_TEXT },
 		{ "In force for", "policy_age_s", CTL_SPAN },
 		{ "Reloads", "reloads", CTL_TEXT },

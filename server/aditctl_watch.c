@@ -205,7 +205,7 @@ static bool wait_for(struct watch *w, uint64_t due_ms)
 
 	if (now >= due_ms || poll(p, 2, (int)(due_ms - now)) <= 0 ||
 	    (p[0].revents & POLLIN) == 0)
-		return true; /* or the daemon went away: the next look says so */
+		return true; /* or the daemon is gone: the next look says so */
 	if (read(w->signal_fd, &si, sizeof(si)) != (ssize_t)sizeof(si))
 		return false;
 	return si.ssi_signo == SIGWINCH;

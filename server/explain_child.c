@@ -28,7 +28,8 @@ static int split_words(const struct proto_field *f, char **words, size_t max)
 	char *at = (char *)(uintptr_t)f->p, *end = at + f->len;
 
 	for (; at < end; at += strlen(at) + 1) {
-		if (n + 1 >= max || memchr(at, '\0', (size_t)(end - at)) == NULL)
+		if (n + 1 >= max ||
+		    memchr(at, '\0', (size_t)(end - at)) == NULL)
 			return -1;
 		words[n++] = at;
 	}

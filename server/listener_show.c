@@ -1,6 +1,6 @@
 /*
  * What aditctl is shown. The listener knows connections, each broker what its
- * session has: those are asked, some at a time, and only as the reader keeps up.
+ * session has: those are asked, some at a time, only as the reader keeps up.
  */
 #include <arpa/inet.h>
 #include <limits.h>

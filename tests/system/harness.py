@@ -333,7 +333,7 @@ class Server:
             own += [f'-oPort={port}']
         own += [f'-oListenAddress={a}' for a in address]
         if kind == 'aditd' and 'ControlSocket' not in policy:
-            own += ['-oControlSocket=none']  # servers of one file would share it
+            own += ['-oControlSocket=none']  # several would share it
         if kind == 'aditd' and 'PerSourcePenalties' not in policy:
             # many tests fail to log in, and all come from 127.0.0.1
             own += ['-oPerSourcePenalties=no']
