@@ -233,6 +233,7 @@ def _(t):
     t.tun_node()
     srv = t.server(f'{CONTROL}PermitTunnel yes\nTunnelAddress 10.9.0.1/24')
     t.client(srv, '-w', 'any:any', user='root')
+    wait_for(lambda: ask('tunnels')['tunnels'], 10, 'no tunnel')
     found = ask('tunnels')
     conforms('tunnels', found)
     row, = found['tunnels']
@@ -485,7 +486,10 @@ def _(t):
     srv.wait_log('Connection from')          # the listener
     t.true(not t.logs_in(srv, key='id2'), 'it logs in')
     srv.wait_log(r'aditd\[\d+\]: Failed publickey.*id2|Failed publickey')
+    srv.wait_log('Disconnected from user')  # both are over
+    srv.wait_log('Connection closed by .*preauth')
     ctl('log-level', 'QUIET')
+    forwards()  # the broker has heard of it, too
     size = len(srv.log())
     t.equal(talk(port), b'through the tunnel')
     ctl('kill', 1)
