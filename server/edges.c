@@ -24,6 +24,7 @@ static const struct proto_rule to_broker_zygote[] = {
 	{ ROLE_KILL, "KILL", "w", 0, 0, ANY, false },
 	{ ROLE_LOG_LEVEL, "LOG_LEVEL", "b", 0, 0, ANY, false },
 	{ ROLE_EXPLAIN, "EXPLAIN", "ssbs", 4096, 1, ANY, false },
+	{ ROLE_RETIRE, "RETIRE", "", 0, 0, ANY, true },
 };
 static const struct proto_rule to_session_zygote[] = {
 	{ ROLE_HOSTKEY, "HOSTKEY", "ss", 8192, 0, LOGIN, false },
@@ -33,6 +34,7 @@ static const struct proto_rule to_session_zygote[] = {
 	{ ROLE_FORK, "FORK", "w", 0, 3, ANY, false },
 	{ ROLE_KILL, "KILL", "w", 0, 0, ANY, false },
 	{ ROLE_LOG_LEVEL, "LOG_LEVEL", "b", 0, 0, ANY, false },
+	{ ROLE_RETIRE, "RETIRE", "", 0, 0, ANY, true },
 };
 static const struct proto_rule from_zygote[] = {
 	{ ROLE_READY, "READY", "", 0, 0, ANY, true },

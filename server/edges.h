@@ -34,6 +34,8 @@ enum edge_role_msg {
 	ROLE_LOG_LEVEL,   /* -> zygote: b level, for it and its children */
 	ROLE_EXPLAIN,     /* -> broker zygote: as CONTROL_EXPLAIN, + fd to
 	                     write to */
+	ROLE_RETIRE,      /* -> zygote: another one has taken over; end after
+	                     the last child */
 	ROLE__MAX
 };
 extern const struct proto_table edge_to_keyholder, edge_from_keyholder,

@@ -57,7 +57,10 @@ static void retire(struct role *r)
 	r->retired = true;
 	if (r->listener->serving[r->kind] == r)
 		r->listener->serving[r->kind] = NULL;
-	shutdown(ipc_peer_fd(r->edge), SHUT_WR);
+	/* a zygote may still be told to kill a child */
+	if (r->kind == KEYHOLDER || !r->ready ||
+	    ipc_send(r->edge, NULL, 0, ROLE_RETIRE) < 0)
+		shutdown(ipc_peer_fd(r->edge), SHUT_WR);
 }
 
 static bool is_needed(const struct listener *l, enum kind kind)

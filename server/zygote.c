@@ -39,6 +39,7 @@ struct zygote {
 	struct loop *loop;
 	struct ipc_peer *edge; /* NULL: the listener is gone */
 	bool retired;          /* no more forks are asked for */
+	bool deaf;             /* the listener says no more at all */
 	struct loop_io *edge_io, *signal_io;
 	int signal_fd;
 	const struct zygote_ops *ops;
@@ -373,8 +374,8 @@ static void kill_one(struct zygote *z, uint32_t conn)
 			}
 }
 
-/* The listener shuts its side down when it has a younger zygote, and still
- * hears of our children's ends. */
+/* When it has a younger zygote the listener says so, or shuts its side down; it
+ * still hears of our children's ends. */
 static void on_edge(void *arg, uint32_t events)
 {
 	struct zygote *z = arg;
@@ -382,11 +383,11 @@ static void on_edge(void *arg, uint32_t events)
 	const char *why = NULL;
 	int rc = 0;
 
-	if (ipc_flush(z->edge) < 0 || (z->retired && (events & EPOLLHUP))) {
+	if (ipc_flush(z->edge) < 0 || (z->deaf && (events & EPOLLHUP))) {
 		drop_edge(z);
 		return;
 	}
-	while (!z->retired && (rc = ipc_recv(z->edge, &m, &why)) != 0) {
+	while (!z->deaf && (rc = ipc_recv(z->edge, &m, &why)) != 0) {
 		if (rc < 0 && errno != EMFILE)
 			break;
 		if (rc < 0)
@@ -399,15 +400,19 @@ static void on_edge(void *arg, uint32_t events)
 			fork_explain(z, &m);
 		else if (m.type == ROLE_LOG_LEVEL)
 			log_level((enum policy_log_level)m.f[0].n);
+		else if (m.type == ROLE_RETIRE)
+			z->retired = true;
 		ipc_msg_close(&m);
 	}
-	if (rc >= 0)
+	if (rc >= 0) {
+		maybe_stop(z);
 		return;
+	}
 	if (why != NULL) { /* the listener shall see that we hear no more */
 		drop_edge(z);
 		return;
 	}
-	z->retired = true;
+	z->retired = z->deaf = true;
 	maybe_stop(z);
 }
 
@@ -416,7 +421,7 @@ static bool before_wait(void *arg)
 	struct zygote *z = arg;
 
 	if (z->edge != NULL)
-		loop_set(z->edge_io, (z->retired ? 0 : EPOLLIN) |
+		loop_set(z->edge_io, (z->deaf ? 0 : EPOLLIN) |
 		         (ipc_pending(z->edge) ? (uint32_t)EPOLLOUT : 0));
 	return false;
 }
