@@ -53,6 +53,7 @@ static const struct field {
 	TO(PER_SOURCE_NET_BLOCK_SIZE, NUMBER, 0, per_source_bits4),
 	TO(PER_SOURCE_NET_BLOCK_SIZE, NUMBER, 1, per_source_bits6),
 	TO(REFUSE_CONNECTION, FLAG, 0, refuse_connection),
+	TO(LIVE_REVOCATION, FLAG, 0, live_revocation),
 	TO(PUBKEY_AUTH_OPTIONS, FLAG, 0, touch_required),
 	TO(PUBKEY_AUTH_OPTIONS, FLAG, 1, verify_required),
 	TO(REQUIRED_RSA_SIZE, NUMBER, 0, required_rsa_bits),

@@ -155,6 +155,7 @@ static const struct policy_keyword_row rows[] = {
 	USED("PerSourcePenaltyExemptList", G,
 	     POLICY_PER_SOURCE_PENALTY_EXEMPT_LIST, exempt),
 	CHOICE("RefuseConnection", M, POLICY_REFUSE_CONNECTION, policy_yes_no),
+	CHOICE("LiveRevocation", M, POLICY_LIVE_REVOCATION, policy_yes_no),
 	USED("ChannelTimeout", M, POLICY_CHANNEL_TIMEOUT, channel_timeout),
 	USED("UnusedConnectionTimeout", M, POLICY_UNUSED_CONNECTION_TIMEOUT,
 	     time_or_none),

@@ -143,6 +143,7 @@ enum policy_keyword {
 	POLICY_PROXY_PROTOCOL_FROM,
 	POLICY_LISTEN_TAKEOVER,
 	POLICY_CONTROL_SOCKET,
+	POLICY_LIVE_REVOCATION,
 	POLICY_KEYWORD__MAX
 };
 
@@ -371,6 +372,7 @@ struct policy_settings {
 	unsigned syslog_facility; /* as in <syslog.h> */
 	struct policy_rates rates;
 	struct policy_words proxies; /* addresses and networks */
+	bool live_revocation; /* files are watched that let a session in */
 };
 
 /* Resolve p for conn into *out (initialised by this call; free with

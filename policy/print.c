@@ -266,6 +266,7 @@ static void put_limits(FILE *f, const struct policy_settings *s)
 	                   0);
 	fprintf(f, "ratelimit %s\n", policy_rates_str(&s->rates, rates,
 	                                              sizeof rates));
+	put_choice(f, "liverevocation", policy_yes_no, s->live_revocation);
 }
 
 static void put_login(FILE *f, const struct policy_settings *s)

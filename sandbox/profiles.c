@@ -204,6 +204,13 @@ static const struct profile_rule make_tun_rules[] = {
 static const struct profile_group make_tun =
 	GROUP("make tun", NULL, make_tun_rules);
 
+/* See that files change: their times and sizes, not what is in them. */
+static const struct profile_group watch = {
+	"watch",
+	"inotify_add_watch inotify_init1 inotify_rm_watch newfstatat stat",
+	NULL, 0
+};
+
 static const struct profile_group ids = {
 	"ids", "setgroups setresgid setresuid", NULL, 0
 };
@@ -356,12 +363,12 @@ static const struct profile profiles[SANDBOX__MAX] = {
 		.covers = ROLE(KEYHOLDER) | ROLE(BROKER_ZYGOTE) |
 		          ROLE(BROKER) | ROLE(ACCOUNT) | ROLE(RESOLVER) |
 		          ROLE(TUNMAKER) | ROLE(SESSION_ZYGOTE) |
-		          ROLE(SESSION) | ROLE(PROXY),
+		          ROLE(SESSION) | ROLE(PROXY) | ROLE(WATCHER),
 		.covers_asked = ROLE(COMMAND),
 		.limits = { NO_CORE, NOFILE(65536) },
 		.groups = { &base, &code, &bytes, &fds, &self, &files, &client,
 		            &server, &children, &confine, &ids, &exec,
-		            &prepare, &own_files },
+		            &prepare, &own_files, &watch },
 		.soft = no_clone3,
 	},
 	[SANDBOX_KEYHOLDER] = {
@@ -454,6 +461,15 @@ static const struct profile profiles[SANDBOX__MAX] = {
 		.limits = { NO_CORE, NO_FORK, NOFILE(4096),
 		            ADDRESS_SPACE(1024) },
 		.groups = { &base, &data, &bytes, &messages },
+	},
+	/* Homes are closed to others; not one of them is opened. */
+	[SANDBOX_WATCHER] = {
+		.name = "watcher",
+		.becomes = true,
+		.caps = CAP(DAC_READ_SEARCH),
+		.paths = PROFILE_PATHS_NONE,
+		.limits = { NO_CORE, NO_FORK, NOFILE(64) },
+		.groups = { &base, &data, &bytes, &messages, &watch },
 	},
 };
 

@@ -31,6 +31,7 @@ enum sandbox_role {
 	                         * ordinary user's program, whatever it does */
 	SANDBOX_PROXY,          /* reads the headers of proxies; no right, empty
 	                         * root */
+	SANDBOX_WATCHER,        /* not root: looks when files change, opens none */
 	SANDBOX__MAX
 };
 

@@ -49,10 +49,14 @@ static int lookup_groups(struct account *a)
 
 int account_lookup(const char *name, struct account *a)
 {
-	struct passwd *pw = getpwnam(name);
+	struct passwd *pw;
 
+	errno = 0;
+	pw = getpwnam(name);
 	memset(a, 0, sizeof(*a));
 	a->exists = pw != NULL;
+	/* glibc: 0 where every service said that there is no such name */
+	a->unsure = pw == NULL && errno != 0;
 	a->name = strdup(pw != NULL ? pw->pw_name : name);
 	a->home = strdup(pw != NULL ? pw->pw_dir : "/nonexistent");
 	a->uid = pw != NULL ? pw->pw_uid : 65534;
@@ -75,13 +79,18 @@ void account_free(struct account *a)
 	memset(a, 0, sizeof(*a));
 }
 
-const char *account_refused(const struct account *a, bool privileged)
+/* A locked password ("!") does not matter: there are no passwords. */
+bool account_expired(const struct account *a, bool privileged)
 {
 	struct spwd *sp = privileged ? getspnam(a->name) : NULL;
 	long today = (long)(time(NULL) / DAY_S);
 
-	/* A locked password ("!") does not matter: there are no passwords. */
-	if (sp != NULL && sp->sp_expire > 0 && sp->sp_expire < today)
+	return sp != NULL && sp->sp_expire > 0 && sp->sp_expire < today;
+}
+
+const char *account_refused(const struct account *a, bool privileged)
+{
+	if (account_expired(a, privileged))
 		return "the account has expired";
 	if (a->uid == 0)
 		return NULL;

@@ -12,6 +12,7 @@
 
 struct account {
 	bool exists;
+	bool unsure; /* the name service did not say that there is none */
 	char *name; /* as NSS spells it, which may not be what was asked for */
 	char *home;
 	uid_t uid;
@@ -27,6 +28,8 @@ struct account {
 int account_lookup(const char *name, struct account *a);
 void account_free(struct account *a);
 
+/* Has it expired (shadow(5))? Only root can tell. */
+bool account_expired(const struct account *a, bool privileged);
 /* May it log in now: not expired (shadow(5); only root can tell), and no
  * /etc/nologin (nologin(5)) unless it is root? NULL if so, or a reason. */
 const char *account_refused(const struct account *a, bool privileged);

@@ -220,6 +220,13 @@ void broker_from_listener(struct broker *b, struct proto_msg *m)
 	case LISTENER_LOG_LEVEL:
 		log_level((enum policy_log_level)m->f[0].n);
 		break;
+	case LISTENER_REVIEW:
+	case LISTENER_PART:
+	case LISTENER_POLICY:
+	case LISTENER_APPLY:
+	case LISTENER_GONE:
+		broker_on_review(b, m);
+		break;
 	default:
 		end_by_listener(b, &m->f[0]);
 		break;
@@ -384,6 +391,7 @@ int broker_run(const struct broker_env *env, struct proto_msg *m, int channel)
 	ipc_peer_free(b.listener);
 	ipc_peer_free(b.keyholder);
 	policy_settings_free(&b.settings);
+	broker_review_free(&b);
 	broker_keys_free(&b);
 	account_free(&b.account);
 	loop_free(b.loop);

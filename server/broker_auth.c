@@ -70,31 +70,43 @@ static int name_user(struct broker *b, const struct proto_field *f)
 	return 0;
 }
 
+/* Policy goes by the account's own name: an alias evades no rule. */
+void broker_who(const struct broker *b, struct policy_conn *who)
+{
+	*who = (struct policy_conn){ .user = b->account.name,
+		.groups = (const char *const *)b->account.group_names,
+		.ngroups = b->account.ngroups,
+		.invalid_user = !b->account.exists, .address = b->address,
+		.host = broker_host(b), .version = CONFIG_VERSION,
+		.local_address = b->local, .local_port = b->local_port };
+}
+
+int broker_know(struct broker *b)
+{
+	struct policy_conn who;
+
+	if (account_lookup(b->user, &b->account) < 0)
+		return -1;
+	log_escape(b->user_shown, sizeof(b->user_shown), b->account.name,
+	           strlen(b->account.name));
+	broker_who(b, &who);
+	policy_settings_free(&b->settings);
+	return policy_eval(b->env->config->policy, &who, &b->settings);
+}
+
 /* Who that is, and what holds for it. */
 static int know_user(struct broker *b)
 {
-	struct policy_conn who = { .address = b->address, .host = broker_host(b),
-		.local_address = b->local, .local_port = b->local_port,
-		.version = CONFIG_VERSION };
+	struct policy_conn who;
 	struct policy_verdict v;
 
 	if (b->known)
 		return 0;
 	b->known = true;
-	if (account_lookup(b->user, &b->account) < 0)
-		return -1;
-	/* Policy goes by the account's own name: an alias evades no rule. */
-	log_escape(b->user_shown, sizeof(b->user_shown), b->account.name,
-	           strlen(b->account.name));
-	who.user = b->account.name;
-	who.groups = (const char *const *)b->account.group_names;
-	who.ngroups = b->account.ngroups;
-	who.invalid_user = !b->account.exists;
-	policy_settings_free(&b->settings);
-	if (policy_eval(b->env->config->policy, &who, &b->settings) < 0 ||
-	    broker_connection_refused(b))
+	if (broker_know(b) < 0 || broker_connection_refused(b))
 		return -1;
 	send_banner(b);
+	broker_who(b, &who);
 	policy_may_login(&b->settings, &who, b->account.uid, NULL, &v);
 	b->may_login = v.allowed;
 	if (!b->account.exists)
@@ -243,13 +255,10 @@ static const char *check_signature(struct broker *b, const char *method,
 /* May this account log in with this key, now that it is known? */
 static bool may_log_in(struct broker *b)
 {
-	struct policy_conn who = { .user = b->account.name,
-		.address = b->address, .host = broker_host(b),
-		.groups = (const char *const *)b->account.group_names,
-		.ngroups = b->account.ngroups, .local_address = b->local,
-		.local_port = b->local_port };
+	struct policy_conn who;
 	struct policy_verdict v;
 
+	broker_who(b, &who);
 	policy_may_login(&b->settings, &who, b->account.uid, &b->key.opts, &v);
 	if (!v.allowed)
 		log_not_allowed(b, &v);
@@ -287,6 +296,26 @@ static void tell_identity(struct broker *b)
 		         sizeof(md));
 }
 
+static void tell_file(void *arg, const char *path)
+{
+	struct broker *b = arg;
+
+	ipc_send(b->listener, NULL, 0, LISTENER_FILE, path, strlen(path));
+}
+
+/* While nothing here runs as the account. */
+static void tell_login(struct broker *b)
+{
+	const char *host = b->host, *name = b->account.name;
+
+	if (b->listener == NULL)
+		return;
+	ipc_send(b->listener, NULL, 0, LISTENER_LOGIN, b->user, strlen(b->user),
+	         host, strlen(host), name, strlen(name),
+	         (unsigned)b->account.uid);
+	broker_each_file(b, tell_file, b);
+}
+
 static void log_in(struct broker *b, const struct proto_field *key,
                    const char *desc)
 {
@@ -294,6 +323,7 @@ static void log_in(struct broker *b, const struct proto_field *key,
 
 	if (!broker_admitted(b))
 		return;
+	tell_login(b);
 	if (become_account(b) < 0 || broker_life_start(b) < 0 ||
 	    broker_rate_start(b, &rate) < 0) {
 		b->blameless = true;
@@ -358,6 +388,9 @@ void broker_on_auth(struct broker *b, struct proto_msg *m)
 		why = check_signature(b, method, algorithm, m);
 	if (why == NULL && may_log_in(b)) {
 		why = broker_key_signed(b, m->f[3].p, m->f[3].len, &enough);
+		if (why == NULL && b->listener != NULL)
+			ipc_send(b->listener, NULL, 0, LISTENER_KEY, algorithm,
+			         strlen(algorithm), m->f[3].p, m->f[3].len);
 		if (why == NULL && enough)
 			log_in(b, &m->f[3], desc);
 		else if (why == NULL)

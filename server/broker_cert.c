@@ -84,11 +84,8 @@ static bool refuse(struct broker *b, const struct cert *c,
 	return refuse_by(b, c, v);
 }
 
-/* Put the certificate's options to key's, and look at all of them. */
-static bool options_allow(struct broker *b, const struct cert *c,
-                          struct policy_key *key)
+const char *broker_cert_restrict(const struct cert *c, struct policy_key *key)
 {
-	struct policy_verdict *v = &b->key_verdict;
 	struct policy_keyopts of_cert;
 	const char *why = policy_cert_opts(c->critical.p, c->critical.len,
 	                                   c->extensions.p, c->extensions.len,
@@ -97,6 +94,16 @@ static bool options_allow(struct broker *b, const struct cert *c,
 	if (why == NULL)
 		why = policy_keyopts_merge(&key->opts, &of_cert);
 	policy_keyopts_free(&of_cert);
+	return why;
+}
+
+/* Put the certificate's options to key's, and look at all of them. */
+static bool options_allow(struct broker *b, const struct cert *c,
+                          struct policy_key *key)
+{
+	struct policy_verdict *v = &b->key_verdict;
+	const char *why = broker_cert_restrict(c, key);
+
 	if (why != NULL)
 		return refuse(b, c, &key->where, why);
 	policy_may_use_key(key, broker_host(b), b->address,
@@ -179,6 +186,8 @@ static bool is_trusted(struct broker *b, const struct cert *c,
 	text = config_read_path(path, CA_FILE_MAX, &len);
 	if (text == NULL) {
 		log_error("TrustedUserCAKeys %s: %s", path, strerror(errno));
+		broker_unsure(b, "TrustedUserCAKeys %s: %s", path,
+		              strerror(errno));
 		return false;
 	}
 	while (!found && (rc = policy_pubkey_next(path, text, len, &pos, &line,
@@ -187,11 +196,16 @@ static bool is_trusted(struct broker *b, const struct cert *c,
 		        memcmp(key.blob, c->ca.p, c->ca.len) == 0;
 		policy_key_free(&key);
 	}
-	if (rc < 0)
+	if (rc < 0) {
 		log_error("TrustedUserCAKeys %s:%u: %s; no line below it is "
 		          "believed", path, err.line, err.text);
+		broker_unsure(b, "TrustedUserCAKeys %s:%u: %s", path, err.line,
+		              err.text);
+	}
 	where->file = broker_file_name(b, path);
 	where->line = line;
+	if (found)
+		broker_found(b, REVIEWED_CA, where, text, 0);
 	free(text);
 	return found;
 }
@@ -227,6 +241,8 @@ static bool search_principals(struct broker *b, const struct cert *c,
 			key->opts = p.opts;
 			key->where = p.where;
 			memset(&p.opts, 0, sizeof(p.opts));
+			broker_found(b, REVIEWED_PRINCIPAL, &p.where, text,
+			             pos);
 		}
 		policy_principal_free(&p);
 	}
@@ -248,6 +264,8 @@ static bool in_principals_file(struct broker *b, const struct cert *c,
 	text = account_read_file(&b->account, path, b->settings.strict_modes,
 	                         b->env->config->privileged, &len, why,
 	                         sizeof(why));
+	if (text == NULL && broker_no_answer(errno))
+		broker_unsure(b, "%s: %s", path, strerror(errno));
 	if (text == NULL && errno != ENOENT && errno != ENOTDIR)
 		log_info("Authentication refused for %s: %s: %s",
 		         b->user_shown,
@@ -295,6 +313,13 @@ static const char *check_principals(struct broker *b, const struct candidate *c,
 	return NULL;
 }
 
+void broker_cert_defaults(struct policy_keyopts *opts)
+{
+	opts->port_forwarding = true;
+	opts->no_touch_required = true; /* unless one of the two wants it */
+	opts->tunnel_unit = -1;
+}
+
 bool broker_cert_by_ca(struct broker *b, const struct candidate *c,
                        struct policy_key *key)
 {
@@ -305,9 +330,7 @@ bool broker_cert_by_ca(struct broker *b, const struct candidate *c,
 	if (!is_trusted(b, &c->cert, &ca))
 		return false;
 	key->where = ca;
-	key->opts.port_forwarding = true;
-	key->opts.no_touch_required = true; /* unless one of the two wants it */
-	key->opts.tunnel_unit = -1;
+	broker_cert_defaults(&key->opts);
 	key->type = strdup(c->cert.key_type);
 	why = key->type == NULL ? "out of memory"
 	                        : cert_refused(&c->cert,

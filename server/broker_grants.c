@@ -181,9 +181,9 @@ static void on_thing(void *arg, const struct broker_thing *what)
 	s->found = true;
 	if (what->port != 0)
 		snprintf(port, sizeof(port), " port %u", what->port);
+	log_escape(host, sizeof(host), what->host, strlen(what->host));
 	snprintf(s->text, sizeof(s->text), "%s %s%s", names[what->kind],
-	         log_escape(host, sizeof(host), what->host,
-	                    strlen(what->host)), port);
+	         host[0] != '\0' ? host : "*", port);
 }
 
 bool broker_revoke(struct broker *b, uint32_t number, const char *why)

@@ -3,6 +3,7 @@
  * are revoked; how many it takes.
  */
 #include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -53,6 +54,47 @@ void broker_keys_free(struct broker *b)
 	b->used = NULL;
 }
 
+/* ---- what a reviewer wants to know ---- */
+
+void broker_found(struct broker *b, unsigned kind,
+                  const struct policy_where *where, const char *text,
+                  size_t pos)
+{
+	size_t end = pos > 0 && text[pos - 1] == '\n' ? pos - 1 : pos;
+	const char *start;
+
+	if (b->finder == NULL)
+		return;
+	start = end > 0 ? memrchr(text, '\n', end) : NULL;
+	start = start != NULL ? start + 1 : text;
+	b->finder->found(b->finder->arg, kind, where->file, where->line, start,
+	                 (size_t)(text + end - start));
+}
+
+void broker_unsure(struct broker *b, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (b->finder == NULL)
+		return;
+	va_start(ap, fmt);
+	vsnprintf(b->finder->unsure, sizeof(b->finder->unsure), fmt, ap);
+	va_end(ap);
+}
+
+bool broker_no_answer(int error)
+{
+	switch (error) {
+	case EIO: case ESTALE: case ETIMEDOUT: case EHOSTDOWN:
+	case EHOSTUNREACH: case ENETDOWN: case ENETUNREACH: case ECONNREFUSED:
+	case ENOTCONN: case EREMOTEIO: case ENOLINK: case EKEYEXPIRED:
+	case ENOMEM: case EMFILE: case ENFILE: case EAGAIN: case EINTR:
+		return true;
+	default:
+		return false;
+	}
+}
+
 /* ---- RevokedKeys ---- */
 
 /* A list that cannot be read revokes everything. */
@@ -90,6 +132,8 @@ static const char *check_revoked(struct broker *b, const struct candidate *c)
 	else
 		log_error("Error checking authentication key %s in revoked "
 		          "keys file %s: %s", desc, path, why);
+	if (rc != 0)
+		broker_unsure(b, "RevokedKeys %s: %s", path, why);
 	return "key is revoked";
 }
 
@@ -145,8 +189,11 @@ static bool search_text(struct broker *b, const struct candidate *c,
 			            err.line, err.column, err.text);
 			continue;
 		}
-		if (is_wanted(b, c, &key))
+		if (is_wanted(b, c, &key)) {
+			broker_found(b, REVIEWED_LINE, &b->key.where, text,
+			             pos);
 			return true;
+		}
 		policy_key_free(&key);
 	}
 	return false;
@@ -169,6 +216,8 @@ static bool search_files(struct broker *b, const struct candidate *c)
 		                         b->settings.strict_modes,
 		                         b->env->config->privileged, &len, why,
 		                         sizeof(why));
+		if (text == NULL && broker_no_answer(errno))
+			broker_unsure(b, "%s: %s", path, strerror(errno));
 		if (text != NULL)
 			found = search_text(b, c, path, text, len);
 		else if (errno != ENOENT && errno != ENOTDIR)
@@ -229,6 +278,8 @@ char *broker_command(struct broker *b, unsigned which,
 		text = config_read(fd, COMMAND_OUTPUT_MAX, len);
 		close(fd);
 	}
+	if (text == NULL)
+		broker_unsure(b, "the policy's command failed: %s", why);
 	if (text == NULL)
 		log_error("%s for %s from %s port %u: %s",
 		          which == COMMAND_KEYS ? "AuthorizedKeysCommand"
@@ -386,7 +437,7 @@ const char *broker_key_check(struct broker *b, const char *algorithm,
 	return NULL;
 }
 
-static void note_expiry(struct broker *b)
+void broker_key_expiry(struct broker *b)
 {
 	uint64_t key_s = b->key.opts.expiry_time;
 
@@ -424,7 +475,7 @@ const char *broker_key_signed(struct broker *b, const uint8_t *blob,
 		b->key.opts = b->given;
 		memset(&b->given, 0, sizeof(b->given));
 	}
-	note_expiry(b);
+	broker_key_expiry(b);
 	b->nused++;
 	*enough = b->nused >= b->settings.methods_keys;
 	if (*enough)
@@ -432,4 +483,28 @@ const char *broker_key_signed(struct broker *b, const uint8_t *blob,
 	b->given = b->key.opts;
 	memset(&b->key.opts, 0, sizeof(b->key.opts));
 	return NULL;
+}
+
+void broker_each_file(const struct broker *b,
+                      void (*fn)(void *arg, const char *path), void *arg)
+{
+	const struct policy_settings *s = &b->settings;
+	const char *const fixed[] = { s->revoked_keys, s->trusted_user_ca_keys };
+	const char *word;
+	char path[4096];
+
+	if (!s->live_revocation)
+		return;
+	for (size_t i = 0; i < sizeof(fixed) / sizeof(fixed[0]); i++)
+		if (fixed[i] != NULL && fixed[i][0] == '/')
+			fn(arg, fixed[i]);
+	for (size_t i = 0; i <= s->authorized_keys_files.n; i++) {
+		word = i < s->authorized_keys_files.n
+			? s->authorized_keys_files.v[i].text
+			: s->principals_file;
+		if (word != NULL &&
+		    policy_expand(word, b->account.name, b->account.uid,
+		                  b->account.home, path, sizeof(path)) == 0)
+			fn(arg, path);
+	}
 }

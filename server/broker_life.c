@@ -62,26 +62,44 @@ static void on_look(void *arg)
 {
 	struct broker *b = arg;
 
-	if (b->expires_s <= (uint64_t)time(NULL) ||
-	    loop_after(b->loop, LOOK_MS, on_look, b) == NULL)
+	b->look = NULL;
+	if (b->expires_s > (uint64_t)time(NULL))
+		b->look = loop_after(b->loop, LOOK_MS, on_look, b);
+	if (b->look == NULL)
 		end(b, b->expires_why, "the time of this connection is over");
 }
 
 int broker_life_start(struct broker *b)
 {
+	b->login_ms = loop_now_ms();
+	return broker_life_again(b);
+}
+
+int broker_life_again(struct broker *b)
+{
 	char why[400];
 	uint64_t wall = (uint64_t)time(NULL);
-	unsigned seconds = b->settings.session_lifetime_s;
+	uint64_t used = (loop_now_ms() - b->login_ms) / 1000;
+	uint64_t seconds = b->settings.session_lifetime_s;
 
+	loop_cancel(b->life);
+	loop_cancel(b->look);
+	b->life = b->look = NULL;
+	if (b->unused_s != b->settings.unused_timeout_s) {
+		loop_cancel(b->unused);
+		b->unused = NULL;
+	}
 	if (seconds > 0) {
-		rule(b, POLICY_SESSION_LIFETIME, "SessionLifetime", seconds,
-		     why, sizeof(why));
+		rule(b, POLICY_SESSION_LIFETIME, "SessionLifetime",
+		     (unsigned)seconds, why, sizeof(why));
+		seconds = seconds > used ? seconds - used : 0;
 		if (broker_life_until(b, seconds, why) < 0)
 			return -1;
 	}
 	if (b->expires_s == UINT64_MAX)
 		return 0;
-	if (loop_after(b->loop, LOOK_MS, on_look, b) == NULL)
+	b->look = loop_after(b->loop, LOOK_MS, on_look, b);
+	if (b->look == NULL)
 		return -1;
 	return broker_life_until(b, b->expires_s > wall ? b->expires_s - wall
 	                                                : 0, b->expires_why);
@@ -113,6 +131,7 @@ void broker_life_update(struct broker *b)
 		loop_cancel(b->unused);
 		b->unused = NULL;
 	} else if (b->unused == NULL) {
+		b->unused_s = b->settings.unused_timeout_s;
 		b->unused = loop_after(b->loop,
 		                       b->settings.unused_timeout_s * 1000ull,
 		                       on_unused, b);

@@ -168,6 +168,35 @@ static void log_listening(const struct listening *l, const char *cancel,
 	         b->address, b->port, *why != '\0' ? " failed: " : "", why);
 }
 
+/* As those are told of it who ask about it. */
+static struct broker_thing thing(const struct listening *l)
+{
+	return (struct broker_thing){ .number = l->number,
+		.kind = l->is_path ? BROKER_LISTENER_PATH : BROKER_LISTENER,
+		.host = l->host, .port = l->port, .asked_port = l->asked_port,
+		.bind = l->bind, .address = "", .since_ms = l->since_ms,
+		.fd = l->nsockets > 0 ? l->sockets[0].fd : -1 };
+}
+
+/* It was, when the address was looked up: is it still? */
+static bool still_permitted(struct listening *l)
+{
+	struct broker *b = l->broker;
+	struct broker_thing what = thing(l);
+	struct policy_verdict v;
+	char text[600];
+
+	if (l->reviews == b->reviews)
+		return true;
+	broker_still_permitted(b, &what, &v);
+	if (v.allowed)
+		return true;
+	broker_log_refusal(b, listening_describe(l, text, sizeof(text)), &v);
+	broker_refuse_by(b, l->id, "listener", &v);
+	listening_free(l);
+	return false;
+}
+
 static void refuse(struct listening *l, const char *why)
 {
 	struct broker *b = l->broker;
@@ -186,6 +215,8 @@ static void answer(struct listening *l, const char *why)
 		refuse(l, why);
 		return;
 	}
+	if (!still_permitted(l))
+		return;
 	for (size_t i = 0; i < l->nsockets; i++) {
 		l->sockets[i].io = loop_add(b->loop, l->sockets[i].fd,
 		                            b->listeners_held ? 0 : EPOLLIN,
@@ -281,7 +312,8 @@ static void hand_over(struct listening *l, int fd,
 	char host[64] = "";
 	struct broker_thing what = { .kind = l->is_path
 	                             ? BROKER_FORWARDED_PATH : BROKER_FORWARDED,
-		.host = l->host, .port = l->port, .address = host };
+		.host = l->host, .port = l->port, .address = host,
+		.asked_port = l->asked_port, .bind = l->bind };
 	uint32_t id;
 	int one = 1;
 
@@ -348,8 +380,7 @@ static const char *bind_host(const struct listening *l,
 {
 	struct sockaddr_in *in4 = (void *)&fixed->v[0].ss;
 	struct sockaddr_in6 *in6 = (void *)&fixed->v[1].ss;
-	enum policy_bind how = policy_bind(l->broker->settings.gateway_ports,
-	                                   l->host);
+	enum policy_bind how = l->bind;
 
 	if (how == POLICY_BIND_ADDRESS)
 		return l->host;
@@ -411,7 +442,9 @@ static struct listening *admit(struct broker *b, struct proto_msg *m,
 	l->number = broker_number(b);
 	l->since_ms = loop_now_ms();
 	l->is_path = is_path;
-	l->port = is_path ? 0 : (unsigned)m->f[2].n;
+	l->port = l->asked_port = is_path ? 0 : (unsigned)m->f[2].n;
+	l->reviews = b->reviews;
+	l->bind = policy_bind(b->settings.gateway_ports, l->host);
 	log_escape(l->shown, sizeof(l->shown), l->host, strlen(l->host));
 	if (is_path)
 		policy_may_listen_path(&b->settings, &b->key.opts, l->host,
@@ -488,14 +521,13 @@ void broker_listen_each(struct broker *b,
                         void (*fn)(void *arg, const struct broker_thing *what),
                         void *arg)
 {
+	struct broker_thing what;
+
 	for (const struct listening *l = b->listening; l; l = l->next)
-		if (listening_is_open(l))
-			fn(arg, &(struct broker_thing){ .number = l->number,
-			        .kind = l->is_path ? BROKER_LISTENER_PATH
-			                           : BROKER_LISTENER,
-			        .host = l->host, .port = l->port,
-			        .address = "", .since_ms = l->since_ms,
-			        .fd = l->sockets[0].fd });
+		if (listening_is_open(l)) {
+			what = thing(l);
+			fn(arg, &what);
+		}
 }
 
 bool broker_listen_revoke(struct broker *b, uint32_t number)

@@ -19,6 +19,9 @@ struct listening {
 	bool is_path;
 	struct broker_file file; /* of the path */
 	unsigned port;  /* as asked for; then the real one */
+	unsigned asked_port;
+	enum policy_bind bind;
+	unsigned reviews; /* b's, when it was permitted */
 	struct resolve *resolve;
 	struct take *take; /* NULL: none */
 	struct { int fd; struct loop_io *io; } sockets[LISTENING_SOCKETS_MAX];

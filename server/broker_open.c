@@ -21,6 +21,7 @@ struct open {
 	char what[600]; /* for the log */
 	char host[256]; /* as asked for */
 	unsigned port;
+	unsigned reviews; /* b's, when it was permitted */
 	struct resolve *resolve;
 	struct addresses addresses;
 	size_t at; /* the address that is tried */
@@ -61,6 +62,14 @@ static void failed(struct open *o, const char *why)
 	open_free(o);
 }
 
+/* Meanwhile. */
+static void refused(struct open *o, const struct policy_verdict *v)
+{
+	broker_log_refusal(o->broker, o->what, v);
+	broker_refuse_by(o->broker, o->id, "destination", v);
+	open_free(o);
+}
+
 static void connected(struct open *o)
 {
 	struct broker *b = o->broker;
@@ -68,10 +77,18 @@ static void connected(struct open *o)
 	struct broker_thing what = { .kind = BROKER_DIRECT, .host = o->host,
 		.port = o->port, .address = address,
 		.address_port = o->port };
+	struct policy_verdict v;
 	int one = 1;
 
 	address_format(&o->addresses.v[o->at - 1].ss, address, sizeof(address),
 	               NULL);
+	if (o->reviews != b->reviews) {
+		broker_still_permitted(b, &what, &v);
+		if (!v.allowed) {
+			refused(o, &v);
+			return;
+		}
+	}
 	setsockopt(o->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	if (broker_grant(b, o->id, o->fd, &what) < 0) {
 		failed(o, strerror(errno));
@@ -236,6 +253,7 @@ void broker_on_open_tcp(struct broker *b, struct proto_msg *m)
 	o->id = id;
 	o->fd = -1;
 	o->port = port;
+	o->reviews = b->reviews;
 	strcpy(o->host, host);
 	strcpy(o->what, what);
 	o->next = b->opens;

@@ -1,7 +1,7 @@
 /* broker.c, broker_admit.c, broker_auth.c, broker_deny.c, broker_keys.c,
  * broker_cert.c, broker_grants.c, broker_life.c, broker_name.c, broker_rate.c,
- * broker_sign.c, broker_open.c, broker_listen.c, broker_path.c, broker_take.c, broker_tun.c,
- * broker_yield.c: one process. */
+ * broker_sign.c, broker_open.c, broker_listen.c, broker_path.c, broker_take.c,
+ * broker_tun.c, broker_yield.c, broker_control.c, broker_review.c: one process. reviewer.c uses of it what a login is. */
 #ifndef ADIT_BROKER_PRIVATE_H
 #define ADIT_BROKER_PRIVATE_H
 
@@ -50,6 +50,12 @@ struct broker_thing {
 	unsigned port;    /* with host; 0: none */
 	const char *address; /* connected to, or who connected; "": none */
 	unsigned address_port;
+	/* what policy is asked by: of -R the port as asked, and where it is
+	 * bound; of a device its mode and unit */
+	unsigned asked_port;
+	enum policy_bind bind;
+	unsigned mode;
+	int unit;
 	uint64_t since_ms; /* loop_now_ms() */
 	int fd; /* our copy, for counts; -1: none */
 };
@@ -72,6 +78,15 @@ struct candidate {
 };
 
 struct file_name; /* broker_keys.c */
+
+/* A reviewer's: what its decision rests on. */
+struct broker_finder {
+	/* REVIEWED_*, file, line, its text. A CA or a line begins anew. */
+	void (*found)(void *arg, unsigned kind, const char *file, unsigned line,
+	              const char *text, size_t len);
+	void *arg;
+	char unsure[600]; /* a source that gave no answer; "": all did */
+};
 
 struct broker {
 	const struct broker_env *env;
@@ -166,6 +181,7 @@ struct broker {
 	struct policy_keyopts given; /* of the keys that signed before it */
 	uint8_t (*used)[32];        /* those keys' digests */
 	unsigned nused;
+	struct broker_finder *finder; /* NULL: this is a login */
 	/* how long the connection may last */
 	uint64_t expires_s;         /* wall clock; UINT64_MAX: never */
 	const char *expires_why;    /* static */
@@ -178,9 +194,13 @@ struct broker {
 	enum { BROKER_NOT_ASKED, BROKER_ASKED, BROKER_ADMITTED,
 	       BROKER_NOT_ADMITTED, BROKER_NO_ANSWER } admission;
 	/* broker_life.c */
-	struct loop_timer *life, *unused;
-	uint64_t life_end_ms;
+	struct loop_timer *life, *unused, *look;
+	uint64_t life_end_ms, login_ms;
+	unsigned unused_s; /* that b->unused was set for */
 	char life_why[400];
+	/* broker_review.c */
+	struct broker_review *review; /* NULL: there was none yet */
+	unsigned reviews; /* that were applied */
 	/* RateLimit, broker_rate.c */
 	int client;       /* a copy of its socket, to measure and to shut down;
 	                     -1: none */
@@ -216,7 +236,12 @@ bool broker_may_log(struct broker *b, unsigned *lines);
 void broker_log_refusal(struct broker *b, const char *what,
                         const struct policy_verdict *v);
 
-/* broker_auth.c: handlers of the login phase. */
+/* broker_auth.c: look b->user up, and what holds for it: b->account,
+ * b->settings. -1: no memory. */
+int broker_know(struct broker *b);
+/* As policy is asked of the one who logs in. Strings are b's. */
+void broker_who(const struct broker *b, struct policy_conn *who);
+/* Handlers of the login phase. */
 void broker_on_query(struct broker *b, struct proto_msg *m);
 void broker_on_auth(struct broker *b, struct proto_msg *m);
 void broker_on_other_auth(struct broker *b, struct proto_msg *m);
@@ -247,6 +272,21 @@ const char *broker_file_name(struct broker *b, const char *path);
 char *broker_command(struct broker *b, unsigned which,
                      const struct candidate *c, size_t *len);
 void broker_keys_free(struct broker *b);
+/* For b->finder, if there is one: the line of text that ends at pos decided; a
+ * source gave no answer, which is printf(3)'s. */
+void broker_found(struct broker *b, unsigned kind,
+                  const struct policy_where *where, const char *text,
+                  size_t pos);
+void broker_unsure(struct broker *b, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
+/* Is that errno of a file system that does not answer, rather than of a file
+ * that is not as it should be? */
+bool broker_no_answer(int error);
+/* The files that the login depends on, if LiveRevocation has them watched. */
+void broker_each_file(const struct broker *b,
+                      void (*fn)(void *arg, const char *path), void *arg);
+/* When the connection ends for its certificate or key: b->expires_s. */
+void broker_key_expiry(struct broker *b);
 
 /* broker_cert.c */
 
@@ -259,6 +299,12 @@ bool broker_cert_by_line(struct broker *b, const struct candidate *c,
 /* By TrustedUserCAKeys? Fills *key, to be freed either way. */
 bool broker_cert_by_ca(struct broker *b, const struct candidate *c,
                        struct policy_key *key);
+/* The options of a key whose certificate is by a CA of TrustedUserCAKeys, with
+ * nothing said of it elsewhere. */
+void broker_cert_defaults(struct policy_keyopts *opts);
+/* Restrict key's options by the certificate's. Returns NULL or why they do not
+ * go together. */
+const char *broker_cert_restrict(const struct cert *c, struct policy_key *key);
 /* How sshd logs a key: "ED25519-CERT SHA256:... ID x (serial 1) CA ...". */
 const char *broker_key_describe(const uint8_t *blob, size_t len,
                                 char buf[BROKER_KEY_DESC]);
@@ -354,8 +400,18 @@ void broker_control_login(struct broker *b, const struct proto_field *key);
 void broker_control_list(struct broker *b, uint32_t request);
 void broker_control_close(struct broker *b, uint32_t request,
                           uint32_t number);
+/* broker_review.c: what the listener says of a review. */
+void broker_on_review(struct broker *b, struct proto_msg *m);
+void broker_review_free(struct broker *b);
+/* Is a thing permitted by what holds now? */
+void broker_still_permitted(const struct broker *b,
+                            const struct broker_thing *what,
+                            struct policy_verdict *v);
 
 /* broker_life.c */
+/* Other settings, another expiry: the limits run as from the login. -1: no
+ * memory. */
+int broker_life_again(struct broker *b);
 /* End the connection, with a reason code of RFC 4253, 11.1, and a text for the
  * client. */
 void broker_finish(struct broker *b, unsigned reason, const char *text);
@@ -376,7 +432,7 @@ bool broker_rate_is_shared(const struct broker *b);
 /* The client is logged in: measure from now on. Returns 0 with what the session
  * is to keep to (bytes/s; 0: no limit), or -1: no memory. */
 int broker_rate_start(struct broker *b, struct policy_rate *rate);
-/* b->sharers is another number. */
+/* b->sharers is another number, or the settings are others. */
 void broker_rate_update(struct broker *b);
 void broker_rate_free(struct broker *b);
 

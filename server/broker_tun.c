@@ -30,6 +30,7 @@ struct tunnel {
 	unsigned index;   /* of the interface, if we made it */
 	unsigned mode;
 	int at, end;    /* units to try, in turn */
+	unsigned reviews; /* b's, when it was permitted */
 	bool any;       /* the client and policy leave the unit open */
 	char name[TUNDEV_NAME_MAX];
 	/* OPENING: waits for a descriptor to attach with */
@@ -73,12 +74,30 @@ static void refuse(struct tunnel *t, const char *why)
 	tunnel_free(t);
 }
 
+static struct broker_thing thing(const struct tunnel *t)
+{
+	return (struct broker_thing){ .number = t->number,
+		.kind = BROKER_DEVICE, .host = t->name, .address = "",
+		.mode = t->mode, .unit = t->at, .since_ms = t->since_ms,
+		.fd = -1 };
+}
+
 static void grant(struct tunnel *t, int fd, unsigned mtu, bool frames)
 {
 	struct broker *b = t->broker;
+	struct broker_thing what = thing(t);
+	struct policy_verdict v = { .allowed = true };
 
 	loop_cancel(t->timer);
 	t->timer = NULL;
+	if (t->reviews != b->reviews)
+		broker_still_permitted(b, &what, &v);
+	if (!v.allowed) {
+		broker_log_refusal(b, t->name, &v);
+		broker_refuse_by(b, t->id, "tunnel", &v);
+		tunnel_free(t); /* the device goes with fd */
+		return;
+	}
 	log_info("tunnel %s (%s, %s) for %s from %s port %u", t->name,
 	         mode_name(t->mode), t->state == ATTACHED ? "attached" : "made",
 	         b->user_shown, b->address, b->port);
@@ -403,6 +422,7 @@ void broker_on_open_tun(struct broker *b, struct proto_msg *m)
 	t->since_ms = loop_now_ms();
 	t->mode = mode;
 	t->any = min < 0;
+	t->reviews = b->reviews;
 	t->at = min < 0 ? 0 : min;
 	t->end = min < 0 ? UNITS_MAX - 1 : max;
 	t->next = b->tunnels;
@@ -441,12 +461,13 @@ void broker_tun_each(struct broker *b,
                      void (*fn)(void *arg, const struct broker_thing *what),
                      void *arg)
 {
+	struct broker_thing what;
+
 	for (const struct tunnel *t = b->tunnels; t != NULL; t = t->next)
-		if (is_open(t))
-			fn(arg, &(struct broker_thing){ .number = t->number,
-			        .kind = BROKER_DEVICE, .host = t->name,
-			        .address = "", .since_ms = t->since_ms,
-			        .fd = -1 });
+		if (is_open(t)) {
+			what = thing(t);
+			fn(arg, &what);
+		}
 }
 
 bool broker_tun_id(const struct broker *b, uint32_t number, uint32_t *id)

@@ -14,12 +14,15 @@
 #include "server/hostkeys.h"
 #include "server/log.h"
 #include "server/pki.h"
+#include "server/reviewer.h"
 #include "server/role.h"
 #include "server/tunmaker.h"
 #include "server/zygote.h"
 
 static int child(void *arg, struct proto_msg *m, int channel)
 {
+	if (m->type == ROLE_REVIEW)
+		return reviewer_run(arg, m, channel);
 	return broker_run(arg, m, channel);
 }
 

@@ -248,16 +248,21 @@ const char *config_error_str(const struct policy_error *err, char *buf,
 	return buf;
 }
 
+void config_forget_text(struct config *c)
+{
+	includes_free(c->includes);
+	free(c->name);
+	free(c->text);
+	c->includes = NULL;
+	c->name = c->text = NULL;
+}
+
 void config_free(struct config *c)
 {
 	policy_settings_free(&c->global);
 	policy_free(c->policy);
-	includes_free(c->includes);
-	free(c->name);
-	free(c->text);
+	config_forget_text(c);
 	c->policy = NULL;
-	c->includes = NULL;
-	c->name = c->text = NULL;
 }
 
 static int write_all(int fd, const char *p, size_t len)
@@ -334,4 +339,20 @@ int config_family(const struct policy_settings *s)
 	case POLICY_FAMILY_INET6: return AF_INET6;
 	default: return AF_UNSPEC;
 	}
+}
+
+bool config_snapshot_same(int a, int b)
+{
+	char x[8192], y[sizeof(x)];
+	off_t at = 0;
+	ssize_t n;
+
+	do {
+		n = pread(a, x, sizeof(x), at);
+		if (n < 0 || pread(b, y, sizeof(y), at) != n ||
+		    memcmp(x, y, (size_t)n) != 0)
+			return false;
+		at += n;
+	} while (n > 0);
+	return true;
 }

@@ -44,6 +44,8 @@ struct config {
 int config_load(struct config *c, const struct options *o, int fd,
                 const struct config_reports *reports);
 void config_free(struct config *c);
+/* The policy is all that is wanted: free the texts that it was made of. */
+void config_forget_text(struct config *c);
 /* "FILE:LINE:COLUMN: text", as far as they are known, into buf; returns buf. */
 const char *config_error_str(const struct policy_error *err, char *buf,
                              size_t cap);
@@ -52,6 +54,8 @@ const char *config_error_str(const struct policy_error *err, char *buf,
  * the processes that parse it again: what they see is what was checked,
  * whatever happens to the files. -1: errno. */
 int config_snapshot(const struct config *c);
+/* Are two snapshots the same? false, too, if one cannot be read. */
+bool config_snapshot_same(int a, int b);
 
 /* uid and gid of one of the daemon's own users ("_adit", "_adit-session");
  * where that does not exist, an id that no account has. privileged only. */

@@ -25,6 +25,7 @@ static const struct proto_rule to_broker_zygote[] = {
 	{ ROLE_LOG_LEVEL, "LOG_LEVEL", "b", 0, 0, ANY, false },
 	{ ROLE_EXPLAIN, "EXPLAIN", "ssbs", 4096, 1, ANY, false },
 	{ ROLE_RETIRE, "RETIRE", "", 0, 0, ANY, true },
+	{ ROLE_REVIEW, "REVIEW", "w", 0, 1, ANY, false },
 };
 static const struct proto_rule to_session_zygote[] = {
 	{ ROLE_HOSTKEY, "HOSTKEY", "ss", 8192, 0, LOGIN, false },
@@ -51,6 +52,18 @@ static const struct proto_rule from_proxy[] = {
 	{ ROLE_HEADER_READ, "HEADER_READ", "wbswsw", 45, 0, ANY, false },
 	{ ROLE_HEADER_BAD, "HEADER_BAD", "wbs", 64, 0, ANY, false },
 };
+static const struct proto_rule to_watcher[] = {
+	{ ROLE_START, "START", "b", 0, 0, LOGIN, true },
+	{ ROLE_WATCH, "WATCH", "ws", 4096, 0, ANY, false },
+	{ ROLE_UNWATCH, "UNWATCH", "w", 0, 0, ANY, false },
+};
+static const struct proto_rule from_watcher[] = {
+	{ ROLE_READY, "READY", "", 0, 0, ANY, true },
+	{ ROLE_NOTE, "NOTE", "s", 256, 0, ANY, false },
+	{ ROLE_CHANGED, "CHANGED", "w", 0, 0, ANY, false },
+};
+TABLE(edge_to_watcher, "listener -> watcher", to_watcher);
+TABLE(edge_from_watcher, "watcher -> listener", from_watcher);
 TABLE(edge_to_keyholder, "listener -> keyholder", to_keyholder);
 TABLE(edge_from_keyholder, "keyholder -> listener", from_keyholder);
 TABLE(edge_to_broker_zygote, "listener -> broker zygote", to_broker_zygote);
@@ -87,6 +100,10 @@ static const struct proto_rule broker_to_listener[] = {
 	{ LISTENER_LISTED, "LISTED", "wwwwwwwq", 0, 0, ANY, false },
 	{ LISTENER_CLOSED, "CLOSED", "wb", 0, 0, ANY, false },
 	{ LISTENER_REFUSED, "REFUSED", "q", 0, 0, ANY, true },
+	{ LISTENER_LOGIN, "LOGIN", "sssw", 512, 0, ANY, true },
+	{ LISTENER_KEY, "KEY", "ss", 8192, 0, ANY, false },
+	{ LISTENER_REVIEWED, "REVIEWED", "", 0, 0, ANY, false },
+	{ LISTENER_FILE, "FILE", "s", 4096, 0, ANY, false },
 };
 static const struct proto_rule listener_to_broker[] = {
 	{ LISTENER_KEYHOLDER, "KEYHOLDER", "", 0, 1, ANY, false },
@@ -100,9 +117,31 @@ static const struct proto_rule listener_to_broker[] = {
 	{ LISTENER_LIST, "LIST", "w", 0, 0, ANY, false },
 	{ LISTENER_CLOSE, "CLOSE", "ww", 0, 0, ANY, false },
 	{ LISTENER_LOG_LEVEL, "LOG_LEVEL", "b", 0, 0, ANY, false },
+	{ LISTENER_REVIEW, "REVIEW", "", 0, 0, ANY, false },
+	{ LISTENER_PART, "PART", "bswbs", 8192, 0, ANY, false },
+	{ LISTENER_POLICY, "POLICY", "", 0, 1, ANY, false },
+	{ LISTENER_APPLY, "APPLY", "", 0, 0, ANY, false },
+	{ LISTENER_GONE, "GONE", "s", 1024, 0, ANY, true },
 };
 TABLE(edge_broker_to_listener, "broker -> listener", broker_to_listener);
 TABLE(edge_listener_to_broker, "listener -> broker", listener_to_broker);
+
+static const struct proto_rule listener_to_reviewer[] = {
+	{ REVIEW_WHO, "WHO", "ssswswsw", 512, 0, ANY, true },
+	{ REVIEW_KEY, "KEY", "ss", 8192, 0, ANY, false },
+	{ REVIEW_GO, "GO", "", 0, 0, ANY, true },
+};
+static const struct proto_rule reviewer_to_listener[] = {
+	{ REVIEW_PART, "PART", "bswbs", 8192, 0, ANY, false },
+	{ REVIEW_KEPT, "KEPT", "", 0, 0, ANY, true },
+	{ REVIEW_GONE, "GONE", "s", 1024, 0, ANY, true },
+	{ REVIEW_UNKNOWN, "UNKNOWN", "s", 1024, 0, ANY, true },
+	{ REVIEW_FILE, "FILE", "s", 4096, 0, ANY, false },
+};
+TABLE(edge_listener_to_reviewer, "listener -> reviewer",
+      listener_to_reviewer);
+TABLE(edge_reviewer_to_listener, "reviewer -> listener",
+      reviewer_to_listener);
 
 static const struct proto_rule broker_to_maker[] = {
 	{ MAKER_MAKE, "MAKE", "wwswwbsssb", 4096, 0, ANY, false },

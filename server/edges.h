@@ -34,13 +34,19 @@ enum edge_role_msg {
 	ROLE_LOG_LEVEL,   /* -> zygote: b level, for it and its children */
 	ROLE_EXPLAIN,     /* -> broker zygote: as CONTROL_EXPLAIN, + fd to
 	                     write to */
+	ROLE_REVIEW,      /* -> broker zygote: w connection, + fd, a reviewer's
+	                     end of its edge */
+	ROLE_WATCH,       /* -> watcher: w file, s path */
+	ROLE_UNWATCH,     /* -> watcher: w file */
+	ROLE_CHANGED,     /* watcher ->: w file */
 	ROLE_RETIRE,      /* -> zygote: another one has taken over; end after
 	                     the last child */
 	ROLE__MAX
 };
 extern const struct proto_table edge_to_keyholder, edge_from_keyholder,
 	edge_to_broker_zygote, edge_to_session_zygote, edge_from_zygote,
-	edge_to_proxy, edge_from_proxy;
+	edge_to_proxy, edge_from_proxy,
+	edge_to_watcher, edge_from_watcher;
 
 /* broker -> keyholder and back */
 enum edge_key_msg {
@@ -101,6 +107,18 @@ enum edge_listener_msg {
 	LISTENER_CLOSED,  /* w request, b whether there was such a thing */
 	LISTENER_LOG_LEVEL, /* -> broker: b level */
 	LISTENER_REFUSED, /* q as in LISTED: a login is over */
+	/* what a review of the login takes: before LOGGED_IN */
+	LISTENER_LOGIN,    /* s user as the client says, s its host name,
+	                      s account, w uid */
+	LISTENER_KEY,      /* s algorithm, s blob: one that logged in */
+	LISTENER_FILE,     /* s path: look again when it changes */
+	/* what a review found, -> broker */
+	LISTENER_REVIEW,   /* one begins: what came of another is void */
+	LISTENER_PART,     /* as REVIEW_PART */
+	LISTENER_POLICY,   /* + fd, a new policy: it holds from APPLY on */
+	LISTENER_APPLY,    /* that was all: REVIEWED */
+	LISTENER_GONE,     /* s reason, for the log: the login is void */
+	LISTENER_REVIEWED, /* the broker has applied it */
 	LISTENER__MAX
 };
 /* What became of it; of several sessions the last of these counts. */
@@ -111,6 +129,32 @@ enum takeover { TAKEOVER_NOBODY, /* no older session has these */
                 TAKEOVER_YIELDED, TAKEOVER__MAX };
 extern const struct proto_table edge_broker_to_listener,
 	edge_listener_to_broker;
+
+/* listener -> reviewer (reviewer.h) and back */
+enum edge_review_msg {
+	REVIEW_WHO = 1, /* s user, s host name, s account, w uid, s address,
+	                   w port, s local address, w local port */
+	REVIEW_KEY,     /* as LISTENER_KEY */
+	REVIEW_GO,      /* that was all */
+	REVIEW_PART,    /* -> listener: b REVIEWED_*, s file, w line, b it is
+	                   the last piece, s a piece of the text */
+	REVIEW_KEPT,    /* the login holds, by the parts before */
+	REVIEW_GONE,    /* s reason: it does not */
+	REVIEW_UNKNOWN, /* s reason: that cannot be told now */
+	REVIEW_FILE,    /* -> listener: as LISTENER_FILE, instead of those
+	                   before */
+	REVIEW__MAX
+};
+extern const struct proto_table edge_listener_to_reviewer,
+	edge_reviewer_to_listener;
+
+/* What a login goes by now. The first part is REVIEWED_GROUPS; then, for each
+ * key: its certificate, if it is one, and a line, or a CA and perhaps a
+ * principal. */
+enum { REVIEWED_GROUPS, /* the account's, a line each */
+       REVIEWED_CERT,   /* the blob */
+       REVIEWED_LINE, REVIEWED_CA, REVIEWED_PRINCIPAL, /* file, line, text */
+       REVIEWED__MAX };
 
 /* broker -> its zygote, answered by a tun maker, or by what runs a command */
 enum edge_maker_msg {

@@ -210,6 +210,7 @@ bool listener_reload(struct listener *l, const char *because)
 		config_free(&fresh);
 		return false;
 	}
+	l->edition += !config_snapshot_same(l->snapshot, snapshot);
 	close(l->snapshot);
 	l->snapshot = snapshot;
 	l->generation++;
@@ -321,6 +322,7 @@ static int open_all(struct listener *l)
 
 static bool before_wait(void *arg)
 {
+	listener_watch_flush(arg);
 	listener_roles_flush(arg);
 	listener_control_flush(arg);
 	return false;
@@ -339,7 +341,8 @@ int listener_run(struct config *c, int ready_fd)
 	sandbox_commands(c->runs_commands);
 	if (c->privileged)
 		config_own_ids("_adit-session", &l.session_uid, &l.session_gid);
-	if (listener_door_init(&l) < 0 || open_all(&l) < 0 ||
+	if (listener_door_init(&l) < 0 || listener_review_init(&l) < 0 ||
+	    open_all(&l) < 0 ||
 	    confine(SANDBOX_LISTENER, NULL, confine_log, NULL) < 0)
 		goto out;
 	loop_before_wait(l.loop, before_wait, &l);
@@ -353,6 +356,7 @@ out:
 	listener_proxy_close(&l);
 	listener_roles_close(&l);
 	listener_door_free(&l);
+	listener_review_free(&l);
 	loop_free(l.loop);
 	if (l.signal_fd >= 0)
 		close(l.signal_fd);

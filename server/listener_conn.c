@@ -49,6 +49,7 @@ void listener_conn_drop(struct conn *c)
 	listener_door_leave(c);
 	listener_take_leave(c);
 	listener_control_gone(c);
+	listener_review_leave(c);
 	loop_cancel(c->grace);
 	loop_cancel(c->end_timer);
 	loop_del(c->io);
@@ -69,6 +70,11 @@ static void on_grace(void *arg)
 	c->grace = NULL;
 	log_error("the broker of %s port %u hangs: killed", c->address,
 	          c->port);
+	listener_conn_kill(c);
+}
+
+void listener_conn_kill(struct conn *c)
+{
 	listener_roles_kill(c->listener, c->id);
 	listener_conn_drop(c);
 }
@@ -148,6 +154,13 @@ static void take(struct conn *c, const struct proto_msg *m)
 		c->login_ms = loop_now_ms();
 		loop_cancel(c->grace);
 		c->grace = NULL;
+		listener_review_take(c, m);
+		break;
+	case LISTENER_LOGIN:
+	case LISTENER_KEY:
+	case LISTENER_FILE:
+	case LISTENER_REVIEWED:
+		listener_review_take(c, m);
 		break;
 	case LISTENER_IDENTITY:
 		c->identified = f[0].len == sizeof(c->identity);
@@ -244,8 +257,7 @@ static int give_client(struct listener *l, struct conn *c, int fd)
 	return ipc_send(c->broker, &fd, 1, LISTENER_CLIENT);
 }
 
-static int hand_out(struct listener *l, struct conn *c, struct ends *e, int fd,
-                    const char *local, unsigned local_port)
+static int hand_out(struct listener *l, struct conn *c, struct ends *e, int fd)
 {
 	struct role *const *s = l->serving;
 	unsigned grace_s = l->config->global.login_grace_time_s;
@@ -255,10 +267,12 @@ static int hand_out(struct listener *l, struct conn *c, struct ends *e, int fd,
 
 	if (ipc_send(s[KEYHOLDER]->edge, &e->key[0], 1, ROLE_CLIENT) < 0 ||
 	    ipc_send(s[BROKERS]->edge, broker, 4, ROLE_FORK, c->id, c->address,
-	             strlen(c->address), c->port, local, strlen(local),
-	             local_port) < 0 ||
+	             strlen(c->address), c->port, c->local, strlen(c->local),
+	             c->local_port) < 0 ||
 	    ipc_send(s[SESSIONS]->edge, session, 3, ROLE_FORK, c->id) < 0)
 		return -1;
+	c->generation = s[BROKERS]->generation;
+	c->edition = s[BROKERS]->edition;
 	c->broker = ipc_peer_new(e->listener[0], &edge_broker_to_listener,
 	                         &edge_listener_to_broker, LISTENER_QUEUE);
 	e->listener[0] = -1;
@@ -272,8 +286,7 @@ static int hand_out(struct listener *l, struct conn *c, struct ends *e, int fd,
 	return c->io == NULL || (grace_s > 0 && c->grace == NULL) ? -1 : 0;
 }
 
-static int open_conn(struct listener *l, struct conn *c, int fd,
-                     const char *local, unsigned local_port)
+static int open_conn(struct listener *l, struct conn *c, int fd)
 {
 	struct ends e;
 	int rc = -1;
@@ -281,7 +294,7 @@ static int open_conn(struct listener *l, struct conn *c, int fd,
 	memset(&e, -1, sizeof(e));
 	if (ipc_pair(e.session) == 0 && ipc_pair(e.listener) == 0 &&
 	    ipc_pair(e.key) == 0 && pipe2(e.leash, O_CLOEXEC) == 0)
-		rc = hand_out(l, c, &e, fd, local, local_port);
+		rc = hand_out(l, c, &e, fd);
 	close_ends(&e);
 	return rc;
 }
@@ -347,6 +360,8 @@ void listener_conn_start(struct listener *l, int fd, const struct caller *from)
 	}
 	memcpy(c->address, from->address, sizeof(c->address));
 	c->port = from->port;
+	memcpy(c->local, from->local, sizeof(c->local));
+	c->local_port = from->local_port;
 	set_options(&l->config->global, fd);
 	c->client = fcntl(fd, F_DUPFD_CLOEXEC, 0);
 	c->since_ms = loop_now_ms();
@@ -359,7 +374,7 @@ void listener_conn_start(struct listener *l, int fd, const struct caller *from)
 	listener_door_enter(c);
 	log_verbose("Connection from %s port %u on %s port %u", c->address,
 	            c->port, from->local, from->local_port);
-	if (open_conn(l, c, fd, from->local, from->local_port) < 0) {
+	if (open_conn(l, c, fd) < 0) {
 		log_error("cannot serve the connection from %s port %u: %s",
 		          c->address, c->port, strerror(errno));
 		listener_conn_drop(c);

@@ -10,10 +10,19 @@
 #include "server/loop.h"
 #include "server/penalties.h"
 
-enum kind { KEYHOLDER, BROKERS, SESSIONS, PROXY, KINDS };
+/* Those up to SESSIONS are always there; a proxy, where policy has one, and a
+ * watcher, if a login wants it. */
+enum kind { KEYHOLDER, BROKERS, SESSIONS, PROXY, WATCHER, KINDS };
 
 enum { LISTENER_QUEUE = 256, LISTENER_SOCKETS_MAX = 16, PAST_MAX = 256,
-       ACCOUNT_MAX = 512 };
+       ACCOUNT_MAX = 512, FILES_MAX = 16 /* watched, of a login */ };
+
+/* Files that logins depend on, listener_watch.c. */
+struct watched;
+struct files {
+	struct watched *v[FILES_MAX];
+	unsigned n;
+};
 
 /* A process that role_spawn() made. */
 struct role {
@@ -25,7 +34,8 @@ struct role {
 	struct loop_io *io;
 	bool ready;
 	bool retired; /* replaced; lives until its last child ends */
-	unsigned generation; /* of the policy that it has */
+	unsigned generation; /* of the policy that it has, */
+	unsigned edition;    /* and of its text */
 	uint64_t started_ms;
 	unsigned forks;
 };
@@ -49,6 +59,14 @@ struct conn {
 	struct loop_timer *end_timer; /* it was told to end */
 	const struct control_client *ender; /* who waits for that */
 	bool silent;                  /* owes an answer to an old request */
+	char local[64];
+	unsigned local_port;
+	/* what a review takes, listener_review.c */
+	unsigned generation, edition; /* that it was let in by, or reviewed */
+	struct login *login;
+	struct review *review;        /* NULL: none is due */
+	uint64_t reviewed_ms;         /* when the last one began */
+	struct files files;
 	/* what it is counted as, listener_door.c */
 	bool starting, counted;
 	bool shares; /* a RateLimit of its account's */
@@ -98,7 +116,8 @@ struct listener {
 	struct config *config;
 	struct loop *loop;
 	int snapshot; /* the policy's text, for the roles */
-	unsigned generation; /* of the snapshot */
+	unsigned generation; /* of the snapshot: one a reload */
+	unsigned edition;    /* of its text, which a reload may leave as it was */
 	char *pid_file; /* that we wrote, or NULL */
 	uid_t session_uid; /* for sessions, which have no name services */
 	gid_t session_gid;
@@ -127,6 +146,8 @@ struct listener {
 	struct counts *sources;  /* of start-ups */
 	struct counts *accounts; /* of connections */
 	struct counts *sharers;  /* of a RateLimit, by account */
+	struct reviews *reviews;
+	struct { struct watched *first; uint32_t last_id; bool unsent; } watch;
 	struct past past[PAST_MAX]; /* a ring */
 	size_t npast;
 	struct takeover_job *takeovers; /* listener_take.c */
@@ -241,6 +262,39 @@ void listener_control_gone(struct conn *c);
 /* A line for whoever asked for a reload. */
 void listener_control_said(struct listener *l, const char *line);
 
+/* listener_login.c: WHO and KEY of c's broker. */
+enum { LOGIN_KEYS_MAX = 64 };
+void listener_login_take(struct conn *c, const struct proto_msg *m);
+void listener_login_forget(struct conn *c);
+/* Put its question to a reviewer. -1: there is none to put. */
+int listener_login_ask(const struct conn *c, struct ipc_peer *reviewer);
+
+/* listener_review.c */
+int listener_review_init(struct listener *l);
+void listener_review_free(struct listener *l);
+/* WHO, KEY, FILE, LOGGED_IN, REVIEWED of c's broker. */
+void listener_review_take(struct conn *c, const struct proto_msg *m);
+/* The connection is over. */
+void listener_review_leave(struct conn *c);
+/* Brokers are forked with this generation of the policy from now on: look at
+ * every login that goes by another one. */
+void listener_review_all(struct listener *l);
+/* Look at this one; twice a second at most. */
+void listener_review(struct conn *c);
+
+/* listener_watch.c: one more of those files. */
+void listener_watch_add(struct listener *l, struct files *f,
+                        const struct proto_field *path);
+/* They are watched no longer, for this login. */
+void listener_watch_leave(struct listener *l, struct files *f);
+/* Before every wait: start the watcher, tell it what is new. */
+void listener_watch_flush(struct listener *l);
+/* There is a new one, which knows nothing yet. */
+void listener_watch_again(struct listener *l);
+void listener_watch_changed(struct listener *l, uint32_t id);
+
+/* End it by force: its processes, and what we know of it. */
+void listener_conn_kill(struct conn *c);
 /* End every connection. */
 void listener_conn_end_all(struct listener *l, const char *why);
 

@@ -32,6 +32,7 @@ static const struct {
 	[SESSIONS] = { "session-zygote", false, &edge_from_zygote,
 	               &edge_to_session_zygote },
 	[PROXY] = { "proxy", false, &edge_from_proxy, &edge_to_proxy },
+	[WATCHER] = { "watcher", false, &edge_from_watcher, &edge_to_watcher },
 };
 
 static void drop(struct role *r)
@@ -71,7 +72,7 @@ static bool is_needed(const struct listener *l, enum kind kind)
 bool listener_roles_serve(const struct listener *l)
 {
 	for (enum kind k = 0; k < KINDS; k++)
-		if (l->serving[k] == NULL && is_needed(l, k))
+		if (l->serving[k] == NULL && k != WATCHER && is_needed(l, k))
 			return false;
 	return true;
 }
@@ -153,7 +154,8 @@ static void tell_level(struct role *r)
 {
 	const struct listener *l = r->listener;
 
-	if (r->kind != KEYHOLDER && r->ready && !r->retired)
+	if ((r->kind == BROKERS || r->kind == SESSIONS) && r->ready &&
+	    !r->retired)
 		ipc_send(r->edge, NULL, 0, ROLE_LOG_LEVEL, l->level >= 0
 		         ? (unsigned)l->level : l->config->global.log_level);
 }
@@ -176,9 +178,13 @@ static void ready(struct role *r)
 		take_hostkeys(l);
 		listener_conn_new_keyholder(l);
 		listener_roles_start(l);
+	} else if (r->kind == WATCHER) {
+		listener_watch_again(l);
 	} else if (r->generation != l->generation) {
 		start(l, r->kind); /* the policy changed while it started */
 	}
+	if (r->kind == BROKERS && r->generation == l->generation)
+		listener_review_all(l);
 	listener_accept_update(l);
 }
 
@@ -198,6 +204,9 @@ static void on_role(void *arg, uint32_t events)
 		else if (m.type == ROLE_KILLED)
 			listener_conn_killed(r, (uint32_t)m.f[0].n,
 			                     (int)m.f[1].n);
+		else if (m.type == ROLE_CHANGED)
+			listener_watch_changed(r->listener,
+			                       (uint32_t)m.f[0].n);
 		else if (m.type == ROLE_NOTE)
 			log_info("%s: %s", kinds[r->kind].name,
 			         log_escape(text, sizeof(text), m.f[0].p,
@@ -232,6 +241,8 @@ static int greet(struct role *r)
 
 	if (r->kind == KEYHOLDER)
 		return 0;
+	if (r->kind == WATCHER)
+		return ipc_send(r->edge, NULL, 0, ROLE_START, required);
 	if (r->kind != PROXY && hostkeys_send(&l->hostkeys, r->edge) < 0)
 		return -1;
 	if (r->kind == SESSIONS && send_transport(r) < 0)
@@ -252,6 +263,7 @@ static void start(struct listener *l, enum kind kind)
 		r->listener = l;
 		r->kind = kind;
 		r->generation = l->generation;
+		r->edition = l->edition;
 		r->started_ms = loop_now_ms();
 		fd = role_spawn(kinds[kind].name,
 		                kinds[kind].policy ? l->snapshot : -1, &r->pid);
@@ -296,7 +308,7 @@ void listener_roles_start(struct listener *l)
 		listener_role_renew(l, KEYHOLDER);
 	if (!l->hostkeys_done)
 		return; /* the zygotes want the public keys */
-	for (enum kind k = BROKERS; k < KINDS; k++)
+	for (enum kind k = BROKERS; k <= PROXY; k++)
 		if (l->serving[k] == NULL)
 			listener_role_renew(l, k);
 }

@@ -28,6 +28,7 @@ static const struct {
 	{ "broker-zygote", broker_zygote_run, true },
 	{ "session-zygote", session_zygote_run, false },
 	{ "proxy", proxy_reader_run, false },
+	{ "watcher", watcher_run, false },
 };
 
 static void print_error(const struct policy_error *err)

@@ -37,5 +37,6 @@ int keyholder_run(struct config *c, int edge);
 int broker_zygote_run(struct config *c, int edge);
 int session_zygote_run(struct config *c, int edge);
 int proxy_reader_run(struct config *c, int edge);
+int watcher_run(struct config *c, int edge);
 
 #endif

@@ -31,7 +31,8 @@ struct child {
 	struct loop_timer *kill_timer;
 	struct ipc_peer *channel; /* NULL: none, or closed */
 	struct loop_io *channel_io;
-	bool helper; /* forked for a child's request: nobody asked for its end */
+	bool helper; /* forked for a child's request, or for a review: its end
+	              * says nothing of the connection */
 	bool killed; /* by us */
 };
 
@@ -354,6 +355,12 @@ static void fork_one(struct zygote *z, struct proto_msg *m)
 		return;
 	}
 	add(z, c);
+	c->helper = m->type == ROLE_REVIEW;
+	if (c->helper) {
+		c->kill_timer = loop_after(z->loop, ZYGOTE_REVIEW_MS,
+		                           kill_child, c);
+		return;
+	}
 	if (z->ops->leash < 0)
 		return;
 	c->leash = aside(m->fds[z->ops->leash]);
@@ -392,7 +399,7 @@ static void on_edge(void *arg, uint32_t events)
 			break;
 		if (rc < 0)
 			note(z, "out of descriptors: a connection is dropped");
-		else if (m.type == ROLE_FORK)
+		else if (m.type == ROLE_FORK || m.type == ROLE_REVIEW)
 			fork_one(z, &m);
 		else if (m.type == ROLE_KILL)
 			kill_one(z, (uint32_t)m.f[0].n);

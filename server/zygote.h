@@ -9,8 +9,9 @@
 #include "server/loop.h"
 
 struct zygote_ops {
-	/* In the forked child, with the message's descriptors: does the work and
-	 * returns the exit status. channel: to the zygote, -1 without help. */
+	/* In the forked child, with the descriptors of a ROLE_FORK or
+	 * ROLE_REVIEW message: does the work and returns the exit status.
+	 * channel: to the zygote, -1 without help. */
 	int (*child)(void *arg, struct proto_msg *fork_msg, int channel);
 	/* What a child may ask for on its channel, NULL: there is none. help runs
 	 * in a fork of the zygote for each request, answers on the channel (its
@@ -26,7 +27,8 @@ struct zygote_ops {
 	int leash;
 };
 
-enum { ZYGOTE_LEASH_MS = 1000, ZYGOTE_HELP_MS = 15000 };
+enum { ZYGOTE_LEASH_MS = 1000, ZYGOTE_HELP_MS = 15000,
+       ZYGOTE_REVIEW_MS = 30000 };
 
 /* Serve ROLE_FORK messages from the edge (taken) until it ends and the last
  * child has ended. Call once everything is opened; enter is called when the

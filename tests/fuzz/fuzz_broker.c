@@ -569,9 +569,42 @@ static void lose(struct ipc_peer **p)
 	*p = NULL;
 }
 
+static void part(unsigned kind, const char *text, size_t len)
+{
+	ipc_send(w.listener, NULL, 0, LISTENER_PART, kind, "keys", (size_t)4,
+	         1u, 1u, text, len);
+}
+
+/* What holds now for the user: some options that the input names, before the
+ * right key; or any bytes, of any kind. */
+static void review(void)
+{
+	unsigned how = byte(), n = byte() % 100;
+	size_t len;
+	const uint8_t *blob = pki_private_blob(user_key, &len);
+	char line[400], b64[128];
+
+	if (w.listener == NULL)
+		return;
+	if (n > w.left)
+		n = (unsigned)w.left;
+	memcpy(line, w.p, n);
+	w.p += n;
+	w.left -= n;
+	EVP_EncodeBlock((unsigned char *)b64, blob, (int)len);
+	snprintf(line + n, sizeof(line) - n, "%sssh-ed25519 %s user",
+	         n > 0 ? " " : "", b64);
+	ipc_send(w.listener, NULL, 0, LISTENER_REVIEW);
+	part(REVIEWED_GROUPS, "users\n", 6);
+	if (how & 1)
+		part((how >> 1) % 8, line, n);
+	part(REVIEWED_LINE, line, strlen(line));
+	ipc_send(w.listener, NULL, 0, LISTENER_APPLY);
+}
+
 static void act(void)
 {
-	switch (byte() % 24) {
+	switch (byte() % 28) {
 	case 0: case 1: say_anything(); break;
 	case 2: sign(); break;
 	case 3: case 4: log_in(); break;
@@ -591,11 +624,12 @@ static void act(void)
 	case 16: w.maker_refuses = byte() & 1; break;
 	case 17: lose(&w.keyholder); break;
 	case 18: lose(&w.maker); break;
-	case 19: lose(&w.listener); break;
-	case 20: newer_session(); break;
-	case 21: older_session(); break;
-	case 22: give(); break;
-	default: ipc_send(w.session, NULL, 0, SESSION_PONG); break;
+	case 20: case 21: case 22: review(); break;
+	case 24: newer_session(); break;
+	case 25: older_session(); break;
+	case 26: give(); break;
+	case 27: ipc_send(w.session, NULL, 0, SESSION_PONG); break;
+	default: lose(&w.listener); break;
 	}
 }
 

@@ -240,6 +240,33 @@ def _(t):
                  lambda: f'devices: {devices()}')
 
 
+@case('a session that keeps what a reload took away gains nothing')
+def _(t):
+    before = devices()
+    target = t.target()
+    with attacked(t, f'{MATCH}PermitTunnel yes') as srv, Session(srv) as s:
+        s.login()
+        got = s.ask(owned.open_tun(1, 5, 9))
+        t.equal((got.kind, got.nfds), (TUNNEL, 1), f'{got}')
+        got = s.ask(owned.open_tcp('127.0.0.1', target.port, 3))
+        t.equal((got.kind, got.nfds), (OPENED, 1), f'{got}')
+        t.equal(s.talk(b'hello'), b'hello', 'its socket')
+        with open(srv.policy, 'a') as f:
+            f.write('PermitOpen none\nPermitTunnel no\n')
+        with open(srv.policy) as f:
+            text = f.read().replace('PermitTunnel yes\n', '')
+        with open(srv.policy, 'w') as f:
+            f.write(text)
+        os.kill(srv.pid, signal.SIGHUP)
+        srv.wait_log('closing direct-tcpip')
+        t.equal(s.talk(b'hello'), b'', 'its socket')
+        # A tunnel's device is in its hands alone: it does not give it back.
+        s.log('keeps a tunnel that it was told to close')
+        over, told = s.ended()
+        t.true(over, f'the broker goes on: {told}')
+        wait_for(lambda: devices() == before, 5, 'the device is left')
+
+
 @case('messages of the login are not taken after it')
 def _(t):
     key = keys.Ed25519(f'{TOP}/id')
@@ -314,7 +341,7 @@ def _(t):
 
 # A policy that changes meanwhile.
 
-@case('a new policy holds for whoever comes, the old one for who is there')
+@case('a new policy holds for whoever comes, is on the way, or is there')
 def _(t):
     old, new = t.target(), t.target()
     with attacked(t, f'{MATCH}PermitOpen 127.0.0.1:{old.port}') as srv, \
@@ -325,13 +352,19 @@ def _(t):
             with open(srv.policy, 'w') as f:
                 f.write(f'{owned.POLICY}{MATCH}'
                         f'PermitOpen 127.0.0.1:{new.port}\n')
+            got = s.ask(owned.open_tcp('127.0.0.1', old.port))
+            t.equal(got.kind, OPENED, 'the old one')
             os.kill(srv.pid, signal.SIGHUP)
-            srv.wait_log('Received SIGHUP')
+            srv.wait_log('reviewed 2 logins')
+            t.equal(s.recv().kind, owned.NUMBERS['BROKER_CLOSE'],
+                    'the old one')
             early.login()
+            wait_for(lambda: srv.log().count('reviewed ') == 2, 5,
+                     'no review of the one that was on the way')
             for one in (s, early):
-                refused(t, one, owned.open_tcp('127.0.0.1', new.port))
-                got = one.ask(owned.open_tcp('127.0.0.1', old.port))
-                t.equal(got.kind, OPENED, 'the old one')
+                refused(t, one, owned.open_tcp('127.0.0.1', old.port))
+                got = one.ask(owned.open_tcp('127.0.0.1', new.port))
+                t.equal(got.kind, OPENED, 'the new one')
 
         def renewed():
             with Session(srv) as late:
