@@ -2,11 +2,14 @@
 #include "server/session.c"
 #undef session_run
 
+#include <errno.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/ptrace.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <unistd.h>
 
 #include "tests/sandbox/owned.h"
 
