@@ -1,5 +1,5 @@
-/* session.c, session_auth.c, session_forward.c, session_idle.c, session_pace.c,
- * session_tunnel.c: one process. */
+/* session.c, session_auth.c, session_client.c, session_forward.c,
+ * session_idle.c, session_pace.c, session_tunnel.c: one process. */
 #ifndef ADIT_SESSION_PRIVATE_H
 #define ADIT_SESSION_PRIVATE_H
 
@@ -93,6 +93,13 @@ void session_logged_in(struct session *s, const struct proto_msg *m);
 void session_ping(struct session *s);
 /* The broker ends the connection, by BROKER_END. */
 void session_told_to_end(struct session *s, const struct proto_msg *m);
+
+/* session_client.c */
+void session_tune(int client);
+/* loop_add()'s and pump's calls, for a struct session: input is appended to
+ * the engine's; output goes as far as the socket takes it. */
+void session_on_client(void *arg, uint32_t events);
+void session_flush(void *arg);
 
 /* session_pace.c: may the client's socket be read? Before every wait: be woken
  * when something that waits for a RateLimit may go on. */
