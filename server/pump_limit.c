@@ -18,6 +18,12 @@ void pump_limit_sent(struct pump_limit *l, size_t len)
 	l->marked_us = loop_now_us();
 }
 
+static void end(struct pump_limit *l)
+{
+	l->off = true;
+	connection_limit(l->pump->connection, l->chan, SIZE_MAX);
+}
+
 void pump_limit_look(struct pump_limit *l)
 {
 	struct pump *p = l->pump;
@@ -28,6 +34,10 @@ void pump_limit_look(struct pump_limit *l)
 	if (credited == l->credited || !applies(l))
 		return;
 	l->credited = credited;
+	if (credited > l->sent) { /* its window grows: nothing can be timed */
+		end(l);
+		return;
+	}
 	if (l->marked == 0 || credited < l->marked)
 		return;
 	now = loop_now_us();
@@ -39,8 +49,7 @@ void pump_limit_look(struct pump_limit *l)
 
 static void lift(struct pump_limit *l)
 {
-	l->off = true;
-	connection_limit(l->pump->connection, l->chan, SIZE_MAX);
+	end(l);
 	if (connection_room(l->pump->connection, l->chan) > 0)
 		stream_room(l->stream);
 }
@@ -52,6 +61,8 @@ static void on_stuck(void *arg)
 	l->stuck = NULL;
 	if (l->stuck_at == connection_credited(l->pump->connection, l->chan))
 		lift(l);
+	else if (connection_room(l->pump->connection, l->chan) == 0)
+		pump_limit_wait(l); /* it went on, and waits again */
 }
 
 void pump_limit_wait(struct pump_limit *l)

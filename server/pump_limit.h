@@ -7,7 +7,9 @@
  * and what waits in the client is little beside it. A round trip is from a
  * packet to the WINDOW_ADJUST that covers it, the shortest of a while.
  *
- * OpenSSH's clients alone, as they give back whenever three packets are due.
+ * OpenSSH's clients alone, as they give back whenever three packets are due. Not
+ * one that gives back more than it got, as those do that enlarge their windows:
+ * what covers a packet then may have been sent before it.
  */
 #ifndef ADIT_PUMP_LIMIT_H
 #define ADIT_PUMP_LIMIT_H
