@@ -127,6 +127,12 @@ static size_t many(const struct stream *s)
 	return most < BATCH ? most : BATCH;
 }
 
+void pump_rest(struct pump *p)
+{
+	free(p->batch);
+	p->batch = NULL;
+}
+
 static void read_many(struct reading *r, size_t max)
 {
 	struct stream *s = r->s;

@@ -53,5 +53,7 @@ void stream_cut(struct stream *s);
 /* Call before every wait: frees those that are gone, and resumes those that
  * wait if the engine takes data again. With a RateLimit they take turns. */
 void pump_resume(struct pump *p);
+/* Nothing has come for a while: give back what streams share of memory. */
+void pump_rest(struct pump *p);
 
 #endif

@@ -96,6 +96,7 @@ static void on_rest(void *arg)
 	struct session *s = arg;
 
 	engine_rest(s->engine);
+	pump_rest(&s->pump);
 }
 
 void session_on_client(void *arg, uint32_t events)

@@ -295,7 +295,7 @@ void session_forward_free(struct session *s)
 		stream_gone(s->streams[i]);
 	pump_resume(&s->pump);
 	pump_pace_free(&s->pump);
-	free(s->pump.batch);
+	pump_rest(&s->pump);
 	free(s->streams);
 	free(s->grants);
 	free(s->idle);
