@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/single_threaded.h>
 #include <unistd.h>
 
 #include "server/loop.h"
@@ -183,10 +184,12 @@ static void share(uintptr_t mark)
 {
 	void *copy;
 
-	if (file < 0 || heap >= nregions)
+	if (file < 0)
 		return;
-	regions[heap].len = mark - regions[heap].from;
-	copy = mmap(NULL, size_all(), PROT_READ, MAP_PRIVATE, file, 0);
+	if (heap < nregions)
+		regions[heap].len = mark - regions[heap].from;
+	copy = heap < nregions ? mmap(NULL, size_all(), PROT_READ, MAP_PRIVATE,
+	                              file, 0) : MAP_FAILED;
 	if (copy != MAP_FAILED) {
 		settled = copy;
 		if (save())
@@ -212,7 +215,8 @@ void heap_settle(void)
 }
 
 /* A copy that is like the file's page is none that is needed: OpenSSL counts
- * references and takes locks on dozens of pages, up and down again. */
+ * references and takes locks on dozens of pages, up and down again. Nobody else
+ * may write meanwhile. */
 static void drop_copies(const struct region *r, const char *was)
 {
 	size_t page = page_size(), kept = 0;
@@ -233,6 +237,8 @@ static void drop_all_copies(void)
 {
 	const char *was = settled;
 
+	if (!__libc_single_threaded) /* of a name service, in a broker */
+		return;
 	for (size_t i = 0; was != NULL && i < nregions; i++) {
 		/* unless it has shrunk */
 		if (i != heap || (uintptr_t)sbrk(0) >= regions[i].from +
