@@ -13,7 +13,10 @@ enum {
 	BATCH = 256 * 1024,       /* bytes that a turn reads at once */
 	FLUSH_MARK = 256 * 1024,  /* bytes of output that are worth a send */
 	LITTLE = 16 * 1024,       /* the same, where a tunnel's data may follow */
-	BEHIND = 64 * 1024,       /* of output, while the socket takes no more */
+	BEHIND = 64 * 1024,       /* of output, while the socket takes no more, */
+	BEHIND_MAX = 512 * 1024,  /* and at most, where it soon takes more: */
+	BEHIND_MS = 2,            /* what it takes in this time */
+	RATE_MS = 10,             /* over which that is measured */
 	STROKE = 1024             /* of one that says little */
 };
 
@@ -49,8 +52,29 @@ bool stream_reads(const struct stream *s)
 	       !s->no_room;
 }
 
-/* What is in the output nothing overtakes: no more is put there than keeps the
- * socket busy. */
+/* Bytes of output that may wait for the client's socket. Nothing overtakes
+ * them, so they are few where it is slow; where it is fast they are one batch. */
+static size_t behind(struct pump *p)
+{
+	uint64_t now, ms;
+	size_t most;
+
+	if (p->tunnels > 0)
+		return LITTLE;
+	now = loop_now_ms();
+	ms = now - p->rate_since_ms;
+	if (ms >= RATE_MS) {
+		p->rate = (p->sent - p->rate_sent) / ms;
+		p->rate_since_ms = now;
+		p->rate_sent = p->sent;
+	}
+	most = (size_t)p->rate * BEHIND_MS;
+	if (most < BEHIND)
+		return BEHIND;
+	return most < BEHIND_MAX ? most : BEHIND_MAX;
+}
+
+/* No more is put into the output than keeps the socket busy. */
 static bool can_send(struct pump *p)
 {
 	size_t out;
@@ -60,7 +84,7 @@ static bool can_send(struct pump *p)
 	if (!p->blocked)
 		return true;
 	engine_out(p->engine, &out);
-	return out < (p->tunnels > 0 ? LITTLE : BEHIND);
+	return out < behind(p);
 }
 
 /* A read(), and what it gave. */
@@ -116,7 +140,7 @@ static size_t many(const struct stream *s)
 		return 0;
 	engine_out(p->engine, &out);
 	if (p->blocked && most > 0)
-		most = out < BEHIND ? BEHIND - out : 0;
+		most = out < behind(p) ? behind(p) - out : 0;
 	window = connection_window_left(p->connection, s->chan);
 	if (most > window)
 		most = window;

@@ -18,7 +18,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { PUMP_LIMIT = 256 * 1024, /* bytes */
+enum { PUMP_LIMIT = 512 * 1024, /* bytes */
        PUMP_LIMIT_SHORT_US = 300 };
 
 struct pump;
