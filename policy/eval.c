@@ -338,6 +338,7 @@ static const struct {
 	TO(AUTHORIZED_PRINCIPALS_COMMAND, false, principals_command),
 	TO(AUTHORIZED_KEYS_COMMAND, false, keys_command),
 	TO(PROXY_PROTOCOL_FROM, false, proxies),
+	TO(METRICS_LISTEN, false, metrics),
 #undef TO
 };
 

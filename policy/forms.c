@@ -29,6 +29,7 @@ static const struct {
 	{ policy_take_channel_timeout, "none or type=time" },
 	{ policy_take_penalties, "yes, no or words such as authfail:5s" },
 	{ policy_take_exempt, "none or a list of addresses" },
+	{ policy_take_metrics, "none or loopback addresses with :port" },
 	{ policy_take_proxies, "none or addresses and networks" },
 	{ policy_take_methods, "any or lists of methods" },
 	{ policy_take_auth_options, "none, touch-required or verify-required" },

@@ -147,6 +147,7 @@ int policy_take_choice(const struct policy_stmt *, struct policy_setting *);
 int policy_take_number(const struct policy_stmt *, struct policy_setting *);
 int policy_take_port(const struct policy_stmt *, struct policy_setting *);
 int policy_take_listen(const struct policy_stmt *, struct policy_setting *);
+int policy_take_metrics(const struct policy_stmt *, struct policy_setting *);
 int policy_take_path(const struct policy_stmt *, struct policy_setting *);
 int policy_take_key_files(const struct policy_stmt *, struct policy_setting *);
 int policy_take_users(const struct policy_stmt *, struct policy_setting *);

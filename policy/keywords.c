@@ -175,6 +175,7 @@ static const struct policy_keyword_row rows[] = {
 	CHOICE("SyslogFacility", G, POLICY_SYSLOG_FACILITY,
 	       policy_facilities),
 	USED("ControlSocket", G, POLICY_CONTROL_SOCKET, file),
+	USED("MetricsListen", G, POLICY_METRICS_LISTEN, metrics),
 	/* sshd's second names */
 	USED("PubkeyAcceptedKeyTypes", M, POLICY_PUBKEY_ACCEPTED_ALGORITHMS,
 	     algorithms),

@@ -62,6 +62,8 @@ struct policy_included {
 enum { POLICY_INCLUDE_DEPTH = 16, POLICY_INCLUDED_MAX = 4096,
        POLICY_ERRORS_MAX = 50 };
 
+enum { POLICY_METRICS_MAX = 4 }; /* addresses of MetricsListen */
+
 enum policy_keyword {
 	POLICY_PORT,
 	POLICY_LISTEN_ADDRESS,
@@ -144,6 +146,7 @@ enum policy_keyword {
 	POLICY_LISTEN_TAKEOVER,
 	POLICY_CONTROL_SOCKET,
 	POLICY_LIVE_REVOCATION,
+	POLICY_METRICS_LISTEN,
 	POLICY_KEYWORD__MAX
 };
 
@@ -373,6 +376,8 @@ struct policy_settings {
 	struct policy_rates rates;
 	struct policy_words proxies; /* addresses and networks */
 	bool live_revocation; /* files are watched that let a session in */
+	struct policy_words metrics; /* "127.0.0.1:9222", "[::1]:9222", at most
+	                                POLICY_METRICS_MAX */
 };
 
 /* Resolve p for conn into *out (initialised by this call; free with

@@ -205,6 +205,7 @@ static void put_sources(FILE *f, const struct policy_settings *s)
 	put_choice(f, "refuseconnection", policy_yes_no,
 	           s->refuse_connection);
 	put_list(f, "proxyprotocolfrom", &s->proxies);
+	put_list(f, "metricslisten", &s->metrics);
 }
 
 static void put_transport(FILE *f, const struct policy_settings *s)

@@ -155,6 +155,50 @@ int policy_take_listen(const struct policy_stmt *st, struct policy_setting *out)
 	       fail_memory(st) : 0;
 }
 
+/* What is there to read tells how a machine is used: it is for what runs on that
+ * machine. A program there may pass it on, and ask for a name and a key. */
+static const char *check_metrics(const char *text)
+{
+	struct policy_endpoint e;
+	struct policy_net net;
+	const char *why = parse_listen(text, &e);
+	bool loopback = false;
+
+	if (why != NULL)
+		return why;
+	if (e.port == 0)
+		why = "no port, expected such as 127.0.0.1:9222";
+	else if (e.host != NULL && policy_net_of(e.host, &net))
+		loopback = net.family == 4 ? net.addr[0] == 127 :
+		           strcmp(e.host, "::1") == 0;
+	free(e.host);
+	return why != NULL || loopback ? why :
+	       "not a loopback address: what is there to read is for this "
+	       "machine alone";
+}
+
+int policy_take_metrics(const struct policy_stmt *st,
+                        struct policy_setting *out)
+{
+	const char *why;
+
+	if (st->args.n == 0)
+		return policy_fail_missing(st);
+	if (st->args.n == 1 && strcasecmp(st->args.v[0].text, "none") == 0)
+		return 0;
+	for (size_t i = 0; i < st->args.n; i++) {
+		const struct policy_lex_word *w = &st->args.v[i];
+
+		why = i < POLICY_METRICS_MAX ? check_metrics(w->text)
+		                             : "more than there may be";
+		if (why != NULL)
+			return policy_fail_word(st, w, why);
+		if (policy_words_add(&out->words, w->text, st->where) < 0)
+			return fail_memory(st);
+	}
+	return 0;
+}
+
 /* sshd expands ~ as the user that starts it; a policy has no such user. */
 static int add_path(const struct policy_stmt *st,
                     const struct policy_lex_word *w, struct policy_setting *out)

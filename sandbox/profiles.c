@@ -61,6 +61,16 @@ static const struct profile_group bytes = {
 	"write writev", NULL, 0
 };
 
+/* Answer on a socket that listens: libmicrohttpd's calls. */
+static const struct profile_rule answers_rules[] = {
+	{ "setsockopt", 2,
+	  { { 1, INT, IPPROTO_TCP }, { 2, INT, TCP_CORK } } },
+	{ "setsockopt", 2,
+	  { { 1, INT, IPPROTO_TCP }, { 2, INT, TCP_NODELAY } } },
+};
+static const struct profile_group answers =
+	GROUP("answers", "accept4", answers_rules);
+
 /* Connected sockets. MSG_FASTOPEN connects, and so does a datagram with an
  * address. The address of a sendmsg(2) lies in memory that no filter sees: it
  * is ignored or refused (EISCONN) by connected stream and seqpacket sockets,
@@ -363,7 +373,7 @@ static const struct profile profiles[SANDBOX__MAX] = {
 		.covers = ROLE(KEYHOLDER) | ROLE(BROKER_ZYGOTE) |
 		          ROLE(BROKER) | ROLE(ACCOUNT) | ROLE(RESOLVER) |
 		          ROLE(TUNMAKER) | ROLE(SESSION_ZYGOTE) |
-		          ROLE(SESSION) | ROLE(PROXY) | ROLE(WATCHER),
+		          ROLE(SESSION) | ROLE(PROXY) | ROLE(WATCHER) | ROLE(METRICS),
 		.covers_asked = ROLE(COMMAND),
 		.limits = { NO_CORE, NOFILE(65536) },
 		.groups = { &base, &code, &bytes, &fds, &self, &files, &client,
@@ -470,6 +480,15 @@ static const struct profile profiles[SANDBOX__MAX] = {
 		.paths = PROFILE_PATHS_NONE,
 		.limits = { NO_CORE, NO_FORK, NOFILE(64) },
 		.groups = { &base, &data, &bytes, &messages, &watch },
+	},
+	[SANDBOX_METRICS] = {
+		.name = "metrics",
+		.becomes = true,
+		.namespaces = true,
+		.paths = PROFILE_PATHS_NONE,
+		.limits = { NO_CORE, NO_FORK, NOFILE(512),
+		            ADDRESS_SPACE(1024) },
+		.groups = { &base, &data, &bytes, &connected, &answers },
 	},
 };
 

@@ -32,6 +32,7 @@ enum sandbox_role {
 	SANDBOX_PROXY,          /* reads the headers of proxies; no right, empty
 	                         * root */
 	SANDBOX_WATCHER,        /* not root: looks when files change, opens none */
+	SANDBOX_METRICS,        /* answers by HTTP; no right, empty root */
 	SANDBOX__MAX
 };
 

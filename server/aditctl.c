@@ -22,6 +22,7 @@ static const struct {
 	  "every limit: used, at most, refused so far" },
 	{ "penalties", ctl_penalties, "[clear [ADDRESS]]",
 	  "who is kept out, for how long and why" },
+	{ "metrics", ctl_metrics, "", "what is counted, as Prometheus reads it" },
 	{ "watch", ctl_watch, "[-i SECONDS] [-n TIMES]",
 	  "sessions with their rates, again and again" },
 	{ "kill", ctl_kill, "SESSION | user NAME | key FINGERPRINT",

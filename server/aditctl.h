@@ -73,6 +73,7 @@ int ctl_drain(struct ctl *c, char **words);
 int ctl_reload(struct ctl *c, char **words);
 int ctl_log_level(struct ctl *c, char **words);
 int ctl_explain(struct ctl *c, char **words);
+int ctl_metrics(struct ctl *c, char **words);
 int ctl_watch(struct ctl *c, char **words);
 /* The rows of sessions, for the table of watch. */
 extern const struct ctl_column ctl_session_columns[];

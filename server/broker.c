@@ -88,7 +88,7 @@ void broker_refuse_by(struct broker *b, uint32_t id, const char *thing,
 {
 	char by[64], text[160];
 
-	b->refusals++;
+	broker_count_refusal(b, v);
 	snprintf(text, sizeof(text), "this %s is not permitted by policy: %s",
 	         thing, policy_decided_by(v, by, sizeof(by)));
 	broker_refuse(b, id, 1, text); /* ADMINISTRATIVELY_PROHIBITED */
@@ -216,6 +216,9 @@ void broker_from_listener(struct broker *b, struct proto_msg *m)
 	case LISTENER_CLOSE:
 		broker_control_close(b, (uint32_t)m->f[0].n,
 		                     (uint32_t)m->f[1].n);
+		break;
+	case LISTENER_COUNT:
+		broker_tell_counts(b);
 		break;
 	case LISTENER_LOG_LEVEL:
 		log_level((enum policy_log_level)m->f[0].n);

@@ -84,8 +84,8 @@ void broker_tell_outcome(struct broker *b)
 {
 	unsigned kind = b->failures > 0 ? PENALTY_AUTHFAIL : PENALTY_NOAUTH;
 
-	if (b->logged_in && b->listener != NULL && b->refusals > 0)
-		ipc_send(b->listener, NULL, 0, LISTENER_REFUSED, b->refusals);
+	if (b->logged_in)
+		broker_tell_counts(b);
 	if (b->logged_in || b->blameless || b->listener == NULL)
 		return;
 	if (b->refused)

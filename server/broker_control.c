@@ -88,7 +88,7 @@ void broker_control_list(struct broker *b, uint32_t request)
 	broker_each(b, tell_thing, &l);
 	ipc_send(b->listener, NULL, 0, LISTENER_LISTED, request,
 	         broker_channels(b), s->max_channels, l.listeners,
-	         s->max_listeners, l.tunnels, s->max_tunnels, b->refusals);
+	         s->max_listeners, l.tunnels, s->max_tunnels, broker_refusals(b));
 }
 
 void broker_control_close(struct broker *b, uint32_t request, uint32_t number)

@@ -86,6 +86,7 @@ int broker_grant_accepted(struct broker *b, int fd,
 
 static void end_grant(struct broker *b, struct broker_grant *g)
 {
+	broker_count_end(b, &g->what);
 	shutdown(g->what.fd, SHUT_RDWR);
 	close(g->what.fd);
 	free(g->strings);

@@ -197,10 +197,17 @@ static bool still_permitted(struct listening *l)
 	return false;
 }
 
+static void count(const struct listening *l, enum metrics_result result)
+{
+	broker_count(l->broker, l->is_path ? BROKER_LISTENER_PATH
+	                                   : BROKER_LISTENER, result);
+}
+
 static void refuse(struct listening *l, const char *why)
 {
 	struct broker *b = l->broker;
 
+	count(l, METRICS_FAILED);
 	log_listening(l, "", why);
 	broker_refuse(b, l->id, 2, why);
 	listening_free(l);
@@ -226,6 +233,7 @@ static void answer(struct listening *l, const char *why)
 			return;
 		}
 	}
+	count(l, METRICS_OPENED);
 	log_listening(l, "", "");
 	broker_tell(b, -1, BROKER_LISTENING, l->id, l->port);
 }
@@ -297,6 +305,12 @@ static bool may_accept(struct listening *l)
 	char where[600], what[640];
 
 	policy_may_add_channel(&b->settings, broker_channels(b), &v);
+	if (!v.allowed) {
+		broker_count(b, l->is_path ? BROKER_FORWARDED_PATH
+		                           : BROKER_FORWARDED,
+		             METRICS_REFUSED);
+		broker_count_refusal(b, &v);
+	}
 	if (!v.allowed && ++b->tick_logs <= BROKER_TICK_LOGS) {
 		snprintf(what, sizeof(what), "a connection by %s",
 		         listening_describe(l, where, sizeof(where)));
@@ -324,8 +338,10 @@ static void hand_over(struct listening *l, int fd,
 		strcpy(host, "?");
 	if (broker_grant_accepted(b, fd, &what, &id) < 0) {
 		b->accept_failed = true;
+		broker_count(b, what.kind, METRICS_FAILED);
 		return;
 	}
+	broker_count(b, what.kind, METRICS_OPENED);
 	if (l->is_path) {
 		broker_path_plain(fd);
 		broker_tell(b, fd, BROKER_ACCEPTED_PATH, id, l->host,
@@ -433,6 +449,8 @@ static struct listening *admit(struct broker *b, struct proto_msg *m,
 			         "address", is_path ? "streamlocal-forward"
 			                            : "tcpip-forward",
 			         b->user_shown, b->address, b->port);
+		broker_count(b, is_path ? BROKER_LISTENER_PATH
+		                        : BROKER_LISTENER, METRICS_REFUSED);
 		broker_refuse(b, (uint32_t)m->f[0].n, 1, "bad address");
 		free(l);
 		return NULL;
@@ -456,10 +474,13 @@ static struct listening *admit(struct broker *b, struct proto_msg *m,
 		broker_refuse_by(b, l->id, "listener", &v);
 	} else {
 		policy_may_add_listener(&b->settings, b->nlistening, &v);
-		if (!v.allowed)
+		if (!v.allowed) {
+			broker_count_refusal(b, &v);
 			broker_refuse(b, l->id, 1, "too many listeners");
+		}
 	}
 	if (!v.allowed) {
+		count(l, METRICS_REFUSED);
 		broker_log_refusal(b, listening_describe(l, what,
 		                                         sizeof(what)), &v);
 		free(l);

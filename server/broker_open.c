@@ -22,6 +22,7 @@ struct open {
 	char host[256]; /* as asked for */
 	unsigned port;
 	unsigned reviews; /* b's, when it was permitted */
+	uint64_t since_us;
 	struct resolve *resolve;
 	struct addresses addresses;
 	size_t at; /* the address that is tried */
@@ -51,10 +52,11 @@ void broker_open_free(struct broker *b)
 		open_free(b->opens);
 }
 
-static void failed(struct open *o, const char *why)
+static void failed(struct open *o, enum metrics_result how, const char *why)
 {
 	struct broker *b = o->broker;
 
+	broker_count(b, BROKER_DIRECT, how);
 	if (broker_may_log(b, &b->tick_failures))
 		log_info("%s for %s from %s port %u failed: %s", o->what,
 		         b->user_shown, b->address, b->port, why);
@@ -91,9 +93,11 @@ static void connected(struct open *o)
 	}
 	setsockopt(o->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	if (broker_grant(b, o->id, o->fd, &what) < 0) {
-		failed(o, strerror(errno));
+		failed(o, METRICS_FAILED, strerror(errno));
 		return;
 	}
+	broker_count(b, BROKER_DIRECT, METRICS_OPENED);
+	broker_count_time(b, loop_now_us() - o->since_us);
 	log_verbose("%s for %s from %s port %u", o->what, b->user_shown,
 	            b->address, b->port);
 	broker_tell(b, o->fd, BROKER_OPENED, o->id);
@@ -148,7 +152,7 @@ static void try_next(struct open *o, int error)
 			return;
 		error = errno;
 	}
-	failed(o, strerror(error));
+	failed(o, METRICS_FAILED, strerror(error));
 }
 
 /* Keep the addresses that policy lets us connect to. No name is looked up
@@ -182,7 +186,7 @@ static void on_resolved(void *arg, const struct addresses *a, const char *why)
 
 	o->resolve = NULL;
 	if (a == NULL) {
-		failed(o, why);
+		failed(o, METRICS_UNRESOLVED, why);
 		return;
 	}
 	choose(o, a, &v);
@@ -190,6 +194,7 @@ static void on_resolved(void *arg, const struct addresses *a, const char *why)
 		try_next(o, 0);
 		return;
 	}
+	broker_count(o->broker, BROKER_DIRECT, METRICS_REFUSED);
 	broker_refuse_by(o->broker, o->id, "destination", &v);
 	open_free(o);
 }
@@ -199,14 +204,16 @@ unsigned broker_channels(const struct broker *b)
 	return b->ngrants + b->nopens + broker_tun_channels(b);
 }
 
-bool broker_admit_channel(struct broker *b, uint32_t id, const char *what)
+bool broker_admit_channel(struct broker *b, uint32_t id, const char *what,
+                          enum broker_kind kind)
 {
 	struct policy_verdict v;
 
 	policy_may_add_channel(&b->settings, broker_channels(b), &v);
 	if (v.allowed)
 		return true;
-	b->refusals++;
+	broker_count(b, kind, METRICS_REFUSED);
+	broker_count_refusal(b, &v);
 	broker_log_refusal(b, what, &v);
 	broker_refuse(b, id, 4, "too many channels");
 	return false;
@@ -227,6 +234,7 @@ void broker_on_open_tcp(struct broker *b, struct proto_msg *m)
 			log_info("refused direct-tcpip for %s from %s port %u: "
 			         "bad destination", b->user_shown, b->address,
 			         b->port);
+		broker_count(b, BROKER_DIRECT, METRICS_REFUSED);
 		broker_refuse(b, id, 1, "bad destination");
 		return;
 	}
@@ -234,11 +242,12 @@ void broker_on_open_tcp(struct broker *b, struct proto_msg *m)
 	snprintf(what, sizeof(what), "direct-tcpip to %s port %u", shown, port);
 	policy_may_open(&b->settings, &b->key.opts, host, port, &v);
 	if (!v.allowed && !v.depends) {
+		broker_count(b, BROKER_DIRECT, METRICS_REFUSED);
 		broker_log_refusal(b, what, &v);
 		broker_refuse_by(b, id, "destination", &v);
 		return;
 	}
-	if (!broker_admit_channel(b, id, what))
+	if (!broker_admit_channel(b, id, what, BROKER_DIRECT))
 		return;
 	o = b->nopens < BROKER_PENDING_MAX ? calloc(1, sizeof(*o)) : NULL;
 	if (o == NULL) {
@@ -246,6 +255,7 @@ void broker_on_open_tcp(struct broker *b, struct proto_msg *m)
 			log_info("refused %s for %s from %s port %u: too many "
 			         "at once that are not open yet", what,
 			         b->user_shown, b->address, b->port);
+		broker_count(b, BROKER_DIRECT, METRICS_REFUSED);
 		broker_refuse(b, id, 4, "too many channels on their way");
 		return;
 	}
@@ -254,6 +264,7 @@ void broker_on_open_tcp(struct broker *b, struct proto_msg *m)
 	o->fd = -1;
 	o->port = port;
 	o->reviews = b->reviews;
+	o->since_us = loop_now_us();
 	strcpy(o->host, host);
 	strcpy(o->what, what);
 	o->next = b->opens;

@@ -76,6 +76,7 @@ void broker_on_open_path(struct broker *b, struct proto_msg *m)
 			log_info("refused direct-streamlocal for %s from %s "
 			         "port %u: bad path", b->user_shown,
 			         b->address, b->port);
+		broker_count(b, BROKER_DIRECT_PATH, METRICS_REFUSED);
 		broker_refuse(b, id, 1, "bad path");
 		return;
 	}
@@ -83,11 +84,12 @@ void broker_on_open_path(struct broker *b, struct proto_msg *m)
 	snprintf(what, sizeof(what), "direct-streamlocal to %s", shown);
 	policy_may_open_path(&b->settings, &b->key.opts, path, &v);
 	if (!v.allowed) {
+		broker_count(b, BROKER_DIRECT_PATH, METRICS_REFUSED);
 		broker_log_refusal(b, what, &v);
 		broker_refuse_by(b, id, "socket", &v);
 		return;
 	}
-	if (!broker_admit_channel(b, id, what))
+	if (!broker_admit_channel(b, id, what, BROKER_DIRECT_PATH))
 		return;
 	fd = connect_path(path, &why);
 	if (fd >= 0 && broker_grant(b, id, fd, &thing) < 0) {
@@ -98,11 +100,13 @@ void broker_on_open_path(struct broker *b, struct proto_msg *m)
 	if (fd < 0) {
 		log_info("%s for %s from %s port %u failed: %s", what,
 		         b->user_shown, b->address, b->port, why);
+		broker_count(b, BROKER_DIRECT_PATH, METRICS_FAILED);
 		broker_refuse(b, id, 2, why);
 		return;
 	}
 	log_verbose("%s for %s from %s port %u", what, b->user_shown,
 	            b->address, b->port);
+	broker_count(b, BROKER_DIRECT_PATH, METRICS_OPENED);
 	broker_tell(b, fd, BROKER_OPENED, id);
 	close(fd);
 }

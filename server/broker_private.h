@@ -17,6 +17,7 @@
 #include "server/ipc.h"
 #include "server/log.h"
 #include "server/loop.h"
+#include "server/metrics.h"
 #include "server/pki.h"
 #include "server/resolver.h"
 
@@ -188,7 +189,7 @@ struct broker {
 
 	/* what becomes of it if nobody logs in, broker_admit.c */
 	bool refused;    /* RefuseConnection */
-	uint64_t refusals; /* how often policy said no after the login */
+	uint64_t counts[METRICS_OF_BROKER]; /* broker_count.c */
 	bool grace_over;
 	bool blameless;  /* ended by us, and not for what the client did */
 	enum { BROKER_NOT_ASKED, BROKER_ASKED, BROKER_ADMITTED,
@@ -321,7 +322,8 @@ void broker_on_open_tcp(struct broker *b, struct proto_msg *m);
 void broker_open_free(struct broker *b);
 /* May the session have one more channel (MaxChannels)? If not it is refused,
  * and the log says so of what. */
-bool broker_admit_channel(struct broker *b, uint32_t id, const char *what);
+bool broker_admit_channel(struct broker *b, uint32_t id, const char *what,
+                          enum broker_kind kind);
 /* Those that are open or on their way. */
 unsigned broker_channels(const struct broker *b);
 
@@ -407,6 +409,19 @@ void broker_review_free(struct broker *b);
 void broker_still_permitted(const struct broker *b,
                             const struct broker_thing *what,
                             struct policy_verdict *v);
+
+/* broker_count.c: for metrics. */
+void broker_count(struct broker *b, enum broker_kind kind,
+                  enum metrics_result result);
+/* A direct-tcpip took so long to open. */
+void broker_count_time(struct broker *b, uint64_t us);
+/* Policy said no after the login; how often so far. */
+void broker_count_refusal(struct broker *b, const struct policy_verdict *v);
+uint64_t broker_refusals(struct broker *b);
+/* Before the socket of a channel is closed. */
+void broker_count_end(struct broker *b, const struct broker_thing *what);
+/* Tell the listener all of it. */
+void broker_tell_counts(struct broker *b);
 
 /* broker_life.c */
 /* Other settings, another expiry: the limits run as from the login. -1: no

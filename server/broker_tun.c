@@ -70,6 +70,7 @@ static void refuse(struct tunnel *t, const char *why)
 	log_info("tunnel (%s%s%s) for %s from %s port %u failed: %s",
 	         mode_name(t->mode), t->name[0] != '\0' ? ", " : "", t->name,
 	         b->user_shown, b->address, b->port, why);
+	broker_count(b, BROKER_DEVICE, METRICS_FAILED);
 	broker_refuse(b, t->id, 2, why);
 	tunnel_free(t);
 }
@@ -101,6 +102,7 @@ static void grant(struct tunnel *t, int fd, unsigned mtu, bool frames)
 	log_info("tunnel %s (%s, %s) for %s from %s port %u", t->name,
 	         mode_name(t->mode), t->state == ATTACHED ? "attached" : "made",
 	         b->user_shown, b->address, b->port);
+	broker_count(b, BROKER_DEVICE, METRICS_OPENED);
 	broker_tell(b, fd, BROKER_TUNNEL, t->id, t->mode,
 	            mtu > 0 ? mtu : (unsigned)DEFAULT_MTU, t->name,
 	            strlen(t->name), frames ? 1u : 0u);
@@ -384,6 +386,7 @@ void broker_on_open_tun(struct broker *b, struct proto_msg *m)
 	char what[80];
 
 	if (mode != TUNDEV_POINTOPOINT && mode != TUNDEV_ETHERNET) {
+		broker_count(b, BROKER_DEVICE, METRICS_REFUSED);
 		broker_refuse(b, id, 1, "unknown kind of tunnel");
 		return;
 	}
@@ -400,9 +403,10 @@ void broker_on_open_tun(struct broker *b, struct proto_msg *m)
 		                                wanted, &min, &max, &v);
 	if (v.allowed)
 		policy_may_add_tunnel(&b->settings, live(b), &v);
-	if (v.allowed && !broker_admit_channel(b, id, what))
+	if (v.allowed && !broker_admit_channel(b, id, what, BROKER_DEVICE))
 		return;
 	if (!v.allowed) {
+		broker_count(b, BROKER_DEVICE, METRICS_REFUSED);
 		broker_log_refusal(b, what, &v);
 		broker_refuse_by(b, id, "tunnel", &v);
 		return;
@@ -413,6 +417,7 @@ void broker_on_open_tun(struct broker *b, struct proto_msg *m)
 			log_info("refused %s for %s from %s port %u: too many "
 			         "in too short a time", what, b->user_shown,
 			         b->address, b->port);
+		broker_count(b, BROKER_DEVICE, METRICS_REFUSED);
 		broker_refuse(b, id, 4, "too many tunnels in too short a time");
 		return;
 	}

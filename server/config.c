@@ -127,6 +127,17 @@ static int check(struct config *c, struct policy_error *err)
 		snprintf(err->text, sizeof(err->text), "out of memory");
 		return -1;
 	}
+#ifndef HAVE_MICROHTTPD
+	if (c->global.metrics.n > 0) {
+		const struct policy_where *w = &c->global.metrics.v[0].where;
+
+		snprintf(err->file, sizeof(err->file), "%s", w->file);
+		err->line = w->line;
+		snprintf(err->text, sizeof(err->text), "MetricsListen needs "
+		         "libmicrohttpd, and this aditd is built without it");
+		return -1;
+	}
+#endif
 	c->runs_commands =
 		has_command(c->policy, POLICY_AUTHORIZED_KEYS_COMMAND) ||
 		has_command(c->policy, POLICY_AUTHORIZED_PRINCIPALS_COMMAND);
@@ -323,11 +334,11 @@ void config_own_ids(const char *name, uid_t *uid, gid_t *gid)
 		*gid = pw->pw_gid;
 		return;
 	}
-	/* two names, two ids */
+	/* three names, three ids */
 	if (strcmp(name, "_adit") != 0)
-		id++;
+		id += strcmp(name, "_adit-session") == 0 ? 1 : 2;
 	while (getpwuid(id) != NULL || getgrgid(id) != NULL)
-		id += 2;
+		id += 3;
 	*uid = id;
 	*gid = id;
 }

@@ -57,7 +57,8 @@ int config_snapshot(const struct config *c);
 /* Are two snapshots the same? false, too, if one cannot be read. */
 bool config_snapshot_same(int a, int b);
 
-/* uid and gid of one of the daemon's own users ("_adit", "_adit-session");
+/* uid and gid of one of the daemon's own users ("_adit", "_adit-session",
+ * "_adit-metrics");
  * where that does not exist, an id that no account has. privileged only. */
 void config_own_ids(const char *name, uid_t *uid, gid_t *gid);
 

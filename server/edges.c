@@ -1,5 +1,6 @@
 #include "server/edges.h"
 #include "server/exchange.h"
+#include "server/metrics.h"
 
 #define N(t) (sizeof(t) / sizeof((t)[0]))
 #define TABLE(name, text, rules) \
@@ -64,6 +65,16 @@ static const struct proto_rule from_watcher[] = {
 };
 TABLE(edge_to_watcher, "listener -> watcher", to_watcher);
 TABLE(edge_from_watcher, "watcher -> listener", from_watcher);
+static const struct proto_rule to_metrics[] = {
+	{ ROLE_SOCKET, "SOCKET", "", 0, 1, ANY, false },
+	{ ROLE_START, "START", "bww", 0, 0, ANY, true },
+	{ ROLE_NUMBERS, "NUMBERS", "ssss", METRICS_PACKED_MAX, 0, ANY, false },
+};
+static const struct proto_rule from_metrics[] = {
+	{ ROLE_READY, "READY", "", 0, 0, ANY, true },
+	{ ROLE_NOTE, "NOTE", "s", 256, 0, ANY, false },
+	{ ROLE_COUNT, "COUNT", "", 0, 0, ANY, false },
+};
 TABLE(edge_to_keyholder, "listener -> keyholder", to_keyholder);
 TABLE(edge_from_keyholder, "keyholder -> listener", from_keyholder);
 TABLE(edge_to_broker_zygote, "listener -> broker zygote", to_broker_zygote);
@@ -72,6 +83,8 @@ TABLE(edge_to_session_zygote, "listener -> session zygote",
 TABLE(edge_from_zygote, "zygote -> listener", from_zygote);
 TABLE(edge_to_proxy, "listener -> proxy", to_proxy);
 TABLE(edge_from_proxy, "proxy -> listener", from_proxy);
+TABLE(edge_to_metrics, "listener -> metrics", to_metrics);
+TABLE(edge_from_metrics, "metrics -> listener", from_metrics);
 
 static const struct proto_rule broker_to_key[] = {
 	{ KEY_SIGN, "SIGN", "bss", 64, 0, ANY, false },
@@ -99,11 +112,11 @@ static const struct proto_rule broker_to_listener[] = {
 	{ LISTENER_THING, "THING", "wwbswswqbqq", 256, 0, ANY, false },
 	{ LISTENER_LISTED, "LISTED", "wwwwwwwq", 0, 0, ANY, false },
 	{ LISTENER_CLOSED, "CLOSED", "wb", 0, 0, ANY, false },
-	{ LISTENER_REFUSED, "REFUSED", "q", 0, 0, ANY, true },
 	{ LISTENER_LOGIN, "LOGIN", "sssw", 512, 0, ANY, true },
 	{ LISTENER_KEY, "KEY", "ss", 8192, 0, ANY, false },
 	{ LISTENER_REVIEWED, "REVIEWED", "", 0, 0, ANY, false },
 	{ LISTENER_FILE, "FILE", "s", 4096, 0, ANY, false },
+	{ LISTENER_COUNTS, "COUNTS", "s", METRICS_PACKED_MAX, 0, ANY, false },
 };
 static const struct proto_rule listener_to_broker[] = {
 	{ LISTENER_KEYHOLDER, "KEYHOLDER", "", 0, 1, ANY, false },
@@ -122,6 +135,7 @@ static const struct proto_rule listener_to_broker[] = {
 	{ LISTENER_POLICY, "POLICY", "", 0, 1, ANY, false },
 	{ LISTENER_APPLY, "APPLY", "", 0, 0, ANY, false },
 	{ LISTENER_GONE, "GONE", "s", 1024, 0, ANY, true },
+	{ LISTENER_COUNT, "COUNT", "", 0, 0, ANY, false },
 };
 TABLE(edge_broker_to_listener, "broker -> listener", broker_to_listener);
 TABLE(edge_listener_to_broker, "listener -> broker", listener_to_broker);
@@ -211,6 +225,7 @@ static const struct proto_rule control_to_listener[] = {
 	{ CONTROL_LOG_LEVEL, "LOG_LEVEL", "wb", 0, 0, ANY, false },
 	{ CONTROL_CLEAR, "CLEAR", "ws", 64, 0, ANY, false },
 	{ CONTROL_EXPLAIN, "EXPLAIN", "wssbs", 4096, 0, ANY, false },
+	{ CONTROL_METRICS, "METRICS", "w", 0, 0, ANY, false },
 };
 static const struct proto_rule listener_to_control[] = {
 	{ CONTROL_FACT, "FACT", "wsbqs", 4096, 0, ANY, false },
@@ -224,6 +239,8 @@ static const struct proto_rule listener_to_control[] = {
 	{ CONTROL_TEXT, "TEXT", "ws", 2048, 0, ANY, false },
 	{ CONTROL_OUTPUT, "OUTPUT", "w", 0, 1, ANY, false },
 	{ CONTROL_DONE, "DONE", "wbqs", 2048, 0, ANY, false },
+	{ CONTROL_NUMBERS, "NUMBERS", "wssss", METRICS_PACKED_MAX, 0, ANY,
+	  false },
 };
 TABLE(edge_control_to_listener, "aditctl -> listener", control_to_listener);
 TABLE(edge_listener_to_control, "listener -> aditctl", listener_to_control);

@@ -10,7 +10,7 @@
 /* Phases of a connection, for the tables' bit masks. */
 enum { PHASE_LOGIN = 1, PHASE_OPEN = 2, PHASE_ANY = 3 };
 
-/* listener <-> keyholder, broker zygote, session zygote, proxy */
+/* listener <-> keyholder, broker zygote, session zygote, proxy, metrics */
 enum edge_role_msg {
 	ROLE_HOSTKEY = 1, /* -> zygote, keyholder ->: s public blob, s its
 	                     certificate or nothing */
@@ -18,7 +18,8 @@ enum edge_role_msg {
 	                     s host key and s user key algorithms, s version,
 	                     w least bits of RSA */
 	ROLE_START,       /* -> zygote: no more host keys; b SandboxRequired;
-	                   * session's, proxy: w uid, w gid that it is to have */
+	                   * session's, proxy, metrics: w uid, w gid that it
+	                   * is to have */
 	ROLE_READY,       /* role ->: initialised */
 	ROLE_FORK,        /* -> zygote: a connection; see the tables */
 	ROLE_CLIENT,      /* -> keyholder: + fd, its end of a broker's socket */
@@ -41,12 +42,17 @@ enum edge_role_msg {
 	ROLE_CHANGED,     /* watcher ->: w file */
 	ROLE_RETIRE,      /* -> zygote: another one has taken over; end after
 	                     the last child */
+	ROLE_SOCKET,      /* -> metrics: + fd, on which it is asked */
+	ROLE_COUNT,       /* metrics ->: NUMBERS, soon */
+	ROLE_NUMBERS,     /* -> metrics: s all that is counted, by
+	                     metrics_pack(), s version of adit, of libssh, of
+	                     OpenSSL */
 	ROLE__MAX
 };
 extern const struct proto_table edge_to_keyholder, edge_from_keyholder,
 	edge_to_broker_zygote, edge_to_session_zygote, edge_from_zygote,
-	edge_to_proxy, edge_from_proxy,
-	edge_to_watcher, edge_from_watcher;
+	edge_to_proxy, edge_from_proxy, edge_to_watcher, edge_from_watcher,
+	edge_to_metrics, edge_from_metrics;
 
 /* broker -> keyholder and back */
 enum edge_key_msg {
@@ -106,7 +112,6 @@ enum edge_listener_msg {
 	LISTENER_CLOSE,   /* -> broker: w request, w number: CLOSED */
 	LISTENER_CLOSED,  /* w request, b whether there was such a thing */
 	LISTENER_LOG_LEVEL, /* -> broker: b level */
-	LISTENER_REFUSED, /* q as in LISTED: a login is over */
 	/* what a review of the login takes: before LOGGED_IN */
 	LISTENER_LOGIN,    /* s user as the client says, s its host name,
 	                      s account, w uid */
@@ -119,6 +124,9 @@ enum edge_listener_msg {
 	LISTENER_APPLY,    /* that was all: REVIEWED */
 	LISTENER_GONE,     /* s reason, for the log: the login is void */
 	LISTENER_REVIEWED, /* the broker has applied it */
+	LISTENER_COUNTS,  /* s what it counts, by metrics_pack(): at the end of a
+	                     login, and as often as it is asked */
+	LISTENER_COUNT,   /* -> broker: COUNTS */
 	LISTENER__MAX
 };
 /* What became of it; of several sessions the last of these counts. */
@@ -265,6 +273,8 @@ enum edge_control_msg {
 	CONTROL_TEXT,    /* s line for people */
 	CONTROL_OUTPUT,  /* + fd to read to its end */
 	CONTROL_DONE,    /* b enum control_code, q how many, s text */
+	CONTROL_METRICS, /* a request: NUMBERS */
+	CONTROL_NUMBERS, /* as ROLE_NUMBERS */
 	CONTROL__MAX
 };
 enum control_by { CONTROL_BY_ID, CONTROL_BY_USER, CONTROL_BY_KEY };

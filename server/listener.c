@@ -185,7 +185,7 @@ static void log_reload_error(const struct policy_error *err)
 }
 
 /* A new policy holds for new connections. A bad one changes nothing. */
-bool listener_reload(struct listener *l, const char *because)
+static bool reload(struct listener *l, const char *because)
 {
 	struct config fresh;
 	const struct config_reports reports = { .error = log_reload_error };
@@ -216,7 +216,6 @@ bool listener_reload(struct listener *l, const char *because)
 	l->generation++;
 	config_free(l->config);
 	*l->config = fresh;
-	l->reloads++;
 	l->policy_ms = loop_now_ms();
 	listener_level(l, -1);
 	log_facility(fresh.global.syslog_facility);
@@ -226,6 +225,14 @@ bool listener_reload(struct listener *l, const char *because)
 	listener_role_renew(l, PROXY);
 	listener_accept_update(l);
 	return true;
+}
+
+bool listener_reload(struct listener *l, const char *because)
+{
+	bool done = reload(l, because);
+
+	l->counts[done ? METRICS_RELOADS : METRICS_RELOADS_FAILED]++;
+	return done;
 }
 
 /* Of this process and of every broker; roles get it when they are ready. */
@@ -273,7 +280,7 @@ static void on_signal(void *arg, uint32_t events)
 	while (read(l->signal_fd, &si, sizeof(si)) == (ssize_t)sizeof(si)) {
 		switch (si.ssi_signo) {
 		case SIGCHLD:
-			listener_roles_reap();
+			listener_roles_reap(l);
 			break;
 		case SIGHUP:
 			listener_reload(l, "Received SIGHUP");
@@ -314,7 +321,7 @@ static int open_all(struct listener *l)
 	for (size_t i = 0; i < l->nsockets; i++)
 		l->sockets[i].io = loop_add(l->loop, l->sockets[i].fd, 0,
 		                            on_socket, l);
-	if (listener_control_open(l) < 0)
+	if (listener_control_open(l) < 0 || listener_metrics_open(l) < 0)
 		return -1;
 	write_pid(l);
 	return 0;
@@ -341,7 +348,10 @@ int listener_run(struct config *c, int ready_fd)
 	sandbox_commands(c->runs_commands);
 	if (c->privileged)
 		config_own_ids("_adit-session", &l.session_uid, &l.session_gid);
-	if (listener_door_init(&l) < 0 || listener_review_init(&l) < 0 ||
+	if (c->privileged)
+		config_own_ids("_adit-metrics", &l.metrics_uid, &l.metrics_gid);
+	if (listener_door_init(&l) < 0 || listener_metrics_init(&l) < 0 ||
+	    listener_review_init(&l) < 0 ||
 	    open_all(&l) < 0 ||
 	    confine(SANDBOX_LISTENER, NULL, confine_log, NULL) < 0)
 		goto out;
@@ -355,6 +365,7 @@ out:
 		listener_conn_drop(l.conns);
 	listener_proxy_close(&l);
 	listener_roles_close(&l);
+	listener_metrics_free(&l);
 	listener_door_free(&l);
 	listener_review_free(&l);
 	loop_free(l.loop);

@@ -237,6 +237,7 @@ void control_act(struct control_client *c, const struct proto_msg *m)
 	case CONTROL_RELOAD: reload(c); break;
 	case CONTROL_LOG_LEVEL: set_level(c, m); break;
 	case CONTROL_CLEAR: clear(c, m); break;
+	case CONTROL_METRICS: listener_metrics_control(c); break;
 	default: explain(c, m); break;
 	}
 }

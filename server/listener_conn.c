@@ -50,6 +50,7 @@ void listener_conn_drop(struct conn *c)
 	listener_take_leave(c);
 	listener_control_gone(c);
 	listener_review_leave(c);
+	listener_metrics_gone(c);
 	loop_cancel(c->grace);
 	loop_cancel(c->end_timer);
 	loop_del(c->io);
@@ -57,6 +58,7 @@ void listener_conn_drop(struct conn *c)
 	if (c->client >= 0)
 		close(c->client);
 	free(c->who);
+	free(c->counts);
 	free(c);
 	heap_rest_soon(l->loop, NULL, NULL);
 }
@@ -141,7 +143,8 @@ static void take(struct conn *c, const struct proto_msg *m)
 		admit = listener_door_admit(c, f[0].p, f[0].len,
 		                            (unsigned)f[1].n);
 		if (!admit)
-			c->listener->refused.connections++;
+			c->listener->counts[METRICS_DOOR +
+			                    METRICS_MAX_CONNECTIONS]++;
 		if (admit && f[2].n != 0)
 			listener_door_share(c);
 		ipc_send(c->broker, NULL, 0, LISTENER_ADMITTED, admit ? 1u : 0u);
@@ -152,6 +155,9 @@ static void take(struct conn *c, const struct proto_msg *m)
 		mark_again(c, (int)f[2].n - 1);
 		c->logged_in = true;
 		c->login_ms = loop_now_ms();
+		c->listener->counts[METRICS_LOGIN + METRICS_LOGIN_ACCEPTED]++;
+		metrics_observe(&c->listener->counts[METRICS_LOGIN_TIME],
+		                1000 * (c->login_ms - c->since_ms));
 		loop_cancel(c->grace);
 		c->grace = NULL;
 		listener_review_take(c, m);
@@ -181,16 +187,20 @@ static void take(struct conn *c, const struct proto_msg *m)
 			set_user_timeout(c->client, (unsigned)f[0].n);
 		break;
 	case LISTENER_OUTCOME:
+		if (c->logged_in || f[0].n >= PENALTY__MAX)
+			break;
+		c->told_outcome = true;
+		c->outcome = (enum penalty_kind)f[0].n;
 		/* what ended by a signal has its penalty, and that is why */
-		if (!c->logged_in && !c->killed && f[0].n < PENALTY__MAX)
+		if (!c->killed)
 			listener_door_penalise(c->listener, c->address,
-			                       (enum penalty_kind)f[0].n);
+			                       c->outcome);
 		break;
 	case LISTENER_WHO:
 		remember_who(c, m);
 		break;
-	case LISTENER_REFUSED:
-		c->listener->refused.policy += f[0].n;
+	case LISTENER_COUNTS:
+		listener_metrics_heard(c, &f[0]);
 		break;
 	default:
 		listener_control_heard(c, m);
@@ -372,6 +382,7 @@ void listener_conn_start(struct listener *l, int fd, const struct caller *from)
 		c->next->prev = c;
 	l->conns = c;
 	listener_door_enter(c);
+	l->counts[METRICS_CONNECTIONS]++;
 	log_verbose("Connection from %s port %u on %s port %u", c->address,
 	            c->port, from->local, from->local_port);
 	if (open_conn(l, c, fd) < 0) {
@@ -409,6 +420,8 @@ void listener_conn_killed(struct role *r, uint32_t id, int sig)
 			was = l->past[i];
 	if (was.id == 0)
 		strcpy(was.address, "?");
+	listener_metrics_death(l, r->kind == SESSIONS ? METRICS_SESSION
+	                                              : METRICS_A_BROKER, sig);
 	log_error("security: %s of connection %u from %s port %u was killed "
 	          "by signal %d%s",
 	          r->kind == SESSIONS ? "session" : "broker", (unsigned)id,

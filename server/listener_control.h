@@ -82,6 +82,9 @@ void control_walk(struct control_client *c);
 void control_ask(struct control_client *c, struct conn *conn, unsigned type,
                  uint32_t number);
 
+/* listener_metrics.c: c wants the numbers. */
+void listener_metrics_control(struct control_client *c);
+
 /* listener_act.c: what does something, and who did it is logged. */
 void control_act(struct control_client *c, const struct proto_msg *m);
 /* Of a drain: is it over, is there news? */

@@ -180,6 +180,7 @@ bool listener_door_full(struct listener *l, const struct visitor *v)
 {
 	if (l->startups < l->config->global.startups_max)
 		return false;
+	l->counts[METRICS_DOOR + METRICS_MAX_STARTUPS]++;
 	turn_away(l, v, "MaxStartups");
 	return true;
 }
@@ -189,7 +190,7 @@ bool listener_door_closed(struct listener *l, const struct visitor *v)
 	const char *past = "MaxStartups";
 
 	if (penalised(l, v)) {
-		l->refused.penalty++;
+		l->counts[METRICS_DOOR + METRICS_PENALTIES]++;
 		return true;
 	}
 	if (!too_many_startups(l)) {
@@ -198,9 +199,9 @@ bool listener_door_closed(struct listener *l, const struct visitor *v)
 			return false;
 		}
 		past = "PerSourceMaxStartups";
-		l->refused.source++;
+		l->counts[METRICS_DOOR + METRICS_PER_SOURCE]++;
 	} else {
-		l->refused.startups++;
+		l->counts[METRICS_DOOR + METRICS_MAX_STARTUPS]++;
 	}
 	turn_away(l, v, past);
 	return true;

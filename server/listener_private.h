@@ -8,11 +8,12 @@
 #include "server/hostkeys.h"
 #include "server/ipc.h"
 #include "server/loop.h"
+#include "server/metrics.h"
 #include "server/penalties.h"
 
 /* Those up to SESSIONS are always there; a proxy, where policy has one, and a
  * watcher, if a login wants it. */
-enum kind { KEYHOLDER, BROKERS, SESSIONS, PROXY, WATCHER, KINDS };
+enum kind { KEYHOLDER, BROKERS, SESSIONS, PROXY, METRICS, WATCHER, KINDS };
 
 enum { LISTENER_QUEUE = 256, LISTENER_SOCKETS_MAX = 16, PAST_MAX = 256,
        ACCOUNT_MAX = 512, FILES_MAX = 16 /* watched, of a login */ };
@@ -67,6 +68,11 @@ struct conn {
 	struct review *review;        /* NULL: none is due */
 	uint64_t reviewed_ms;         /* when the last one began */
 	struct files files;
+	/* listener_metrics.c */
+	bool asked;                   /* for COUNTS */
+	bool told_outcome;
+	enum penalty_kind outcome;    /* as told, of a login that was none */
+	uint64_t *counts;             /* as told last; NULL: not yet */
 	/* what it is counted as, listener_door.c */
 	bool starting, counted;
 	bool shares; /* a RateLimit of its account's */
@@ -121,10 +127,14 @@ struct listener {
 	char *pid_file; /* that we wrote, or NULL */
 	uid_t session_uid; /* for sessions, which have no name services */
 	gid_t session_gid;
+	uid_t metrics_uid;
+	gid_t metrics_gid;
 	int signal_fd;
 	struct loop_io *signal_io;
 	struct { int fd; struct loop_io *io; } sockets[LISTENER_SOCKETS_MAX];
 	size_t nsockets;
+	int scrapes[POLICY_METRICS_MAX]; /* MetricsListen */
+	size_t nscrapes;
 	bool accepting, stopping, accept_failed;
 	int ready_fd;
 	struct role *roles;          /* all that have an edge to us */
@@ -156,10 +166,9 @@ struct listener {
 	struct control *control; /* aditctl's socket; NULL: none */
 	bool draining;
 	uint64_t started_ms, policy_ms; /* the policy in force is from then */
-	unsigned reloads;
-	struct {
-		uint64_t startups, source, penalty, connections, policy;
-	} refused; /* so far; policy: of sessions that are over */
+	/* so far; a broker's when it is over; not what is so now */
+	uint64_t counts[METRICS__MAX];
+	struct listener_metrics *metrics;
 	int level; /* that aditctl asked for; -1: the policy's */
 };
 
@@ -171,7 +180,7 @@ void listener_roles_level(struct listener *l);
  * replace one kind with a fresh process as soon as that is ready. */
 void listener_roles_start(struct listener *l);
 void listener_role_renew(struct listener *l, enum kind kind);
-void listener_roles_reap(void);
+void listener_roles_reap(struct listener *l);
 /* Before every wait: watch for room where messages are queued. */
 void listener_roles_flush(struct listener *l);
 void listener_roles_close(struct listener *l);
@@ -295,6 +304,22 @@ void listener_watch_changed(struct listener *l, uint32_t id);
 
 /* End it by force: its processes, and what we know of it. */
 void listener_conn_kill(struct conn *c);
+/* listener_metrics.c */
+int listener_metrics_init(struct listener *l);
+/* MetricsListen's sockets. -1: we cannot go on without them. */
+int listener_metrics_open(struct listener *l);
+/* Give them to r. */
+int listener_metrics_greet(struct role *r);
+void listener_metrics_free(struct listener *l);
+/* A process of ours was ended by a signal. */
+void listener_metrics_death(struct listener *l, enum metrics_process process,
+                            int sig);
+/* A broker tells what it counts; c, no longer among the others, is over. */
+void listener_metrics_heard(struct conn *c, const struct proto_field *f);
+void listener_metrics_gone(struct conn *c);
+/* r wants the numbers: they come, in a second at the latest. */
+void listener_metrics_asked(struct role *r);
+
 /* End every connection. */
 void listener_conn_end_all(struct listener *l, const char *why);
 

@@ -70,6 +70,7 @@ static void end(struct newcomer *n)
 
 static void drop(struct newcomer *n, const char *why)
 {
+	n->listener->counts[METRICS_DOOR + METRICS_PROXY_HEADER]++;
 	log_drop(n->listener, &n->from, why);
 	end(n);
 }
@@ -108,6 +109,7 @@ void listener_proxy_wait(struct listener *l, int fd, const struct caller *from)
 	}
 	n = l->nnewcomers < WAITING_MAX ? calloc(1, sizeof(*n)) : NULL;
 	if (n == NULL) {
+		l->counts[METRICS_DOOR + METRICS_PROXY_HEADER]++;
 		log_drop(l, from, "too many wait for their PROXY header");
 		close(fd);
 		return;

@@ -33,6 +33,7 @@ static const struct {
 	               &edge_to_session_zygote },
 	[PROXY] = { "proxy", false, &edge_from_proxy, &edge_to_proxy },
 	[WATCHER] = { "watcher", false, &edge_from_watcher, &edge_to_watcher },
+	[METRICS] = { "metrics", false, &edge_from_metrics, &edge_to_metrics },
 };
 
 static void drop(struct role *r)
@@ -66,13 +67,15 @@ static void retire(struct role *r)
 
 static bool is_needed(const struct listener *l, enum kind kind)
 {
-	return kind != PROXY || l->config->global.proxies.n > 0;
+	return (kind != PROXY || l->config->global.proxies.n > 0) &&
+	       (kind != METRICS || l->nscrapes > 0);
 }
 
 bool listener_roles_serve(const struct listener *l)
 {
 	for (enum kind k = 0; k < KINDS; k++)
-		if (l->serving[k] == NULL && k != WATCHER && is_needed(l, k))
+		if (k != METRICS && k != WATCHER && l->serving[k] == NULL &&
+		    is_needed(l, k))
 			return false;
 	return true;
 }
@@ -213,6 +216,8 @@ static void on_role(void *arg, uint32_t events)
 			                    m.f[0].len));
 		else if (m.type == ROLE_READY)
 			ready(r);
+		else if (m.type == ROLE_COUNT)
+			listener_metrics_asked(r);
 		else
 			listener_proxy_take(r, &m);
 	}
@@ -243,6 +248,8 @@ static int greet(struct role *r)
 		return 0;
 	if (r->kind == WATCHER)
 		return ipc_send(r->edge, NULL, 0, ROLE_START, required);
+	if (r->kind == METRICS)
+		return listener_metrics_greet(r);
 	if (r->kind != PROXY && hostkeys_send(&l->hostkeys, r->edge) < 0)
 		return -1;
 	if (r->kind == SESSIONS && send_transport(r) < 0)
@@ -283,6 +290,7 @@ static void start(struct listener *l, enum kind kind)
 			l->retry = loop_after(l->loop, RETRY_MAX_MS, retry, l);
 		return;
 	}
+	l->counts[METRICS_STARTS + kind]++;
 	r->next = l->roles;
 	l->roles = r;
 	if (greet(r) < 0)
@@ -308,23 +316,26 @@ void listener_roles_start(struct listener *l)
 		listener_role_renew(l, KEYHOLDER);
 	if (!l->hostkeys_done)
 		return; /* the zygotes want the public keys */
-	for (enum kind k = BROKERS; k <= PROXY; k++)
-		if (l->serving[k] == NULL)
+	for (enum kind k = BROKERS; k < KINDS; k++)
+		if (k != WATCHER && l->serving[k] == NULL)
 			listener_role_renew(l, k);
 }
 
 /* A role's end shows as the end of its edge; here is only why. */
-void listener_roles_reap(void)
+void listener_roles_reap(struct listener *l)
 {
 	int status;
 	pid_t pid;
 
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
-		if (WIFSIGNALED(status))
+		if (WIFSIGNALED(status)) {
+			listener_metrics_death(l, METRICS_ROLE,
+			                       WTERMSIG(status));
 			log_error("security: process %d of ours was killed by "
 			          "signal %d%s", (int)pid, WTERMSIG(status),
 			          WTERMSIG(status) == SIGSYS
 			          ? " (a system call outside its sandbox)" : "");
+		}
 }
 
 void listener_roles_close(struct listener *l)

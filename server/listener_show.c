@@ -65,7 +65,7 @@ static void tell_status(struct control_client *c)
 	fact(c, "up_ms", CONTROL_NUMBER, now - l->started_ms, "");
 	fact(c, "policy", CONTROL_WORD, 0, l->config->options->policy_file);
 	fact(c, "policy_age_ms", CONTROL_NUMBER, now - l->policy_ms, "");
-	fact(c, "reloads", CONTROL_NUMBER, l->reloads, "");
+	fact(c, "reloads", CONTROL_NUMBER, l->counts[METRICS_RELOADS], "");
 	fact(c, "log_level", CONTROL_NUMBER, level, "");
 	fact(c, "log_level_set", CONTROL_BOOL, l->level >= 0, "");
 	fact(c, "privileged", CONTROL_BOOL, l->config->privileged, "");
@@ -343,20 +343,23 @@ static void tell_limits(struct control_client *c)
 		s->per_source_max == UINT_MAX ? UINT64_MAX
 		                              : s->per_source_max };
 	struct telling account = { c, "MaxConnections", UINT64_MAX };
+	const uint64_t *refused = &l->counts[METRICS_DOOR];
 	uint64_t kept_out = penalties_count(l->penalties, 4) +
 	                    penalties_count(l->penalties, 6);
 
 	tell_use(c, "MaxStartups", "", 0, 0, l->startups, s->startups_max,
-	         l->refused.startups);
-	tell_use(c, source.limit, "", 0, 0, 0, source.max, l->refused.source);
+	         refused[METRICS_MAX_STARTUPS]);
+	tell_use(c, source.limit, "", 0, 0, 0, source.max,
+	         refused[METRICS_PER_SOURCE]);
 	counts_each(l->sources, tell_source, &source);
 	tell_use(c, account.limit, "", 0, 0, logged_in(l), UINT64_MAX,
-	         l->refused.connections);
+	         refused[METRICS_MAX_CONNECTIONS]);
 	counts_each(l->accounts, tell_account, &account);
 	tell_use(c, "PerSourcePenalties", "", 0, 0, kept_out,
 	         (uint64_t)s->penalties.sources4 + s->penalties.sources6,
-	         l->refused.penalty);
-	tell_use(c, "policy", "", 0, 0, 0, UINT64_MAX, l->refused.policy);
+	         refused[METRICS_PENALTIES]);
+	tell_use(c, "policy", "", 0, 0, 0, UINT64_MAX,
+	         metrics_sum(&l->counts[METRICS_REFUSALS], METRICS_RULES));
 	c->walking = true;
 	control_walk(c); /* what each session has */
 }

@@ -29,6 +29,7 @@ static const struct {
 	{ "session-zygote", session_zygote_run, false },
 	{ "proxy", proxy_reader_run, false },
 	{ "watcher", watcher_run, false },
+	{ "metrics", metrics_http_run, false },
 };
 
 static void print_error(const struct policy_error *err)

@@ -38,5 +38,6 @@ int broker_zygote_run(struct config *c, int edge);
 int session_zygote_run(struct config *c, int edge);
 int proxy_reader_run(struct config *c, int edge);
 int watcher_run(struct config *c, int edge);
+int metrics_http_run(struct config *c, int edge);
 
 #endif

@@ -27,8 +27,8 @@ _aditctl() {
 		return
 	fi
 	case $command:${before[*]} in
-	:) words='status sessions forwards tunnels show limits penalties watch
-		kill close drain reload log-level explain --json -s --help
+	:) words='status sessions forwards tunnels show limits penalties metrics
+		watch kill close drain reload log-level explain --json -s --help
 		--version' ;;
 	sessions:) words=--all ;;
 	forwards: | tunnels:) words=$(_aditctl_ids sessions) ;;

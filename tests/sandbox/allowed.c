@@ -212,6 +212,31 @@ static int proxy(void)
 	return 0;
 }
 
+/* Answer on a socket that was listened on before. */
+static int metrics(void)
+{
+	struct sockaddr_in sin = { .sin_family = AF_INET,
+		.sin_addr = { htonl(INADDR_LOOPBACK) } };
+	int ep = epoll_create1(EPOLL_CLOEXEC), sv[2], one = 1, to, from, s;
+	socklen_t len = sizeof sin;
+
+	MUST(160, socketpair(AF_UNIX, SOCK_STREAM, 0, sv) == 0);
+	MUST(161, (s = socket(AF_INET, SOCK_STREAM, 0)) >= 0);
+	MUST(162, bind(s, (void *)&sin, sizeof sin) == 0 &&
+	     listen(s, 1) == 0 && getsockname(s, (void *)&sin, &len) == 0);
+	MUST(163, (to = socket(AF_INET, SOCK_STREAM, 0)) >= 0 &&
+	     connect(to, (void *)&sin, sizeof sin) == 0);
+	probe_enter(SANDBOX_METRICS);
+	use_bytes(ep, sv);
+	MUST(164, (from = accept4(s, NULL, NULL, SOCK_NONBLOCK |
+	                          SOCK_CLOEXEC)) >= 0);
+	MUST(165, setsockopt(from, IPPROTO_TCP, TCP_NODELAY, &one,
+	                     sizeof one) == 0);
+	MUST(166, send(from, "x", 1, MSG_NOSIGNAL) == 1);
+	MUST(167, close(from) == 0 && close(to) == 0 && close(s) == 0);
+	return 0;
+}
+
 static void as_resolver(void)
 {
 	struct addrinfo *ai, hints = { .ai_socktype = SOCK_STREAM,
@@ -419,6 +444,8 @@ int allowed_role(const char *role)
 		return keyholder();
 	if (strcmp(role, "proxy") == 0)
 		return proxy();
+	if (strcmp(role, "metrics") == 0)
+		return metrics();
 	if (strcmp(role, "broker-zygote") == 0)
 		return broker_zygote();
 	return session_zygote();
@@ -472,7 +499,8 @@ static void own_network(void)
 void allowed_all(int self)
 {
 	static const char *const roles[] = { "keyholder", "broker-zygote",
-	                                     "session-zygote", "proxy" };
+	                                     "session-zygote", "proxy",
+	                                     "metrics" };
 
 	for (size_t i = 0; i < sizeof roles / sizeof roles[0]; i++) {
 		pid_t pid = fork();

@@ -19,7 +19,8 @@
 /* But a foreign program, most of what it may not do just fails. */
 #define EVERYBODY (((UINT32_C(1) << SANDBOX__MAX) - 1) & ~ROLE(COMMAND))
 #define STRICT \
-	(ROLE(SESSION) | ROLE(KEYHOLDER) | ROLE(TUNMAKER) | ROLE(PROXY))
+	(ROLE(SESSION) | ROLE(KEYHOLDER) | ROLE(TUNMAKER) | ROLE(PROXY) | \
+	 ROLE(METRICS))
 #define STRICT_OR_ZYGOTE (STRICT | ROLE(SESSION_ZYGOTE))
 #define LEAVES (STRICT | ROLE(RESOLVER))
 
@@ -186,7 +187,8 @@ const struct denied denied_table[] = {
 	{ "getsockopt", STRICT, false, try_ask_socket },
 	{ "connect", STRICT_OR_ZYGOTE, false, try_connect },
 	{ "listen", LEAVES | ROLE(SESSION_ZYGOTE), false, try_listen },
-	{ "accept4", LEAVES | ROLE(SESSION_ZYGOTE), false, try_accept },
+	{ "accept4", (LEAVES | ROLE(SESSION_ZYGOTE)) & ~ROLE(METRICS), false,
+	  try_accept },
 	{ "sendto an address", STRICT_OR_ZYGOTE, false, try_send_to },
 	{ "sendto MSG_FASTOPEN", STRICT_OR_ZYGOTE, false,
 	  try_send_fastopen },

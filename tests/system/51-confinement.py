@@ -108,6 +108,7 @@ def _(t):
 def _(t):
     srv = t.server('ProxyProtocolFrom 127.0.0.1')
     proxy = one('adit-proxy')
+    wait_for(lambda: proxy.status['Seccomp'] == '2', 10, 'no seccomp')
     check(t, proxy, 'proxy')
     not_root(t, proxy)
     before = proxy.fds()
@@ -115,6 +116,15 @@ def _(t):
         held = wait_for(lambda: set(one('adit-proxy').fds().items()) -
                         set(before.items()), 5, 'it is not given the socket')
         t.equal(len(held), 1, f'what it is given: {held}')
+
+
+@case('what answers by HTTP', 'aditd')
+def _(t):
+    t.server(f'MetricsListen 127.0.0.1:{t.port()}')
+    metrics = one('adit-metrics')
+    wait_for(lambda: metrics.status['Seccomp'] == '2', 10, 'no seccomp')
+    check(t, metrics, 'metrics')
+    not_root(t, metrics)
 
 
 @case('a session holds sockets, and none that listens', 'aditd')
