@@ -10,11 +10,13 @@ enum { ANY = PHASE_ANY, LOGIN = PHASE_LOGIN, OPEN = PHASE_OPEN };
 
 static const struct proto_rule to_keyholder[] = {
 	{ ROLE_CLIENT, "CLIENT", "", 0, 1, ANY, false },
+	{ ROLE_PING, "PING", "", 0, 0, ANY, false },
 };
 static const struct proto_rule from_keyholder[] = {
 	{ ROLE_HOSTKEY, "HOSTKEY", "ss", 8192, 0, LOGIN, false },
 	{ ROLE_READY, "READY", "", 0, 0, LOGIN, true },
 	{ ROLE_NOTE, "NOTE", "s", 256, 0, ANY, false },
+	{ ROLE_PONG, "PONG", "", 0, 0, ANY, false },
 };
 static const struct proto_rule to_broker_zygote[] = {
 	{ ROLE_HOSTKEY, "HOSTKEY", "ss", 8192, 0, LOGIN, false },
@@ -25,8 +27,9 @@ static const struct proto_rule to_broker_zygote[] = {
 	{ ROLE_KILL, "KILL", "w", 0, 0, ANY, false },
 	{ ROLE_LOG_LEVEL, "LOG_LEVEL", "b", 0, 0, ANY, false },
 	{ ROLE_EXPLAIN, "EXPLAIN", "ssbs", 4096, 1, ANY, false },
-	{ ROLE_RETIRE, "RETIRE", "", 0, 0, ANY, true },
+	{ ROLE_RETIRE, "RETIRE", "", 0, 0, ANY, false },
 	{ ROLE_REVIEW, "REVIEW", "w", 0, 1, ANY, false },
+	{ ROLE_PING, "PING", "", 0, 0, ANY, false },
 };
 static const struct proto_rule to_session_zygote[] = {
 	{ ROLE_HOSTKEY, "HOSTKEY", "ss", 8192, 0, LOGIN, false },
@@ -36,22 +39,26 @@ static const struct proto_rule to_session_zygote[] = {
 	{ ROLE_FORK, "FORK", "w", 0, 3, ANY, false },
 	{ ROLE_KILL, "KILL", "w", 0, 0, ANY, false },
 	{ ROLE_LOG_LEVEL, "LOG_LEVEL", "b", 0, 0, ANY, false },
-	{ ROLE_RETIRE, "RETIRE", "", 0, 0, ANY, true },
+	{ ROLE_RETIRE, "RETIRE", "", 0, 0, ANY, false },
+	{ ROLE_PING, "PING", "", 0, 0, ANY, false },
 };
 static const struct proto_rule from_zygote[] = {
 	{ ROLE_READY, "READY", "", 0, 0, ANY, true },
 	{ ROLE_KILLED, "KILLED", "ww", 0, 0, ANY, false },
 	{ ROLE_NOTE, "NOTE", "s", 256, 0, ANY, false },
+	{ ROLE_PONG, "PONG", "", 0, 0, ANY, false },
 };
 static const struct proto_rule to_proxy[] = {
 	{ ROLE_START, "START", "bww", 0, 0, ANY, true },
 	{ ROLE_HEADER, "HEADER", "ww", 0, 1, ANY, false },
+	{ ROLE_PING, "PING", "", 0, 0, ANY, false },
 };
 static const struct proto_rule from_proxy[] = {
 	{ ROLE_READY, "READY", "", 0, 0, ANY, true },
 	{ ROLE_NOTE, "NOTE", "s", 256, 0, ANY, false },
 	{ ROLE_HEADER_READ, "HEADER_READ", "wbswsw", 45, 0, ANY, false },
 	{ ROLE_HEADER_BAD, "HEADER_BAD", "wbs", 64, 0, ANY, false },
+	{ ROLE_PONG, "PONG", "", 0, 0, ANY, false },
 };
 static const struct proto_rule to_watcher[] = {
 	{ ROLE_START, "START", "b", 0, 0, LOGIN, true },
@@ -244,3 +251,15 @@ static const struct proto_rule listener_to_control[] = {
 };
 TABLE(edge_control_to_listener, "aditctl -> listener", control_to_listener);
 TABLE(edge_listener_to_control, "listener -> aditctl", listener_to_control);
+
+static const struct proto_rule registry[] = {
+	{ REGISTRY_LAST, "LAST", "w", 0, 0, ANY, false },
+	{ REGISTRY_CONN, "CONN", "wswqqsbsq", 512, 0, ANY, false },
+	{ REGISTRY_WHO, "WHO", "wsssssqssssw", 512, 0, ANY, false },
+	{ REGISTRY_LOCAL, "LOCAL", "wsw", 64, 0, ANY, false },
+	{ REGISTRY_LOGIN, "LOGIN", "wsssw", 512, 0, ANY, false },
+	{ REGISTRY_KEY, "KEY", "wss", 8192, 0, ANY, false },
+	{ REGISTRY_FILE, "FILE", "ws", 4096, 0, ANY, false },
+	{ REGISTRY_ROLE, "ROLE", "wbw", 0, 0, ANY, false },
+};
+TABLE(edge_registry, "listener -> the next one", registry);

@@ -47,6 +47,8 @@ enum edge_role_msg {
 	ROLE_NUMBERS,     /* -> metrics: s all that is counted, by
 	                     metrics_pack(), s version of adit, of libssh, of
 	                     OpenSSL */
+	ROLE_PING,        /* -> role: PONG, if it lives */
+	ROLE_PONG,
 	ROLE__MAX
 };
 extern const struct proto_table edge_to_keyholder, edge_from_keyholder,
@@ -283,5 +285,24 @@ enum control_fact { CONTROL_NUMBER, CONTROL_WORD, CONTROL_BOOL,
 enum control_code { CONTROL_OK, CONTROL_NOT_FOUND, CONTROL_FAILED };
 extern const struct proto_table edge_control_to_listener,
 	edge_listener_to_control;
+
+/* listener -> the next one, in a file (listener_store.c). Times are those of
+ * loop_now_ms(). */
+enum registry_msg {
+	REGISTRY_LAST = 1, /* w the last connection so far */
+	REGISTRY_CONN,     /* w connection, s address, w port, q since, q login,
+	                      s account, b shares a RateLimit, s identity or
+	                      nothing, q mark of its host keys */
+	REGISTRY_WHO,      /* w connection, then as LISTENER_WHO */
+	/* what a review takes */
+	REGISTRY_LOCAL,    /* w connection, s local address, w local port */
+	REGISTRY_LOGIN,    /* w connection, then as LISTENER_LOGIN */
+	REGISTRY_KEY,      /* w connection, then as LISTENER_KEY */
+	REGISTRY_FILE,     /* w connection, then as LISTENER_FILE */
+	REGISTRY_ROLE,     /* w number, b of sessions (or of brokers), w pid: a
+	                      zygote */
+	REGISTRY__MAX
+};
+extern const struct proto_table edge_registry;
 
 #endif

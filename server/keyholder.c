@@ -251,7 +251,9 @@ static void on_edge(void *arg, uint32_t events)
 	(void)events;
 	while ((rc = ipc_recv(h->edge, &m, &why)) > 0 ||
 	       (rc < 0 && errno == EMFILE)) {
-		if (rc > 0)
+		if (rc > 0 && m.type == ROLE_PING)
+			ipc_send(h->edge, NULL, 0, ROLE_PONG);
+		else if (rc > 0)
 			add_client(h, &m);
 		else
 			note_dropped(h, "out of descriptors");

@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "server/address.h"
 #include "server/confine.h"
 #include "server/edges.h"
 #include "server/listener.h"
@@ -37,6 +38,7 @@ void listener_accept_update(struct listener *l)
 		l->ready_fd = -2; /* from here on a failed role is retried */
 	}
 	listener_proxy_resume(l);
+	listener_service_look(l);
 }
 
 static void on_pause_over(void *arg)
@@ -79,39 +81,45 @@ static void on_socket(void *arg, uint32_t events)
 	}
 }
 
-static int bind_one(struct listener *l, const struct addrinfo *ai)
+static void bind_one(struct listener *l, const struct addrinfo *ai,
+                     const char *host, unsigned port)
 {
-	char host[64], serv[16];
 	int one = 1, fd;
 
-	if (l->nsockets == LISTENER_SOCKETS_MAX)
-		return -1;
-	if (getnameinfo(ai->ai_addr, ai->ai_addrlen, host, sizeof(host), serv,
-	                sizeof(serv), NI_NUMERICHOST | NI_NUMERICSERV) != 0)
-		return -1;
+	if (listener_adopt_has(l, host, port) ||
+	    l->nsockets == LISTENER_SOCKETS_MAX)
+		return;
 	fd = socket(ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK,
 	            0);
 	if (fd < 0) {
 		/* the family may be missing from this kernel */
 		log_verbose("socket for %s: %s", host, strerror(errno));
-		return -1;
+		return;
 	}
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
 	if (ai->ai_family == AF_INET6)
 		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one));
 	if (bind(fd, ai->ai_addr, ai->ai_addrlen) < 0 ||
 	    listen(fd, BACKLOG) < 0) {
-		log_error("Bind to port %s on %s failed: %s.", serv, host,
+		log_error("Bind to port %u on %s failed: %s.", port, host,
 		          strerror(errno));
 		close(fd);
-		return -1;
+		return;
 	}
-	log_info("Server listening on %s port %s.", host, serv);
 	l->sockets[l->nsockets++].fd = fd;
-	return 0;
 }
 
-static int bind_all(struct listener *l)
+static void adopt_one(struct listener *l, const struct addrinfo *ai,
+                      const char *host, unsigned port)
+{
+	(void)ai;
+	listener_adopt_socket(l, host, port);
+}
+
+static int each_address(struct listener *l,
+                        void (*fn)(struct listener *l,
+                                   const struct addrinfo *ai,
+                                   const char *host, unsigned port))
 {
 	const struct policy_settings *s = &l->config->global;
 
@@ -119,20 +127,36 @@ static int bind_all(struct listener *l)
 		struct addrinfo hints = { .ai_flags = AI_PASSIVE,
 			.ai_family = config_family(s),
 			.ai_socktype = SOCK_STREAM }, *res;
-		char port[16];
+		char text[16], host[64];
+		unsigned port;
 		int rc;
 
-		snprintf(port, sizeof(port), "%d", s->listen[i].port);
-		rc = getaddrinfo(s->listen[i].host, port, &hints, &res);
+		snprintf(text, sizeof(text), "%d", s->listen[i].port);
+		rc = getaddrinfo(s->listen[i].host, text, &hints, &res);
 		if (rc != 0) {
 			log_fatal("bad listen address %s: %s",
 			          s->listen[i].host, gai_strerror(rc));
 			return -1;
 		}
 		for (struct addrinfo *ai = res; ai != NULL; ai = ai->ai_next)
-			bind_one(l, ai);
+			if (address_format((void *)ai->ai_addr, host,
+			                   sizeof(host), &port) == 0)
+				fn(l, ai, host, port);
 		freeaddrinfo(res);
 	}
+	return 0;
+}
+
+/* What the daemon before us left, where it is still wanted: so nobody was
+ * refused meanwhile. What is not wanted any more is out of the way first. */
+static int bind_all(struct listener *l)
+{
+	if (l->nsockets == 0 && each_address(l, adopt_one) < 0)
+		return -1;
+	listener_adopt_no_more_sockets(l);
+	if ((l->nsockets == 0 || l->sockets[0].origin != SOCKET_GIVEN) &&
+	    each_address(l, bind_one) < 0)
+		return -1;
 	if (l->nsockets > 0)
 		return 0;
 	log_fatal("Cannot bind any address.");
@@ -229,8 +253,11 @@ static bool reload(struct listener *l, const char *because)
 
 bool listener_reload(struct listener *l, const char *because)
 {
-	bool done = reload(l, because);
+	bool done;
 
+	listener_service_reloading(l);
+	done = reload(l, because);
+	listener_service_look(l);
 	l->counts[done ? METRICS_RELOADS : METRICS_RELOADS_FAILED]++;
 	return done;
 }
@@ -254,6 +281,7 @@ void listener_level(struct listener *l, int level)
 
 void listener_close_sockets(struct listener *l)
 {
+	listener_store_sockets_over(l);
 	for (size_t i = 0; i < l->nsockets; i++) {
 		loop_del(l->sockets[i].io);
 		close(l->sockets[i].fd);
@@ -287,6 +315,7 @@ static void on_signal(void *arg, uint32_t events)
 			break;
 		case SIGINT: /* ^C: take everything along */
 			listener_conn_end_all(l, "server is interrupted");
+			listener_store_nothing(l);
 			/* fall through */
 		default:
 			log_info("Received signal %u; terminating.",
@@ -295,6 +324,25 @@ static void on_signal(void *arg, uint32_t events)
 			loop_stop(l->loop, 0);
 			return;
 		}
+	}
+}
+
+static void say_listening(struct listener *l)
+{
+	static const char *const whose[] = { "",
+		" (a socket of the service manager's)",
+		" (a socket of the daemon before us)" };
+
+	for (size_t i = 0; i < l->nsockets; i++) {
+		struct sockaddr_storage ss;
+		socklen_t len = sizeof(ss);
+		char host[64];
+		unsigned port;
+
+		if (getsockname(l->sockets[i].fd, (void *)&ss, &len) == 0 &&
+		    address_format(&ss, host, sizeof(host), &port) == 0)
+			log_info("Server listening on %s port %u%s.", host,
+			         port, whose[l->sockets[i].origin]);
 	}
 }
 
@@ -315,8 +363,9 @@ static int open_all(struct listener *l)
 		log_fatal("cannot start: %s", strerror(errno));
 		return -1;
 	}
-	if (bind_all(l) < 0)
+	if (listener_service_open(l) < 0 || bind_all(l) < 0)
 		return -1;
+	say_listening(l);
 	l->signal_io = loop_add(l->loop, l->signal_fd, EPOLLIN, on_signal, l);
 	for (size_t i = 0; i < l->nsockets; i++)
 		l->sockets[i].io = loop_add(l->loop, l->sockets[i].fd, 0,
@@ -324,6 +373,7 @@ static int open_all(struct listener *l)
 	if (listener_control_open(l) < 0 || listener_metrics_open(l) < 0)
 		return -1;
 	write_pid(l);
+	listener_adopt(l);
 	return 0;
 }
 
@@ -360,6 +410,7 @@ int listener_run(struct config *c, int ready_fd)
 	rc = loop_run(l.loop) == 0 ? 0 : 1;
 out:
 	stop_accepting(&l);
+	listener_service_close(&l);
 	listener_control_close(&l);
 	while (l.conns != NULL)
 		listener_conn_drop(l.conns);

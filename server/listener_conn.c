@@ -51,6 +51,7 @@ void listener_conn_drop(struct conn *c)
 	listener_control_gone(c);
 	listener_review_leave(c);
 	listener_metrics_gone(c);
+	listener_store_conn_over(c);
 	loop_cancel(c->grace);
 	loop_cancel(c->end_timer);
 	loop_del(c->io);
@@ -61,6 +62,7 @@ void listener_conn_drop(struct conn *c)
 	free(c->counts);
 	free(c);
 	heap_rest_soon(l->loop, NULL, NULL);
+	listener_service_changed(l);
 }
 
 /* The broker keeps LoginGraceTime itself, unless something that it waits for
@@ -114,21 +116,21 @@ static void mark_again(struct conn *c, int tos)
 		mark(c->client, tos > 0 ? tos : 0);
 }
 
-static void remember_who(struct conn *c, const struct proto_msg *m)
+void listener_conn_who(struct conn *c, const struct proto_field *f)
 {
 	size_t len = 0, at = 0;
 
 	for (unsigned i = 0; i < WHO_FIELDS; i++)
-		len += m->f[i].len;
+		len += f[i].len;
 	c->who = malloc(sizeof(*c->who) + len);
 	if (c->who == NULL)
 		return; /* it is shown without */
 	for (unsigned i = 0; i < WHO_FIELDS; i++) {
-		c->who->f[i] = m->f[i];
+		c->who->f[i] = f[i];
 		c->who->f[i].p = c->who->text + at;
-		if (m->f[i].len > 0)
-			memcpy(c->who->text + at, m->f[i].p, m->f[i].len);
-		at += m->f[i].len;
+		if (f[i].len > 0)
+			memcpy(c->who->text + at, f[i].p, f[i].len);
+		at += f[i].len;
 	}
 }
 
@@ -161,6 +163,8 @@ static void take(struct conn *c, const struct proto_msg *m)
 		loop_cancel(c->grace);
 		c->grace = NULL;
 		listener_review_take(c, m);
+		listener_store_conn(c);
+		listener_service_changed(c->listener);
 		break;
 	case LISTENER_LOGIN:
 	case LISTENER_KEY:
@@ -197,7 +201,7 @@ static void take(struct conn *c, const struct proto_msg *m)
 			                       c->outcome);
 		break;
 	case LISTENER_WHO:
-		remember_who(c, m);
+		listener_conn_who(c, m->f);
 		break;
 	case LISTENER_COUNTS:
 		listener_metrics_heard(c, &f[0]);
@@ -267,13 +271,22 @@ static int give_client(struct listener *l, struct conn *c, int fd)
 	return ipc_send(c->broker, &fd, 1, LISTENER_CLIENT);
 }
 
+int listener_conn_connect(struct conn *c, int fd)
+{
+	c->broker = ipc_peer_new(fd, &edge_broker_to_listener,
+	                         &edge_listener_to_broker, LISTENER_QUEUE);
+	if (c->broker != NULL)
+		c->io = loop_add(c->listener->loop, fd, EPOLLIN, on_broker, c);
+	return c->io != NULL ? 0 : -1;
+}
+
 static int hand_out(struct listener *l, struct conn *c, struct ends *e, int fd)
 {
 	struct role *const *s = l->serving;
 	unsigned grace_s = l->config->global.login_grace_time_s;
 	int broker[4] = { e->session[1], e->leash[1], e->listener[1],
 		e->key[1] };
-	int session[3] = { fd, e->session[0], e->leash[0] };
+	int session[3] = { fd, e->session[0], e->leash[0] }, rc;
 
 	if (ipc_send(s[KEYHOLDER]->edge, &e->key[0], 1, ROLE_CLIENT) < 0 ||
 	    ipc_send(s[BROKERS]->edge, broker, 4, ROLE_FORK, c->id, c->address,
@@ -283,17 +296,14 @@ static int hand_out(struct listener *l, struct conn *c, struct ends *e, int fd)
 		return -1;
 	c->generation = s[BROKERS]->generation;
 	c->edition = s[BROKERS]->edition;
-	c->broker = ipc_peer_new(e->listener[0], &edge_broker_to_listener,
-	                         &edge_listener_to_broker, LISTENER_QUEUE);
+	rc = listener_conn_connect(c, e->listener[0]);
 	e->listener[0] = -1;
-	if (c->broker == NULL || give_client(l, c, fd) < 0)
+	if (rc < 0 || give_client(l, c, fd) < 0)
 		return -1;
-	c->io = loop_add(l->loop, ipc_peer_fd(c->broker), EPOLLIN, on_broker,
-	                 c);
 	if (grace_s > 0)
 		c->grace = loop_after(l->loop, grace_s * 1000ull +
 		                      GRACE_EXTRA_MS, on_grace, c);
-	return c->io == NULL || (grace_s > 0 && c->grace == NULL) ? -1 : 0;
+	return grace_s > 0 && c->grace == NULL ? -1 : 0;
 }
 
 static int open_conn(struct listener *l, struct conn *c, int fd)
@@ -375,6 +385,7 @@ void listener_conn_start(struct listener *l, int fd, const struct caller *from)
 	set_options(&l->config->global, fd);
 	c->client = fcntl(fd, F_DUPFD_CLOEXEC, 0);
 	c->since_ms = loop_now_ms();
+	c->hostkeys_mark = l->hostkeys_mark;
 	c->listener = l;
 	c->id = ++l->last_id;
 	c->next = l->conns;
@@ -383,6 +394,7 @@ void listener_conn_start(struct listener *l, int fd, const struct caller *from)
 	l->conns = c;
 	listener_door_enter(c);
 	l->counts[METRICS_CONNECTIONS]++;
+	listener_service_changed(l);
 	log_verbose("Connection from %s port %u on %s port %u", c->address,
 	            c->port, from->local, from->local_port);
 	if (open_conn(l, c, fd) < 0) {
@@ -446,7 +458,8 @@ void listener_conn_new_keyholder(struct listener *l)
 	for (struct conn *c = l->conns; c != NULL; c = c->next) {
 		int sv[2];
 
-		if (ipc_pair(sv) < 0)
+		/* it asks for keys by their place; the old keyholder may live */
+		if (c->hostkeys_mark != l->hostkeys_mark || ipc_pair(sv) < 0)
 			continue;
 		if (ipc_send(l->serving[KEYHOLDER]->edge, &sv[0], 1,
 		             ROLE_CLIENT) == 0)

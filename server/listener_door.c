@@ -270,6 +270,21 @@ void listener_door_share(struct conn *c)
 	tell_sharers(c->listener, c);
 }
 
+void listener_door_resume(struct conn *c)
+{
+	c->shares = counts_add(c->listener->sharers, c->account,
+	                       c->account_len) == 0;
+}
+
+void listener_door_resumed(struct listener *l)
+{
+	for (struct conn *c = l->conns; c != NULL; c = c->next)
+		if (c->shares)
+			ipc_send(c->broker, NULL, 0, LISTENER_SHARE,
+			         counts_of(l->sharers, c->account,
+			                   c->account_len));
+}
+
 void listener_door_leave(struct conn *c)
 {
 	listener_door_started(c);

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "server/edges.h"
-#include "server/listener_private.h"
+#include "server/listener_service.h"
 
 struct login_key {
 	struct login_key *next;
@@ -86,6 +86,26 @@ void listener_login_take(struct conn *c, const struct proto_msg *m)
 		take_who(c->login, m);
 	else
 		take_key(c->login, m);
+}
+
+int listener_login_store(const struct conn *c, struct registry *r)
+{
+	const struct login *g = c->login;
+	int rc;
+
+	if (g == NULL || g->bad || g->who[0] == NULL)
+		return 0;
+	rc = listener_store_put(r, REGISTRY_LOCAL, c->id, c->local,
+	                        strlen(c->local), c->local_port);
+	if (rc == 0)
+		rc = listener_store_put(r, REGISTRY_LOGIN, c->id, g->who[0],
+		                        g->len[0], g->who[1], g->len[1],
+		                        g->who[2], g->len[2], g->uid);
+	for (struct login_key *k = g->keys; k != NULL && rc == 0; k = k->next)
+		rc = listener_store_put(r, REGISTRY_KEY, c->id, k->bytes,
+		                        k->algorithm_len,
+		                        k->bytes + k->algorithm_len, k->len);
+	return rc;
 }
 
 int listener_login_ask(const struct conn *c, struct ipc_peer *reviewer)

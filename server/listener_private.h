@@ -20,6 +20,7 @@ enum { LISTENER_QUEUE = 256, LISTENER_SOCKETS_MAX = 16, PAST_MAX = 256,
 
 /* Files that logins depend on, listener_watch.c. */
 struct watched;
+struct registry;
 struct files {
 	struct watched *v[FILES_MAX];
 	unsigned n;
@@ -39,6 +40,8 @@ struct role {
 	unsigned edition;    /* and of its text */
 	uint64_t started_ms;
 	unsigned forks;
+	bool asked; /* whether it lives; it did not answer yet */
+	uint32_t stored; /* the manager keeps its edge: its number there */
 };
 
 /* A connection, as far as the listener knows it: its broker's edge. */
@@ -51,10 +54,12 @@ struct conn {
 	struct loop_timer *grace;
 	bool logged_in;
 	bool killed; /* a process of it was */
+	bool stored; /* the manager keeps it for the next daemon */
 	char address[64];
 	unsigned port;
 	int client;  /* a copy of its socket, to count, mark, shut; or -1 */
 	uint64_t since_ms, login_ms;
+	uint64_t hostkeys_mark; /* its broker has those keys */
 	struct who *who; /* what LISTENER_WHO said; NULL: not yet */
 	/* listener_act.c, listener_show.c */
 	struct loop_timer *end_timer; /* it was told to end */
@@ -118,6 +123,16 @@ struct past {
 	unsigned port;
 };
 
+/* Where it comes from. */
+enum socket_origin { SOCKET_BOUND, SOCKET_GIVEN /* by the service manager */,
+                     SOCKET_KEPT /* by it, for us */ };
+struct server_socket {
+	int fd;
+	struct loop_io *io;
+	enum socket_origin origin;
+	uint32_t stored; /* the manager keeps it: its number there; 0: no */
+};
+
 struct listener {
 	struct config *config;
 	struct loop *loop;
@@ -131,7 +146,7 @@ struct listener {
 	gid_t metrics_gid;
 	int signal_fd;
 	struct loop_io *signal_io;
-	struct { int fd; struct loop_io *io; } sockets[LISTENER_SOCKETS_MAX];
+	struct server_socket sockets[LISTENER_SOCKETS_MAX];
 	size_t nsockets;
 	int scrapes[POLICY_METRICS_MAX]; /* MetricsListen */
 	size_t nscrapes;
@@ -144,6 +159,7 @@ struct listener {
 	struct loop_timer *retry;
 	struct hostkeys hostkeys, incoming; /* of the keyholder; of a new one */
 	bool hostkeys_done;
+	uint64_t hostkeys_mark; /* the same for the same keys */
 	struct conn *conns;
 	uint32_t last_id;
 	unsigned startups; /* connections not logged in yet */
@@ -163,6 +179,7 @@ struct listener {
 	struct takeover_job *takeovers; /* listener_take.c */
 	uint32_t takeover_ids;
 	bool commands; /* our filter lets roles run the policy's commands */
+	struct listener_service *service; /* NULL: not yet, or no more */
 	struct control *control; /* aditctl's socket; NULL: none */
 	bool draining;
 	uint64_t started_ms, policy_ms; /* the policy in force is from then */
@@ -184,6 +201,10 @@ void listener_roles_reap(struct listener *l);
 /* Before every wait: watch for room where messages are queued. */
 void listener_roles_flush(struct listener *l);
 void listener_roles_close(struct listener *l);
+/* A zygote of the daemon before us; fd (taken) is its edge, stored its number
+ * at the service manager's. It ends after its last child. */
+void listener_roles_adopt(struct listener *l, enum kind kind, pid_t pid,
+                          int fd, uint32_t stored);
 /* It does not answer: another one takes its place. */
 void listener_role_hangs(struct role *r);
 /* Is every process there that a connection needs? */
@@ -209,9 +230,15 @@ void listener_conn_new(struct listener *l, int fd);
 void listener_conn_start(struct listener *l, int fd,
                          const struct caller *from);
 void listener_conn_drop(struct conn *c);
+/* fd (taken) is its broker's edge. -1: what there is of it stays to be
+ * dropped. */
+int listener_conn_connect(struct conn *c, int fd);
+/* Who logged in: fields as in LISTENER_WHO. */
+void listener_conn_who(struct conn *c, const struct proto_field *f);
 /* A zygote's child for that connection was ended by a signal. */
 void listener_conn_killed(struct role *r, uint32_t id, int sig);
-/* The keyholder was replaced: connect every broker to the new one. */
+/* The keyholder was replaced: connect every broker to the new one, if it has
+ * the same keys. */
 void listener_conn_new_keyholder(struct listener *l);
 /* listener_door.c */
 int listener_door_init(struct listener *l);
@@ -234,6 +261,10 @@ bool listener_door_admit(struct conn *c, const uint8_t *account, size_t len,
                          unsigned max);
 /* It is one of those that share its account's RateLimit: tell all of them. */
 void listener_door_share(struct conn *c);
+/* The same of one that the daemon before us had told; when all of them are
+ * there they are told again: some may have ended. */
+void listener_door_resume(struct conn *c);
+void listener_door_resumed(struct listener *l);
 
 /* listener_proxy.c */
 /* Have the header read that fd (taken) begins with, then start the connection. */
@@ -275,6 +306,8 @@ void listener_control_said(struct listener *l, const char *line);
 enum { LOGIN_KEYS_MAX = 64 };
 void listener_login_take(struct conn *c, const struct proto_msg *m);
 void listener_login_forget(struct conn *c);
+/* Put it into the registry. -1: errno. */
+int listener_login_store(const struct conn *c, struct registry *r);
 /* Put its question to a reviewer. -1: there is none to put. */
 int listener_login_ask(const struct conn *c, struct ipc_peer *reviewer);
 
@@ -294,6 +327,8 @@ void listener_review(struct conn *c);
 /* listener_watch.c: one more of those files. */
 void listener_watch_add(struct listener *l, struct files *f,
                         const struct proto_field *path);
+/* Put those of c into the registry. -1: errno. */
+int listener_watch_store(const struct conn *c, struct registry *r);
 /* They are watched no longer, for this login. */
 void listener_watch_leave(struct listener *l, struct files *f);
 /* Before every wait: start the watcher, tell it what is new. */
@@ -319,6 +354,39 @@ void listener_metrics_heard(struct conn *c, const struct proto_field *f);
 void listener_metrics_gone(struct conn *c);
 /* r wants the numbers: they come, in a second at the latest. */
 void listener_metrics_asked(struct role *r);
+/* listener_service.c: the service manager. */
+/* Before the sandbox is entered, and before sockets are bound: they may be
+ * given. */
+int listener_service_open(struct listener *l);
+void listener_service_close(struct listener *l);
+/* Is there something to tell: that we serve, or live? */
+void listener_service_look(struct listener *l);
+void listener_service_reloading(struct listener *l);
+/* How many connections there are has changed. */
+void listener_service_changed(struct listener *l);
+
+/* listener_store.c: the service manager keeps what the next daemon is to have.
+ * Without one nothing happens. */
+void listener_store_conn(struct conn *c);
+void listener_store_conn_over(struct conn *c);
+void listener_store_role(struct role *r);
+void listener_store_role_over(struct role *r);
+void listener_store_sockets(struct listener *l);
+void listener_store_sockets_over(struct listener *l);
+/* There shall be nothing of us for the next daemon. */
+void listener_store_nothing(struct listener *l);
+
+/* listener_adopt.c: what the daemon before us had. */
+/* A socket that listens there. false: it had none. */
+bool listener_adopt_socket(struct listener *l, const char *address,
+                           unsigned port);
+/* Is there such a one, by now? */
+bool listener_adopt_has(const struct listener *l, const char *address,
+                        unsigned port);
+/* Those that nobody wanted. */
+void listener_adopt_no_more_sockets(struct listener *l);
+/* Sessions, zygotes; from here on our own are kept. */
+void listener_adopt(struct listener *l);
 
 /* End every connection. */
 void listener_conn_end_all(struct listener *l, const char *why);

@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "server/counts.h"
 #include "server/edges.h"
 #include "server/listener_private.h"
 #include "server/log.h"
@@ -48,6 +49,7 @@ static void drop(struct role *r)
 		l->serving[r->kind] = NULL;
 	if (r->kind == PROXY)
 		listener_proxy_lost(r);
+	listener_store_role_over(r);
 	loop_del(r->io);
 	ipc_peer_free(r->edge);
 	free(r);
@@ -151,6 +153,11 @@ static void take_hostkeys(struct listener *l)
 	l->hostkeys = l->incoming;
 	l->incoming.n = 0;
 	l->hostkeys_done = true;
+	l->hostkeys_mark = 0;
+	for (size_t i = 0; i < l->hostkeys.n; i++)
+		l->hostkeys_mark = counts_hash(l->hostkeys_mark,
+		                               l->hostkeys.blob[i],
+		                               l->hostkeys.len[i]);
 }
 
 static void tell_level(struct role *r)
@@ -175,6 +182,7 @@ static void ready(struct role *r)
 		    !old->retired)
 			retire(old);
 	l->serving[r->kind] = r;
+	listener_store_role(r);
 	if (l->level >= 0)
 		tell_level(r);
 	if (r->kind == KEYHOLDER) {
@@ -189,6 +197,12 @@ static void ready(struct role *r)
 	if (r->kind == BROKERS && r->generation == l->generation)
 		listener_review_all(l);
 	listener_accept_update(l);
+}
+
+static void alive(struct role *r)
+{
+	r->asked = false;
+	listener_service_look(r->listener);
 }
 
 static void on_role(void *arg, uint32_t events)
@@ -218,6 +232,8 @@ static void on_role(void *arg, uint32_t events)
 			ready(r);
 		else if (m.type == ROLE_COUNT)
 			listener_metrics_asked(r);
+		else if (m.type == ROLE_PONG)
+			alive(r);
 		else
 			listener_proxy_take(r, &m);
 	}
@@ -308,6 +324,34 @@ void listener_role_renew(struct listener *l, enum kind kind)
 		if (r->kind == kind && !r->ready && !r->retired)
 			return; /* one is coming */
 	start(l, kind);
+}
+
+void listener_roles_adopt(struct listener *l, enum kind kind, pid_t pid,
+                          int fd, uint32_t stored)
+{
+	struct role *r = calloc(1, sizeof(*r));
+
+	if (r == NULL) {
+		close(fd);
+		return;
+	}
+	r->listener = l;
+	r->kind = kind;
+	r->pid = pid;
+	r->ready = true;
+	r->stored = stored;
+	r->edge = ipc_peer_new(fd, kinds[kind].in, kinds[kind].out,
+	                       LISTENER_QUEUE);
+	if (r->edge != NULL)
+		r->io = loop_add(l->loop, fd, EPOLLIN, on_role, r);
+	if (r->io == NULL) {
+		ipc_peer_free(r->edge);
+		free(r);
+		return;
+	}
+	r->next = l->roles;
+	l->roles = r;
+	retire(r);
 }
 
 void listener_roles_start(struct listener *l)

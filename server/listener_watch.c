@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "server/edges.h"
-#include "server/listener_private.h"
+#include "server/listener_service.h"
 
 enum { PENDING_MAX = 64 }; /* messages: a watcher may be slow */
 
@@ -62,6 +62,17 @@ static void drop(struct listener *l, struct watched *w)
 		ipc_send(l->serving[WATCHER]->edge, NULL, 0, ROLE_UNWATCH,
 		         w->id);
 	free(w);
+}
+
+int listener_watch_store(const struct conn *c, struct registry *r)
+{
+	const struct files *f = &c->files;
+
+	for (unsigned i = 0; i < f->n; i++)
+		if (listener_store_put(r, REGISTRY_FILE, c->id, f->v[i]->path,
+		                       f->v[i]->len) < 0)
+			return -1;
+	return 0;
 }
 
 void listener_watch_leave(struct listener *l, struct files *f)

@@ -18,6 +18,7 @@
 #include "server/log.h"
 #include "server/report.h"
 #include "server/role.h"
+#include "server/service.h"
 
 static const struct {
 	const char *name;
@@ -180,18 +181,21 @@ static int serve(struct config *c)
 	return listener_run(c, ready);
 }
 
-/* Descriptors 0, 1 and 2 exist, and nothing else is inherited. */
-static int clean_descriptors(void)
+/* Descriptors 0, 1 and 2 exist, and nothing is inherited but what a service
+ * manager gives to a daemon. */
+static int clean_descriptors(const struct options *o)
 {
-	int fd;
+	int fd, given = service_init();
 
 	do
 		fd = open("/dev/null", O_RDWR);
 	while (fd >= 0 && fd <= 2);
-	if (fd < 0)
+	if (fd < 0 || given < 0)
 		return -1;
 	close(fd);
-	return close_range(3, ~0U, 0);
+	if (o->test || o->dump || o->explain || o->version)
+		given = 0;
+	return close_range(3 + (unsigned)given, ~0U, 0);
 }
 
 static int run(struct options *o)
@@ -246,7 +250,7 @@ int main(int argc, char **argv)
 	umask(077);
 	if (options_parse(argc, argv, &o) < 0)
 		return o.explain ? EXPLAIN_FAILED : 1;
-	if ((o.role == NULL && clean_descriptors() < 0) ||
+	if ((o.role == NULL && clean_descriptors(&o) < 0) ||
 	    role_init(argc, argv, o.role == NULL) < 0) {
 		fprintf(stderr, "aditd: cannot start: %s\n", strerror(errno));
 		return 1;

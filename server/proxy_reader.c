@@ -165,6 +165,8 @@ static void on_edge(void *arg, uint32_t events)
 	while (!r->retired && (rc = ipc_recv(r->edge, &m, &why)) != 0) {
 		if (rc > 0 && m.type == ROLE_HEADER)
 			add(r, &m);
+		else if (rc > 0 && m.type == ROLE_PING)
+			ipc_send(r->edge, NULL, 0, ROLE_PONG);
 		else if (rc < 0 && errno != EMFILE)
 			r->retired = true;
 		ipc_msg_close(&m);

@@ -405,6 +405,8 @@ static void on_edge(void *arg, uint32_t events)
 			kill_one(z, (uint32_t)m.f[0].n);
 		else if (m.type == ROLE_EXPLAIN && z->ops->explain != NULL)
 			fork_explain(z, &m);
+		else if (m.type == ROLE_PING)
+			ipc_send(z->edge, NULL, 0, ROLE_PONG);
 		else if (m.type == ROLE_LOG_LEVEL)
 			log_level((enum policy_log_level)m.f[0].n);
 		else if (m.type == ROLE_RETIRE)

@@ -14,7 +14,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-enum { TABLES = 23, MESSAGES_MAX = 256 };
+enum { TABLES = 24, MESSAGES_MAX = 256 };
 
 static const struct proto_table *const tables[TABLES] = {
 	&edge_to_keyholder, &edge_from_keyholder, &edge_to_broker_zygote,
@@ -26,7 +26,8 @@ static const struct proto_table *const tables[TABLES] = {
 	&edge_control_to_listener, &edge_listener_to_control,
 	&edge_listener_to_reviewer, &edge_reviewer_to_listener,
 	&edge_to_watcher, &edge_from_watcher,
-	&edge_to_metrics, &edge_from_metrics
+	&edge_to_metrics, &edge_from_metrics,
+	&edge_registry
 };
 
 static struct hashes hashes;
