@@ -345,12 +345,15 @@ class Server:
         with open(self.policy, 'w') as f:
             f.write(text)
         binary = SSHD if kind == 'sshd' else f'{TOP}/aditd'
+        self.argv = [*prefix, binary, '-D', *log_to, '-f', self.policy, *own,
+                     *args]
         with open(self.log_path, 'w') as log:
-            self.process = subprocess.Popen(
-                [*prefix, binary, '-D', *log_to, '-f', self.policy, *own,
-                 *args],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self.process = self.spawn(log)
         self.pid = self.process.pid
+
+    def spawn(self, log):
+        return subprocess.Popen(self.argv, stdin=subprocess.DEVNULL,
+                                stdout=log, stderr=log)
 
     def ready(self):
         roles = {COMMS[role] for role in SHARED} if self.kind == 'aditd' \
