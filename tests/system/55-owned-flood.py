@@ -15,6 +15,7 @@ from owned import (AUTH, BROKER, CLIENT, CLOSE, DENIED, LOG, OTHER_AUTH, QUERY,
 from harness import (COMMS, SLOW, TOP, USER, case, main, processes, reaches,
                      wait_for)
 
+PONG = owned.NUMBERS['SESSION_PONG']
 # One of each, as short as they get; and whether it is the login's.
 SHORT = [(encode(SIGN, 0, 'ssh-ed25519', 32, bytes(32)), True),
          (encode(QUERY, 'u', 'a', 'k'), True),
@@ -23,7 +24,7 @@ SHORT = [(encode(SIGN, 0, 'ssh-ed25519', 32, bytes(32)), True),
          (owned.open_tcp('h', 1), False), (owned.open_tun(1, 0), False),
          (owned.listen('h', 1), False), (owned.cancel('h', 1), False),
          (encode(CLOSE, 1), False),
-         (encode(owned.NUMBERS['SESSION_PONG']), False)]
+         (encode(PONG), False)]
 # A sanitizer keeps what was freed, up to 256 MiB.
 MEMORY_KIB = 2048 if SLOW == 1 else 300 * 1024
 AT_ONCE = 4
@@ -74,7 +75,7 @@ def _(t):
                     s.login()
                 s.send(message)
                 kind = message[2]
-                if kind not in (LOG, CLOSE):
+                if kind not in (LOG, CLOSE, PONG):
                     t.true(s.recv().state != SILENT, f'whole {message}')
         todo = [(m[:n], login) for m, login in SHORT for n in range(1, len(m))]
         none_of(t, each(lambda a: wrong(
