@@ -136,8 +136,10 @@ def carries(t, far, mtu, size=8 << 20):
         udp(t, far, here, there, sizes)
         for where, host in ((far, here), (None, there)):
             for size in (56, mtu - 48, 3 * mtu, 20000):
-                t.equal(ping(where, host, '-s', str(size), count=5), 5,
-                        f'pings of {host} with {size} bytes')
+                # one may be lost on a busy machine, not twice in turn
+                t.true(any(ping(where, host, '-s', str(size), count=5) == 5
+                           for _ in range(2)),
+                       f'pings of {host} with {size} bytes')
     right(t, far)
 
 

@@ -18,7 +18,7 @@ def _(t):
     values = become({'adit_accepting': 1.0})
     for key, value in counters(values).items():
         started = key.startswith('adit_role_starts_total') and \
-            not re.search('proxy|metrics', key)
+            not re.search('proxy|metrics|watcher', key)
         t.equal(value, 1.0 if started else 0.0, key)
     t.equal(values['adit_startups_limit'], 100.0)
     t.true(abs(values['adit_start_time_seconds'] - time.time()) < 60 * SLOW,
