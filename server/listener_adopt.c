@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "server/address.h"
+#include "server/counts.h"
 #include "server/edges.h"
 #include "server/listener_service.h"
 #include "server/log.h"
@@ -227,22 +228,25 @@ static const char *each(struct reading *r,
 {
 	size_t at = REGISTRY_MAGIC_LEN;
 
-	while (r->len - at >= REGISTRY_LENGTH) {
+	while (r->len - at >= REGISTRY_LENGTH + REGISTRY_SUM) {
 		const uint8_t *p = r->text + at;
 		size_t n = (size_t)p[0] << 24 | (size_t)p[1] << 16 |
 		           (size_t)p[2] << 8 | p[3];
 		struct proto_msg m;
-		uint64_t seen = 0;
+		uint64_t seen = 0, sum;
 		const char *why;
 
-		if (n > r->len - at - REGISTRY_LENGTH)
+		if (n > r->len - at - REGISTRY_LENGTH - REGISTRY_SUM)
 			break;
 		if (proto_decode(&edge_registry, 1, &seen,
 		                 p + REGISTRY_LENGTH, n, 0, &m, &why) < 0)
 			return why;
+		memcpy(&sum, p + REGISTRY_LENGTH + n, REGISTRY_SUM);
+		if (sum != counts_hash(0, p + REGISTRY_LENGTH, n))
+			return "an entry is damaged";
 		if (fn != NULL)
 			fn(r, &m);
-		at += REGISTRY_LENGTH + n;
+		at += REGISTRY_LENGTH + n + REGISTRY_SUM;
 	}
 	return NULL;
 }

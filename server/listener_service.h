@@ -19,9 +19,10 @@ struct kept {
 };
 
 /* The registry: these bytes, then entries: a length, a message of
- * edge_registry. */
+ * edge_registry, its counts_hash(). */
 #define REGISTRY_MAGIC "adit-registry 1\n"
 enum { REGISTRY_MAGIC_LEN = 16, REGISTRY_LENGTH = 4,
+       REGISTRY_SUM = sizeof(uint64_t),
        REGISTRY_MAX = 256 << 20 };
 
 struct registry {

@@ -14,6 +14,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "server/counts.h"
 #include "server/edges.h"
 #include "server/listener_service.h"
 #include "server/log.h"
@@ -56,7 +57,8 @@ static void keep(const struct listener_service *s, const int *fds,
 
 int listener_store_put(struct registry *r, unsigned type, ...)
 {
-	static uint8_t entry[REGISTRY_LENGTH + PROTO_MSG_MAX];
+	static uint8_t entry[REGISTRY_LENGTH + PROTO_MSG_MAX + REGISTRY_SUM];
+	uint64_t sum;
 	ssize_t len;
 	va_list ap;
 
@@ -66,9 +68,11 @@ int listener_store_put(struct registry *r, unsigned type, ...)
 	va_end(ap);
 	if (len < 0)
 		return -1;
+	sum = counts_hash(0, entry + REGISTRY_LENGTH, (size_t)len);
+	memcpy(entry + REGISTRY_LENGTH + len, &sum, REGISTRY_SUM);
 	for (unsigned i = 0; i < REGISTRY_LENGTH; i++)
 		entry[i] = (uint8_t)(len >> (24 - 8 * i));
-	len += REGISTRY_LENGTH;
+	len += REGISTRY_LENGTH + REGISTRY_SUM;
 	if (pwrite(r->fd, entry, (size_t)len, r->end) != len)
 		return -1;
 	r->end += len;
