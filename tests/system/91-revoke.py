@@ -610,7 +610,8 @@ def _(t):
     stop()
     wait_for(lambda: not processes(COMMS['broker']), 30, 'a broker is left')
     quiet(t, srv)
-    wait_for(lambda: descriptors(srv) == clean, 10,
+    # two hundred that end at once may be killed, and their zygote replaced
+    wait_for(lambda: descriptors(srv) == clean, 60,
              lambda: f'{descriptors(srv)}, not {clean}')
 
 
