@@ -106,6 +106,12 @@ def from_line(source, port=40000, to=NODE, to_port=22):
 
 # Headers.
 
+def reader():
+    """The server listens before each of its processes has its name."""
+    wait_for(lambda: processes('adit-proxy'), 10, 'no reader')
+    return processes('adit-proxy')[0]
+
+
 @case('the client is who the header says, in both versions and families',
       'aditd')
 def _(t):
@@ -201,6 +207,7 @@ def _(t):
         t.equal(line(slow), b'')
     srv.wait_log(': no PROXY header in time$')
     srv.wait_log(': a PROXY header that is late$')
+    reader()
     t.equal(len(processes('adit-proxy')), 1, 'readers')
 
 
@@ -300,8 +307,8 @@ def _(t):
 def _(t):
     srv = t.server(POLICY)
     client = t.client(front(t, srv, v2()))
-    old = processes('adit-proxy')[0].pid
-    fds = len(processes('adit-proxy')[0].fds())
+    old = reader().pid
+    fds = len(reader().fds())
     with dial(srv, v2()[:9]) as s:
         wait_for(lambda: len(processes('adit-proxy')[0].fds()) > fds, 5,
                  'it is not given the socket')
@@ -317,7 +324,7 @@ def _(t):
 @case('one that does not answer is replaced', 'aditd')
 def _(t):
     srv = t.server(POLICY + 'LoginGraceTime 1')
-    old = processes('adit-proxy')[0].pid
+    old = reader().pid
     os.kill(old, signal.SIGSTOP)
     t.undo.callback(os.kill, old, signal.SIGKILL)
     t.equal(answer(srv, v2()), b'')
@@ -340,7 +347,7 @@ def _(t):
 
     reload(POLICY)
     wait_for(lambda: served(srv, v2()), 5, 'the header is not read')
-    old = processes('adit-proxy')[0].pid
+    old = reader().pid
     with dial(srv) as s:  # what the old one has is still read
         wait_for(lambda: len(processes('adit-proxy')[0].fds()) > 5, 5,
                  'it is not given the socket')
