@@ -28,6 +28,13 @@ struct listening {
 	size_t nsockets;
 };
 
+/* broker_bind.c */
+/* Bind every address that will; with port 0 all share the first one's port.
+ * Returns how many did not. used: gets those that are in use; NULL: that is an
+ * error like others. */
+size_t listening_bind(struct listening *l, const struct addresses *a,
+                      int *error, struct addresses *used);
+
 /* broker_listen.c */
 /* Is the request answered, with success? */
 bool listening_is_open(const struct listening *l);

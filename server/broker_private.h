@@ -1,7 +1,5 @@
-/* broker.c, broker_admit.c, broker_auth.c, broker_deny.c, broker_keys.c,
- * broker_cert.c, broker_grants.c, broker_life.c, broker_name.c, broker_rate.c,
- * broker_sign.c, broker_open.c, broker_listen.c, broker_path.c, broker_take.c,
- * broker_tun.c, broker_yield.c, broker_control.c, broker_review.c: one process. reviewer.c uses of it what a login is. */
+/* broker.c and all broker_*.c: one process. reviewer.c uses of it what a login
+ * is. */
 #ifndef ADIT_BROKER_PRIVATE_H
 #define ADIT_BROKER_PRIVATE_H
 

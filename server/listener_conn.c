@@ -134,6 +134,36 @@ void listener_conn_who(struct conn *c, const struct proto_field *f)
 	}
 }
 
+static void logged_in(struct conn *c, const struct proto_msg *m)
+{
+	const struct proto_field *f = m->f;
+
+	listener_door_admit(c, f[0].p, f[0].len, 0);
+	listener_door_started(c);
+	mark_again(c, (int)f[2].n - 1);
+	c->logged_in = true;
+	c->login_ms = loop_now_ms();
+	c->listener->counts[METRICS_LOGIN + METRICS_LOGIN_ACCEPTED]++;
+	metrics_observe(&c->listener->counts[METRICS_LOGIN_TIME],
+	                1000 * (c->login_ms - c->since_ms));
+	loop_cancel(c->grace);
+	c->grace = NULL;
+	listener_review_take(c, m);
+	listener_store_conn(c);
+	listener_service_changed(c->listener);
+}
+
+static void not_logged_in(struct conn *c, uint64_t outcome)
+{
+	if (c->logged_in || outcome >= PENALTY__MAX)
+		return;
+	c->told_outcome = true;
+	c->outcome = (enum penalty_kind)outcome;
+	/* what ended by a signal has its penalty, and that is why */
+	if (!c->killed)
+		listener_door_penalise(c->listener, c->address, c->outcome);
+}
+
 /* What the broker says, who is trusted, and never the session. */
 static void take(struct conn *c, const struct proto_msg *m)
 {
@@ -152,19 +182,7 @@ static void take(struct conn *c, const struct proto_msg *m)
 		ipc_send(c->broker, NULL, 0, LISTENER_ADMITTED, admit ? 1u : 0u);
 		break;
 	case LISTENER_LOGGED_IN:
-		listener_door_admit(c, f[0].p, f[0].len, 0);
-		listener_door_started(c);
-		mark_again(c, (int)f[2].n - 1);
-		c->logged_in = true;
-		c->login_ms = loop_now_ms();
-		c->listener->counts[METRICS_LOGIN + METRICS_LOGIN_ACCEPTED]++;
-		metrics_observe(&c->listener->counts[METRICS_LOGIN_TIME],
-		                1000 * (c->login_ms - c->since_ms));
-		loop_cancel(c->grace);
-		c->grace = NULL;
-		listener_review_take(c, m);
-		listener_store_conn(c);
-		listener_service_changed(c->listener);
+		logged_in(c, m);
 		break;
 	case LISTENER_LOGIN:
 	case LISTENER_KEY:
@@ -191,14 +209,7 @@ static void take(struct conn *c, const struct proto_msg *m)
 			set_user_timeout(c->client, (unsigned)f[0].n);
 		break;
 	case LISTENER_OUTCOME:
-		if (c->logged_in || f[0].n >= PENALTY__MAX)
-			break;
-		c->told_outcome = true;
-		c->outcome = (enum penalty_kind)f[0].n;
-		/* what ended by a signal has its penalty, and that is why */
-		if (!c->killed)
-			listener_door_penalise(c->listener, c->address,
-			                       c->outcome);
+		not_logged_in(c, f[0].n);
 		break;
 	case LISTENER_WHO:
 		listener_conn_who(c, m->f);

@@ -103,6 +103,15 @@ struct few_lines {
 /* LISTENER_WHO's fields, raw. */
 enum { WHO_ACCOUNT, WHO_TYPE, WHO_FINGERPRINT, WHO_COMMENT, WHO_ID, WHO_SERIAL,
        WHO_CA, WHO_RULE, WHO_VERSION, WHO_CIPHER, WHO_MAX, WHO_FIELDS };
+/* ... as proto_encode() takes them. */
+#define WHO_ARGUMENTS(f)                                                       \
+	(f)[WHO_ACCOUNT].p, (f)[WHO_ACCOUNT].len, (f)[WHO_TYPE].p,             \
+	(f)[WHO_TYPE].len, (f)[WHO_FINGERPRINT].p,                             \
+	(f)[WHO_FINGERPRINT].len, (f)[WHO_COMMENT].p, (f)[WHO_COMMENT].len,    \
+	(f)[WHO_ID].p, (f)[WHO_ID].len, (f)[WHO_SERIAL].n, (f)[WHO_CA].p,      \
+	(f)[WHO_CA].len, (f)[WHO_RULE].p, (f)[WHO_RULE].len,                   \
+	(f)[WHO_VERSION].p, (f)[WHO_VERSION].len, (f)[WHO_CIPHER].p,           \
+	(f)[WHO_CIPHER].len, (unsigned)(f)[WHO_MAX].n
 struct who {
 	struct proto_field f[WHO_FIELDS]; /* p: in text */
 	uint8_t text[];

@@ -94,14 +94,7 @@ static int tell_session(struct control_client *c, const struct conn *n)
 	        n->address, strlen(n->address), n->port, now - n->since_ms,
 	        n->logged_in ? now - n->login_ms : UINT64_C(0), count.idle_ms,
 	        counted, count.in, count.out,
-	        f[WHO_ACCOUNT].p, f[WHO_ACCOUNT].len,
-	        f[WHO_TYPE].p, f[WHO_TYPE].len,
-	        f[WHO_FINGERPRINT].p, f[WHO_FINGERPRINT].len,
-	        f[WHO_COMMENT].p, f[WHO_COMMENT].len,
-	        f[WHO_ID].p, f[WHO_ID].len, f[WHO_SERIAL].n,
-	        f[WHO_CA].p, f[WHO_CA].len, f[WHO_RULE].p, f[WHO_RULE].len,
-	        f[WHO_VERSION].p, f[WHO_VERSION].len,
-	        f[WHO_CIPHER].p, f[WHO_CIPHER].len, (unsigned)f[WHO_MAX].n);
+	        WHO_ARGUMENTS(f));
 }
 
 /* ---- things ---- */

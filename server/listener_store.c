@@ -93,14 +93,7 @@ static int put_conn(struct registry *r, const struct conn *c)
 	if (listener_login_store(c, r) < 0 || listener_watch_store(c, r) < 0)
 		return -1;
 	return f == NULL ? 0 : listener_store_put(r, REGISTRY_WHO, c->id,
-	        f[WHO_ACCOUNT].p, f[WHO_ACCOUNT].len,
-	        f[WHO_TYPE].p, f[WHO_TYPE].len,
-	        f[WHO_FINGERPRINT].p, f[WHO_FINGERPRINT].len,
-	        f[WHO_COMMENT].p, f[WHO_COMMENT].len,
-	        f[WHO_ID].p, f[WHO_ID].len, f[WHO_SERIAL].n,
-	        f[WHO_CA].p, f[WHO_CA].len, f[WHO_RULE].p, f[WHO_RULE].len,
-	        f[WHO_VERSION].p, f[WHO_VERSION].len,
-	        f[WHO_CIPHER].p, f[WHO_CIPHER].len, (unsigned)f[WHO_MAX].n);
+	        WHO_ARGUMENTS(f));
 }
 
 static int put_role(struct registry *r, const struct role *role)
