@@ -303,7 +303,8 @@ static int copy_names(const struct chosen *c, struct policy_settings *out)
 	if (copy_path(c, POLICY_PID_FILE, default_pid_file,
 	              &out->pid_file) < 0 ||
 	    copy_path(c, POLICY_CONTROL_SOCKET, default_control_socket,
-	              &out->control_socket) < 0)
+	              &out->control_socket) < 0 ||
+	    copy_path(c, POLICY_AUDIT_LOG, NULL, &out->audit_log) < 0)
 		return -1;
 	if (all_words(c, POLICY_HOST_KEY, &out->host_keys) < 0 ||
 	    all_words(c, POLICY_HOST_CERTIFICATE,
@@ -425,6 +426,7 @@ void policy_settings_free(struct policy_settings *s)
 	free(s->listen);
 	free(s->pid_file);
 	free(s->control_socket);
+	free(s->audit_log);
 	policy_free_names(s);
 	for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
 		policy_words_free(list_of(s, i));

@@ -61,6 +61,7 @@ static const struct field {
 	TO(TCP_KEEP_ALIVE, FLAG, 0, tcp_keep_alive),
 	TO(ADDRESS_FAMILY, NUMBER, 0, address_family),
 	TO(SYSLOG_FACILITY, NUMBER, 0, syslog_facility),
+	TO(LOG_FORMAT, NUMBER, 0, log_format),
 #undef TO
 };
 

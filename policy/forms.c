@@ -36,6 +36,7 @@ static const struct {
 	{ policy_take_rsa_size, "a number of bits" },
 	{ policy_take_algorithms, "a list of algorithms" },
 	{ policy_take_file, "an absolute path, or none" },
+	{ policy_take_audit, "an absolute path, journal or none" },
 	{ policy_take_user_file, "a path, or none" },
 	{ policy_take_command, "an absolute path and arguments, or none" },
 	{ policy_take_command_user, "a name" },

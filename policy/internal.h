@@ -99,6 +99,7 @@ struct policy_keyword_row {
 extern const struct policy_choice policy_yes_no[], policy_log_levels[],
 	policy_forwardings[], policy_gateways[], policy_tunnels[],
 	policy_roots[], policy_families[], policy_facilities[],
+	policy_log_formats[],
 	policy_takeovers[];
 /* NULL: not known. */
 const struct policy_keyword_row *policy_keyword_find(const char *name);
@@ -227,6 +228,7 @@ int policy_take_rsa_size(const struct policy_stmt *, struct policy_setting *);
 int policy_take_algorithms(const struct policy_stmt *,
                            struct policy_setting *);
 int policy_take_file(const struct policy_stmt *, struct policy_setting *);
+int policy_take_audit(const struct policy_stmt *, struct policy_setting *);
 int policy_take_user_file(const struct policy_stmt *, struct policy_setting *);
 int policy_take_command(const struct policy_stmt *, struct policy_setting *);
 int policy_take_text(const struct policy_stmt *, struct policy_setting *);

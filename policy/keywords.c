@@ -45,6 +45,10 @@ const struct policy_choice policy_facilities[] = {
 	{ "LOCAL4", LOG_LOCAL4 }, { "LOCAL5", LOG_LOCAL5 },
 	{ "LOCAL6", LOG_LOCAL6 }, { "LOCAL7", LOG_LOCAL7 }, { NULL, 0 }
 };
+const struct policy_choice policy_log_formats[] = {
+	{ "words", POLICY_LOG_WORDS }, { "fields", POLICY_LOG_FIELDS },
+	{ NULL, 0 }
+};
 const struct policy_choice policy_roots[] = {
 	{ "no", POLICY_ROOT_NO }, { "yes", POLICY_ROOT_YES },
 	{ "prohibit-password", POLICY_ROOT_PROHIBIT_PASSWORD },
@@ -176,6 +180,8 @@ static const struct policy_keyword_row rows[] = {
 	       policy_facilities),
 	USED("ControlSocket", G, POLICY_CONTROL_SOCKET, file),
 	USED("MetricsListen", G, POLICY_METRICS_LISTEN, metrics),
+	USED("AuditLog", G, POLICY_AUDIT_LOG, audit),
+	CHOICE("LogFormat", G, POLICY_LOG_FORMAT, policy_log_formats),
 	/* sshd's second names */
 	USED("PubkeyAcceptedKeyTypes", M, POLICY_PUBKEY_ACCEPTED_ALGORITHMS,
 	     algorithms),

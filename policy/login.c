@@ -131,6 +131,22 @@ int policy_take_file(const struct policy_stmt *st, struct policy_setting *out)
 	return add_word(st, out, w->text);
 }
 
+int policy_take_audit(const struct policy_stmt *st, struct policy_setting *out)
+{
+	const struct policy_lex_word *w = policy_only_arg(st);
+
+	if (w == NULL)
+		return -1;
+	if (strcasecmp(w->text, "none") == 0)
+		return 0;
+	if (strcasecmp(w->text, POLICY_AUDIT_JOURNAL) == 0)
+		return add_word(st, out, POLICY_AUDIT_JOURNAL);
+	if (w->text[0] != '/')
+		return policy_fail_word(st, w, "not an absolute path, journal "
+		                        "or none");
+	return add_word(st, out, w->text);
+}
+
 /* Relative to the home, as AuthorizedKeysFile. */
 int policy_take_user_file(const struct policy_stmt *st,
                           struct policy_setting *out)

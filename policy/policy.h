@@ -147,6 +147,8 @@ enum policy_keyword {
 	POLICY_CONTROL_SOCKET,
 	POLICY_LIVE_REVOCATION,
 	POLICY_METRICS_LISTEN,
+	POLICY_AUDIT_LOG,
+	POLICY_LOG_FORMAT,
 	POLICY_KEYWORD__MAX
 };
 
@@ -214,6 +216,11 @@ enum policy_log_level {
 
 enum policy_gateway { POLICY_GATEWAY_NO, POLICY_GATEWAY_YES,
                       POLICY_GATEWAY_CLIENTSPECIFIED };
+
+/* One line an event: a sentence, or key=value. */
+enum policy_log_format { POLICY_LOG_WORDS, POLICY_LOG_FIELDS };
+/* AuditLog's, where it is no path. */
+#define POLICY_AUDIT_JOURNAL "journal"
 
 /* May a session get the listeners of an older one of its key: never, if that
  * one's client does not answer, in any case? */
@@ -304,6 +311,7 @@ struct policy_settings {
 	struct policy_words host_certificates; /* the same */
 	char *pid_file; /* NULL: none */
 	char *control_socket; /* NULL: none */
+	char *audit_log; /* a path, or POLICY_AUDIT_JOURNAL; NULL: none */
 	enum policy_log_level log_level;
 	struct policy_words authorized_keys_files; /* empty: "none" */
 	bool strict_modes;
@@ -373,6 +381,7 @@ struct policy_settings {
 	enum policy_family address_family;
 	int ip_qos;             /* of IP's TOS byte; -1: left alone */
 	unsigned syslog_facility; /* as in <syslog.h> */
+	enum policy_log_format log_format;
 	struct policy_rates rates;
 	struct policy_words proxies; /* addresses and networks */
 	bool live_revocation; /* files are watched that let a session in */

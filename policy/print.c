@@ -337,9 +337,11 @@ void policy_print(const struct policy_settings *s, FILE *f)
 	put(f, "pidfile", s->pid_file != NULL ? s->pid_file : "none");
 	put(f, "controlsocket",
 	    s->control_socket != NULL ? s->control_socket : "none");
+	put(f, "auditlog", s->audit_log != NULL ? s->audit_log : "none");
 	put_choice(f, "loglevel", policy_log_levels, s->log_level);
 	put_choice(f, "syslogfacility", policy_facilities,
 	           s->syslog_facility);
+	put_choice(f, "logformat", policy_log_formats, s->log_format);
 	fprintf(f, "maxstartups %u:%u:%u\n", s->startups_begin,
 	        s->startups_rate_percent, s->startups_max);
 	put_choice(f, "sandboxrequired", policy_yes_no, s->sandbox_required);
