@@ -30,6 +30,7 @@ static const struct proto_rule to_broker_zygote[] = {
 	{ ROLE_RETIRE, "RETIRE", "", 0, 0, ANY, false },
 	{ ROLE_REVIEW, "REVIEW", "w", 0, 1, ANY, false },
 	{ ROLE_PING, "PING", "", 0, 0, ANY, false },
+	{ ROLE_LOG_FILE, "LOG_FILE", "", 0, 1, ANY, false },
 };
 static const struct proto_rule to_session_zygote[] = {
 	{ ROLE_HOSTKEY, "HOSTKEY", "ss", 8192, 0, LOGIN, false },
@@ -124,6 +125,8 @@ static const struct proto_rule broker_to_listener[] = {
 	{ LISTENER_REVIEWED, "REVIEWED", "", 0, 0, ANY, false },
 	{ LISTENER_FILE, "FILE", "s", 4096, 0, ANY, false },
 	{ LISTENER_COUNTS, "COUNTS", "s", METRICS_PACKED_MAX, 0, ANY, false },
+	{ LISTENER_EVENT, "EVENT", "bwbswswqbqqssssswssqss", 1024, 0, ANY,
+	  false },
 };
 static const struct proto_rule listener_to_broker[] = {
 	{ LISTENER_KEYHOLDER, "KEYHOLDER", "", 0, 1, ANY, false },
@@ -143,6 +146,8 @@ static const struct proto_rule listener_to_broker[] = {
 	{ LISTENER_APPLY, "APPLY", "", 0, 0, ANY, false },
 	{ LISTENER_GONE, "GONE", "s", 1024, 0, ANY, true },
 	{ LISTENER_COUNT, "COUNT", "", 0, 0, ANY, false },
+	{ LISTENER_AUDIT, "AUDIT", "b", 0, 0, ANY, false },
+	{ LISTENER_LOG_FILE, "LOG_FILE", "", 0, 1, ANY, false },
 };
 TABLE(edge_broker_to_listener, "broker -> listener", broker_to_listener);
 TABLE(edge_listener_to_broker, "listener -> broker", listener_to_broker);

@@ -49,6 +49,7 @@ enum edge_role_msg {
 	                     OpenSSL */
 	ROLE_PING,        /* -> role: PONG, if it lives */
 	ROLE_PONG,
+	ROLE_LOG_FILE,    /* -> broker zygote: + fd, as LISTENER_LOG_FILE */
 	ROLE__MAX
 };
 extern const struct proto_table edge_to_keyholder, edge_from_keyholder,
@@ -129,6 +130,15 @@ enum edge_listener_msg {
 	LISTENER_COUNTS,  /* s what it counts, by metrics_pack(): at the end of a
 	                     login, and as often as it is asked */
 	LISTENER_COUNT,   /* -> broker: COUNTS */
+	LISTENER_EVENT, /* event.h: b enum event_kind, w number, b enum
+	                   broker_kind, s host, w port, s address, w its port,
+	                   q duration, b counted, q bytes up, q bytes down,
+	                   s user, s key's type, s its fingerprint, s method,
+	                   s rule's file, w its line, s rule, s rules, q count
+	                   (of a login: the uid), s of what, s reason. Whose
+	                   it is, once logged in, WHO said */
+	LISTENER_AUDIT,    /* -> broker: b whether EVENTs are wanted */
+	LISTENER_LOG_FILE, /* -> broker: + fd, in the place of standard error */
 	LISTENER__MAX
 };
 /* What became of it; of several sessions the last of these counts. */

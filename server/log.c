@@ -1,12 +1,16 @@
 #include "log.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/time.h>
+#include <sys/uio.h>
 #include <sys/un.h>
 #include <syslog.h>
 #include <time.h>
@@ -15,23 +19,54 @@
 /*
  * The syslog protocol is spoken here and not by syslog(3), which opens a new
  * socket whenever a send fails: in a sandbox without socket(2), a restart of
- * the syslog daemon would kill the process.
+ * the syslog daemon would kill the process. The same goes for the journal's
+ * and sd_journal_send(3). All values are printable, so that each is a line
+ * there, too.
  */
 
-enum { LINE_MAX_BYTES = 1500, HEADER_MAX_BYTES = 64, SEND_TIMEOUT_MS = 200 };
+enum { LINE_MAX_BYTES = 1500, HEADER_MAX_BYTES = 128, SEND_TIMEOUT_MS = 200 };
 
 static enum policy_log_level threshold = POLICY_LOG_INFO;
 static unsigned facility_now = LOG_AUTH;
-static int syslog_fd = -1;
-static bool to_syslog, may_reconnect;
+static int log_socket = -1;
+static enum { TO_STDERR, TO_SYSLOG, TO_JOURNAL } to;
+static bool may_reconnect, has_fields;
 static unsigned lost;
 
-static int syslog_connect(void)
+static int connect_socket(void)
+{
+	struct sockaddr_un sun = { .sun_family = AF_UNIX };
+
+	strcpy(sun.sun_path, to == TO_JOURNAL ? LOG_JOURNAL_SOCKET
+	                                      : "/dev/log");
+	return connect(log_socket, (struct sockaddr *)&sun, sizeof sun);
+}
+
+/* systemd.exec(5), JOURNAL_STREAM: does standard error go to the journal? */
+static bool stderr_is_journal(void)
+{
+	const char *stream = getenv("JOURNAL_STREAM");
+	unsigned long long dev, ino;
+	struct stat st;
+
+	return stream != NULL && sscanf(stream, "%llu:%llu", &dev, &ino) == 2 &&
+	       fstat(STDERR_FILENO, &st) == 0 && st.st_dev == dev &&
+	       st.st_ino == ino;
+}
+
+int log_journal_open(void)
 {
 	struct sockaddr_un sun = { .sun_family = AF_UNIX,
-	                           .sun_path = "/dev/log" };
+	                           .sun_path = LOG_JOURNAL_SOCKET };
+	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 
-	return connect(syslog_fd, (struct sockaddr *)&sun, sizeof sun);
+	if (fd >= 0 && connect(fd, (void *)&sun, sizeof sun) == 0)
+		return fd;
+	int error = errno;
+	if (fd >= 0)
+		close(fd);
+	errno = error;
+	return -1;
 }
 
 void log_open(bool use_syslog, enum policy_log_level level)
@@ -39,20 +74,50 @@ void log_open(bool use_syslog, enum policy_log_level level)
 	struct timeval tv = { .tv_usec = SEND_TIMEOUT_MS * 1000 };
 
 	threshold = level;
-	to_syslog = use_syslog;
-	if (!use_syslog)
+	to = use_syslog ? TO_SYSLOG : TO_STDERR;
+	if (use_syslog) {
+		tzset(); /* reads the time zone while files can be read */
+		log_socket = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	} else if (stderr_is_journal() &&
+	           (log_socket = log_journal_open()) >= 0) {
+		to = TO_JOURNAL;
+	}
+	if (log_socket < 0)
 		return;
-	tzset(); /* reads the time zone while files can be read */
-	syslog_fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	if (syslog_fd < 0)
-		return;
-	setsockopt(syslog_fd, SOL_SOCKET, SO_SNDTIMEO, &tv, sizeof tv);
-	(void)syslog_connect();
+	setsockopt(log_socket, SOL_SOCKET, SO_SNDTIMEO, &tv, sizeof tv);
+	if (use_syslog)
+		(void)connect_socket();
 }
 
 int log_fd(void)
 {
-	return syslog_fd;
+	return log_socket;
+}
+
+void log_format(bool fields)
+{
+	has_fields = fields;
+}
+
+bool log_has_fields(void)
+{
+	return has_fields;
+}
+
+bool log_is_native(void)
+{
+	return to == TO_JOURNAL;
+}
+
+bool log_wants(enum policy_log_level level)
+{
+	return level != POLICY_LOG_QUIET && level <= threshold;
+}
+
+void log_reopened(int fd)
+{
+	if (to == TO_STDERR && dup2(fd, STDERR_FILENO) < 0)
+		lost++;
 }
 
 void log_may_reconnect(bool may)
@@ -62,10 +127,25 @@ void log_may_reconnect(bool may)
 
 void log_close(void)
 {
-	if (syslog_fd >= 0)
-		close(syslog_fd);
-	syslog_fd = -1;
+	if (log_socket >= 0)
+		close(log_socket);
+	log_socket = -1;
 	threshold = POLICY_LOG_QUIET;
+}
+
+void log_leave(void)
+{
+	int fd = to == TO_STDERR ? open("/dev/null", O_RDONLY | O_CLOEXEC) : -1;
+
+	if (to != TO_STDERR)
+		return;
+	threshold = POLICY_LOG_QUIET;
+#ifndef __SANITIZE_ADDRESS__ /* whose reports go there */
+	if (fd >= 0)
+		dup2(fd, STDERR_FILENO);
+#endif
+	if (fd >= 0)
+		close(fd);
 }
 
 void log_level(enum policy_log_level level)
@@ -90,45 +170,117 @@ static int priority(enum policy_log_level level)
 	}
 }
 
+/* Whole, or not at all. */
+static bool send_parts(struct iovec *parts, size_t n)
+{
+	struct msghdr msg = { .msg_iov = parts, .msg_iovlen = n };
+
+	if (log_socket < 0)
+		return false;
+	if (sendmsg(log_socket, &msg, MSG_NOSIGNAL) >= 0)
+		return true;
+	if (!may_reconnect || errno == EAGAIN || connect_socket() < 0)
+		return false;
+	return sendmsg(log_socket, &msg, MSG_NOSIGNAL) >= 0;
+}
+
+static struct iovec part(const char *text)
+{
+	return (struct iovec){ (void *)(uintptr_t)text, strlen(text) };
+}
+
 static bool put_syslog(enum policy_log_level level, const char *text)
 {
-	char line[LINE_MAX_BYTES + HEADER_MAX_BYTES], stamp[32] = "";
+	char head[HEADER_MAX_BYTES], stamp[32] = "";
 	time_t now = time(NULL);
 	struct tm tm;
 
-	if (syslog_fd < 0)
-		return false;
 	/* RFC 3164 names the months in English, whatever the locale. */
 	static const char month[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
 	if (localtime_r(&now, &tm) != NULL)
 		snprintf(stamp, sizeof stamp, "%.3s %2d %02d:%02d:%02d ",
 		         month + 3 * (tm.tm_mon % 12), tm.tm_mday, tm.tm_hour,
 		         tm.tm_min, tm.tm_sec);
-	int n = snprintf(line, sizeof line, "<%d>%saditd[%ld]: %s",
-	                 (int)facility_now | priority(level), stamp,
-	                 (long)getpid(), text);
-	size_t len = (size_t)n < sizeof line ? (size_t)n : sizeof line - 1;
-	if (send(syslog_fd, line, len, MSG_NOSIGNAL) >= 0)
-		return true;
-	if (!may_reconnect || errno == EAGAIN || syslog_connect() < 0)
-		return false;
-	return send(syslog_fd, line, len, MSG_NOSIGNAL) >= 0;
+	snprintf(head, sizeof head, "<%d>%saditd[%ld]: ",
+	         (int)facility_now | priority(level), stamp, (long)getpid());
+	return send_parts((struct iovec[]){ part(head), part(text) }, 2);
+}
+
+/* systemd's "Native Journal Protocol": KEY=value lines in a datagram. */
+static bool put_journal(enum policy_log_level level, const char *text,
+                        const char *native)
+{
+	char head[HEADER_MAX_BYTES];
+
+	snprintf(head, sizeof head, "SYSLOG_IDENTIFIER=aditd\nPRIORITY=%d\n"
+	         "SYSLOG_FACILITY=%u\nMESSAGE=", priority(level),
+	         facility_now >> 3);
+	return send_parts((struct iovec[]){ part(head), part(text), part("\n"),
+	                                    part(native) }, 4);
 }
 
 static bool put_stderr(const char *text)
 {
-	char line[LINE_MAX_BYTES + HEADER_MAX_BYTES];
-	int n = snprintf(line, sizeof line, "aditd[%ld]: %s\n",
-	                 (long)getpid(), text);
+	char head[HEADER_MAX_BYTES];
+	struct iovec parts[3] = { { head, 0 }, part(text), part("\n") };
 
-	if (n < 0 || (size_t)n >= sizeof line)
-		return false;
-	return write(STDERR_FILENO, line, (size_t)n) == n;
+	parts[0].iov_len = (size_t)snprintf(head, sizeof head, "aditd[%ld]: ",
+	                                    (long)getpid());
+	return writev(STDERR_FILENO, parts, 3) ==
+	       (ssize_t)(parts[0].iov_len + parts[1].iov_len + 1);
 }
 
-static bool put(enum policy_log_level level, const char *text)
+static bool put(enum policy_log_level level, const char *text,
+                const char *native)
 {
-	return to_syslog ? put_syslog(level, text) : put_stderr(text);
+	switch (to) {
+	case TO_SYSLOG: return put_syslog(level, text);
+	case TO_JOURNAL: return put_journal(level, text, native);
+	default: return put_stderr(text);
+	}
+}
+
+/* Whoever forgot log_escape() must not be able to forge a line. */
+static void clean(char *text)
+{
+	for (char *c = text; *c != '\0'; c++)
+		if ((unsigned char)*c < 0x20 || *c == 0x7f)
+			*c = '?';
+}
+
+void log_line(enum policy_log_level level, char *text, const char *native)
+{
+	int error = errno;
+
+	if (!log_wants(level))
+		return;
+	clean(text);
+	if (lost > 0) {
+		char note[64];
+		snprintf(note, sizeof note, has_fields
+		         ? "event=lost count=%u" : "%u log lines were lost",
+		         lost);
+		if (put(POLICY_LOG_ERROR, note, ""))
+			lost = 0;
+	}
+	if (!put(level, text, native))
+		lost++;
+	errno = error;
+}
+
+/* With LogFormat fields every line has a name, also what is no event. */
+static void note(enum policy_log_level level, const char *text)
+{
+	char line[4 * LINE_MAX_BYTES + 32] = "event=note message=\"";
+	size_t n = strlen(line);
+
+	for (; *text != '\0'; text++)
+		if (*text == '"')
+			n += (size_t)sprintf(line + n, "\\042");
+		else
+			line[n++] = *text;
+	strcpy(line + n, "\"");
+	log_line(level, line, "");
 }
 
 void log_at(enum policy_log_level level, const char *fmt, ...)
@@ -137,24 +289,16 @@ void log_at(enum policy_log_level level, const char *fmt, ...)
 	int error = errno;
 	va_list ap;
 
-	if (level == POLICY_LOG_QUIET || level > threshold)
+	if (!log_wants(level))
 		return;
 	va_start(ap, fmt);
 	if (vsnprintf(text, sizeof text, fmt, ap) < 0)
 		text[0] = '\0';
 	va_end(ap);
-	/* Whoever forgot log_escape() must not be able to forge a line. */
-	for (char *c = text; *c != '\0'; c++)
-		if ((unsigned char)*c < 0x20 || *c == 0x7f)
-			*c = '?';
-	if (lost > 0) {
-		char note[64];
-		snprintf(note, sizeof note, "%u log lines were lost", lost);
-		if (put(POLICY_LOG_ERROR, note))
-			lost = 0;
-	}
-	if (!put(level, text))
-		lost++;
+	if (has_fields)
+		note(level, text);
+	else
+		log_line(level, text, "");
 	errno = error;
 }
 

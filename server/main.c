@@ -58,6 +58,8 @@ static void open_log(const struct options *o, const struct config *c)
 			                          (int)o->debug);
 	if (c->policy != NULL)
 		log_facility(c->global.syslog_facility);
+	if (c->policy != NULL)
+		log_format(c->global.log_format == POLICY_LOG_FIELDS);
 	log_open(!o->to_stderr && o->log_file == NULL, level);
 }
 
@@ -244,7 +246,7 @@ static int make_absolute(const char *name, char path[PATH_MAX])
 int main(int argc, char **argv)
 {
 	struct options o;
-	char path[PATH_MAX];
+	char path[PATH_MAX], log[PATH_MAX];
 	int rc;
 
 	umask(077);
@@ -261,6 +263,8 @@ int main(int argc, char **argv)
 		if (!o.foreground && !o.dump && !o.explain &&
 		    make_absolute(o.policy_file, path) == 0)
 			o.policy_file = path;
+		if (o.log_file != NULL && make_absolute(o.log_file, log) == 0)
+			o.log_file = log; /* for when it is opened again */
 		rc = run(&o);
 	}
 	options_free(&o);

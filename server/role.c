@@ -43,8 +43,8 @@ int role_init(int argc, char **argv, bool spawns)
 /* What a role may see of our environment. */
 static char **clean_environment(char **out, size_t max)
 {
-	static const char *const keep[] = { "TZ=", "ASAN_OPTIONS=",
-		"UBSAN_OPTIONS=", "LSAN_OPTIONS=" };
+	static const char *const keep[] = { "TZ=", "JOURNAL_STREAM=",
+		"ASAN_OPTIONS=", "UBSAN_OPTIONS=", "LSAN_OPTIONS=" };
 	size_t n = 0;
 
 	for (char **e = environ; *e != NULL; e++)

@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 
 #include "server/edges.h"
+#include "server/event.h"
 #include "server/hashes.h"
 /* for its parser */
 #include "server/tunmaker.c"
@@ -109,6 +110,30 @@ static void device(const struct proto_msg *m)
 		      (c.addresses[i].family == AF_INET ? 32 : 128));
 }
 
+/* Whatever a broker says of an event is lines of printable text. */
+static void event(const struct proto_msg *m)
+{
+	static char buf[EVENT_JSON_MAX];
+	struct event e;
+	unsigned what;
+	size_t n;
+
+	if (event_take(&e, m, &what) < 0)
+		return;
+	n = event_json(&e, 0, buf, sizeof(buf));
+	check(n == strlen(buf) && buf[n - 1] == '\n' && buf[n - 2] == '}');
+	for (size_t i = 0; i < n - 1; i++)
+		check(buf[i] >= 0x20 && buf[i] < 0x7f);
+	n = event_words(&e, buf, EVENT_LINE_MAX);
+	check(n == strlen(buf));
+	for (size_t i = 0; i < n; i++)
+		check(buf[i] >= 0x20 && buf[i] < 0x7f);
+	n = event_native(&e, buf, EVENT_LINE_MAX);
+	check(n == strlen(buf) && buf[n - 1] == '\n');
+	for (size_t i = 0; i < n; i++)
+		check((buf[i] >= 0x20 && buf[i] < 0x7f) || buf[i] == '\n');
+}
+
 static void take(unsigned table, uint64_t *seen, uint8_t how,
                  const uint8_t *p, size_t len)
 {
@@ -131,6 +156,8 @@ static void take(unsigned table, uint64_t *seen, uint8_t how,
 		hashes_login(&hashes);
 	else if (t == &edge_broker_to_maker && m.type == MAKER_MAKE)
 		device(&m);
+	else if (t == &edge_broker_to_listener && m.type == LISTENER_EVENT)
+		event(&m);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
