@@ -22,9 +22,11 @@ void broker_end(struct broker *b)
 /* In sshd's words, which log readers know. */
 static void log_end(struct broker *b)
 {
-	if (b->logged_in)
+	if (b->logged_in && !log_has_fields()) /* else logout says it */
 		log_info("Disconnected from user %s %s port %u", b->user_shown,
 		         b->address, b->port);
+	else if (b->logged_in)
+		return;
 	else if (b->user[0] == '\0') /* a balancer looks every other second */
 		log_at(policy_is_proxy(&b->settings, b->address)
 		       ? POLICY_LOG_VERBOSE : POLICY_LOG_INFO,
@@ -71,16 +73,18 @@ bool broker_may_log(struct broker *b, unsigned *lines)
 	return false;
 }
 
-void broker_log_refusal(struct broker *b, const char *what,
-                        const struct policy_verdict *v)
+void broker_log_refusal(struct broker *b, const struct broker_thing *t,
+                        const char *what, const struct policy_verdict *v)
 {
 	char chain[BROKER_CHAIN];
+	struct event e;
 
-	if (!broker_may_log(b, &b->tick_failures))
-		return;
-	log_info("refused %s for %s from %s port %u: %s", what,
-	         b->user_shown, b->address, b->port,
-	         policy_chain_str(v, chain, sizeof(chain)));
+	broker_event(b, &e, EVENT_REFUSED, t, "policy");
+	broker_event_rule(&e, v);
+	event_str(&e, EVENT_RULES, policy_chain_str(v, chain, sizeof(chain)));
+	broker_say(b, &b->tick_failures, POLICY_LOG_INFO, &e,
+	           "refused %s for %s from %s port %u: %s", what,
+	           b->user_shown, b->address, b->port, chain);
 }
 
 void broker_refuse_by(struct broker *b, uint32_t id, const char *thing,
@@ -145,7 +149,7 @@ static void on_session(void *arg, uint32_t events)
 		rc = -1;
 	/* nothing is begun for a session that is behind with the answers */
 	while (rc == 0 && !b->ending && !b->paused && b->held == NULL &&
-	       ipc_pending(b->session) == 0) {
+	       ipc_pending(b->session) == 0 && !broker_event_behind(b)) {
 		rc = ipc_recv(b->session, &m, &why);
 		if (rc <= 0)
 			break;
@@ -161,6 +165,8 @@ static void on_session(void *arg, uint32_t events)
 	if (why != NULL)
 		log_error("security: session of %s port %u: bad message: %s",
 		          b->address, b->port, why);
+	if (why != NULL)
+		broker_event_why(b, "security: a bad message of its session");
 	log_end(b);
 	broker_end(b);
 }
@@ -174,6 +180,7 @@ static void end_by_listener(struct broker *b, const struct proto_field *why)
 		text[0] = '\0';
 	log_info("ending the connection of %s port %u: %s", b->address, b->port,
 	         log_escape(shown, sizeof(shown), text, strlen(text)));
+	broker_event_why(b, text);
 	b->blameless = true;
 	if (b->logged_in)
 		broker_finish(b, SSH_BY_APPLICATION, text);
@@ -230,6 +237,12 @@ void broker_from_listener(struct broker *b, struct proto_msg *m)
 	case LISTENER_GONE:
 		broker_on_review(b, m);
 		break;
+	case LISTENER_AUDIT:
+		b->audit = m->f[0].n != 0;
+		break;
+	case LISTENER_LOG_FILE:
+		log_reopened(m->fds[0]);
+		break;
 	default:
 		end_by_listener(b, &m->f[0]);
 		break;
@@ -257,6 +270,10 @@ static void on_listener(void *arg, uint32_t events)
 	if (rc == 0)
 		return;
 	/* The listener is gone; the session lives on. */
+	if (b->audit)
+		log_error("the listener is gone: what %s from %s port %u does "
+		          "is not in the audit log any more", b->user_shown,
+		          b->address, b->port);
 	loop_del(b->listener_io);
 	ipc_peer_free(b->listener);
 	b->listener_io = NULL;
@@ -276,6 +293,7 @@ static void on_tick(void *arg)
 		         "are left out", b->left_out, b->user_shown,
 		         b->address, b->port);
 	b->left_out = 0;
+	broker_event_tick(b);
 	b->paused = b->accept_failed = false;
 	heap_rest_soon(b->loop, NULL, NULL);
 	broker_sign_next(b);
@@ -286,11 +304,13 @@ static void on_tick(void *arg)
 static void on_grace(void *arg)
 {
 	struct broker *b = arg;
+	struct event e;
 
 	if (b->logged_in)
 		return;
-	log_info("Timeout before authentication for %s port %u", b->address,
-	         b->port);
+	broker_event(b, &e, EVENT_LOGIN_REFUSED, NULL, "LoginGraceTime");
+	broker_say(b, NULL, POLICY_LOG_INFO, &e, "Timeout before "
+	           "authentication for %s port %u", b->address, b->port);
 	b->grace_over = true;
 	broker_end(b);
 }
@@ -301,7 +321,8 @@ static bool before_wait(void *arg)
 	bool full = ipc_pending(b->session) > 0;
 
 	loop_set(b->session_io, full ? EPOLLOUT
-	                             : b->paused || b->held != NULL ? 0 : EPOLLIN);
+	                             : b->paused || b->held != NULL ||
+	                               broker_event_behind(b) ? 0 : EPOLLIN);
 	if (b->listener != NULL)
 		loop_set(b->listener_io, EPOLLIN | (ipc_pending(b->listener)
 		                                    ? (uint32_t)EPOLLOUT : 0));
@@ -310,6 +331,7 @@ static bool before_wait(void *arg)
 	/* the tick runs only while there is something to count */
 	if (b->tick == NULL && (b->tick_messages > 0 || b->tick_logs > 0 ||
 	                        b->tick_failures > 0 || b->tick_listens > 0 ||
+	                        b->tick_refusals > 0 ||
 	                        b->sign.busy || b->accept_failed))
 		b->tick = loop_after(b->loop, BROKER_TICK_MS, on_tick, b);
 	return false;
@@ -348,6 +370,7 @@ static int start(struct broker *b, struct proto_msg *m, int channel)
 	char err[256];
 
 	b->conn = (uint32_t)m->f[0].n;
+	b->audit = b->env->config->global.audit_log != NULL;
 	if (proto_cstr(&m->f[1], b->address, sizeof(b->address)) < 0 ||
 	    proto_cstr(&m->f[3], b->local, sizeof(b->local)) < 0)
 		return -1;
@@ -382,6 +405,7 @@ int broker_run(const struct broker_env *env, struct proto_msg *m, int channel)
 		          strerror(errno));
 	else
 		broker_tell_outcome(&b);
+	broker_event_end(&b);
 	broker_grants_free(&b);
 	broker_open_free(&b);
 	broker_yield_free(&b);
@@ -389,6 +413,7 @@ int broker_run(const struct broker_env *env, struct proto_msg *m, int channel)
 	broker_tun_free(&b);
 	broker_name_free(&b);
 	broker_rate_free(&b);
+	free(b.who);
 	resolver_free(b.resolver);
 	ipc_peer_free(b.session);
 	ipc_peer_free(b.listener);

@@ -17,7 +17,7 @@ static void refuse(struct broker *b)
 
 	snprintf(v.rule, sizeof(v.rule), "MaxConnections %u",
 	         b->settings.max_connections);
-	broker_log_refusal(b, "a login", &v);
+	broker_login_refused(b, &v, "refused a login");
 	b->blameless = true;
 	broker_finish(b, SSH_TOO_MANY_CONNECTIONS,
 	              "too many connections of this account");
@@ -63,18 +63,29 @@ bool broker_admitted(struct broker *b)
 	return false;
 }
 
+void broker_login_refused(struct broker *b, const struct policy_verdict *v,
+                          const char *what)
+{
+	char chain[BROKER_CHAIN];
+	struct event e;
+
+	broker_event(b, &e, EVENT_LOGIN_REFUSED, NULL, "policy");
+	broker_event_rule(&e, v);
+	event_str(&e, EVENT_RULES, policy_chain_str(v, chain, sizeof(chain)));
+	broker_say(b, NULL, POLICY_LOG_INFO, &e, "%s for %s from %s port %u: "
+	           "%s", what, b->user_shown, b->address, b->port, chain);
+}
+
 /* Without a word to the client, as in sshd. */
 bool broker_connection_refused(struct broker *b)
 {
-	char where[320];
+	struct policy_verdict v = { .where =
+		b->settings.where[POLICY_REFUSE_CONNECTION],
+		.rule = "RefuseConnection yes" };
 
 	if (!b->settings.refuse_connection)
 		return false;
-	log_info("administratively prohibited connection for %s from %s port "
-	         "%u: %s: RefuseConnection yes", b->user_shown, b->address,
-	         b->port,
-	         policy_where_str(&b->settings.where[POLICY_REFUSE_CONNECTION],
-	                          where, sizeof(where)));
+	broker_login_refused(b, &v, "administratively prohibited connection");
 	b->refused = true;
 	broker_end(b);
 	return true;

@@ -17,10 +17,14 @@ enum { AUTH_MESSAGES_MAX = 1024, BANNER_MAX = 8000 };
 static void log_not_allowed(struct broker *b, const struct policy_verdict *v)
 {
 	char chain[BROKER_CHAIN];
+	struct event e;
 
-	log_info("User %s from %s not allowed: %s", b->user_shown,
-	         b->host[0] != '\0' ? b->host : b->address,
-	         policy_chain_str(v, chain, sizeof(chain)));
+	broker_event(b, &e, EVENT_LOGIN_REFUSED, NULL, "policy");
+	broker_event_rule(&e, v);
+	event_str(&e, EVENT_RULES, policy_chain_str(v, chain, sizeof(chain)));
+	broker_say(b, NULL, POLICY_LOG_INFO, &e,
+	           "User %s from %s not allowed: %s", b->user_shown,
+	           b->host[0] != '\0' ? b->host : b->address, chain);
 }
 
 /* Expired, or everybody is kept out. Asked before any key is: the owner of the
@@ -29,10 +33,24 @@ static bool account_open(struct broker *b)
 {
 	const char *why = account_refused(&b->account,
 	                                  b->env->config->privileged);
+	struct event e;
 
-	if (why != NULL)
-		log_info("User %s not allowed because %s", b->user_shown, why);
-	return why == NULL;
+	if (why == NULL)
+		return true;
+	broker_event(b, &e, EVENT_LOGIN_REFUSED, NULL, why);
+	broker_say(b, NULL, POLICY_LOG_INFO, &e,
+	           "User %s not allowed because %s", b->user_shown, why);
+	return false;
+}
+
+static void log_invalid(struct broker *b)
+{
+	struct event e;
+
+	broker_event(b, &e, EVENT_LOGIN_REFUSED, NULL, "no such account");
+	broker_say(b, NULL, POLICY_LOG_INFO, &e,
+	           "Invalid user %s from %s port %u", b->user_shown,
+	           b->address, b->port);
 }
 
 /* RFC 4252, 5.4: once, before the first answer. */
@@ -110,8 +128,7 @@ static int know_user(struct broker *b)
 	policy_may_login(&b->settings, &who, b->account.uid, NULL, &v);
 	b->may_login = v.allowed;
 	if (!b->account.exists)
-		log_info("Invalid user %s from %s port %u", b->user_shown,
-		         b->address, b->port);
+		log_invalid(b);
 	else if (!v.allowed)
 		log_not_allowed(b, &v);
 	else
@@ -124,17 +141,35 @@ static int set_user(struct broker *b, const struct proto_field *f)
 	return name_user(b, f) < 0 ? -1 : know_user(b);
 }
 
+/* "ED25519 SHA256:... ID ..." */
+static void say_key(struct event *e, const char *desc)
+{
+	size_t type = strcspn(desc, " ");
+	const char *key = desc + type + (desc[type] == ' ');
+
+	if (desc[0] != '\0')
+		event_text(e, EVENT_KEY_TYPE, desc, type);
+	if (key[0] != '\0')
+		event_text(e, EVENT_KEY, key, strcspn(key, " "));
+}
+
 /* Not a word to the client on why: before login nothing is explained. */
-static void deny(struct broker *b, const char *method, const char *key)
+static void deny(struct broker *b, const char *method, const char *key,
+                 const char *why)
 {
 	unsigned max = b->settings.max_auth_tries;
+	struct event e;
 
 	b->failures++;
-	log_at(b->failures >= max / 2 ? POLICY_LOG_INFO : POLICY_LOG_VERBOSE,
-	       "Failed %s for %s%s from %s port %u ssh2%s%s", method,
-	       b->account.exists && b->may_login ? "" : "invalid user ",
-	       b->user_shown, b->address, b->port, key[0] != '\0' ? ": " : "",
-	       key);
+	broker_event(b, &e, EVENT_LOGIN_FAILED, NULL, why);
+	event_str(&e, EVENT_METHOD, method);
+	say_key(&e, key);
+	broker_say(b, NULL, b->failures >= max / 2 ? POLICY_LOG_INFO
+	                                           : POLICY_LOG_VERBOSE, &e,
+	           "Failed %s for %s%s from %s port %u ssh2%s%s", method,
+	           b->account.exists && b->may_login ? "" : "invalid user ",
+	           b->user_shown, b->address, b->port,
+	           key[0] != '\0' ? ": " : "", key);
 	if (b->failures >= max)
 		log_error("maximum authentication attempts exceeded for %s%s "
 		          "from %s port %u ssh2 [preauth]",
@@ -146,10 +181,15 @@ static void deny(struct broker *b, const char *method, const char *key)
 
 static void refuse_change(struct broker *b)
 {
+	struct event e;
+
 	if (b->ending)
 		return;
-	log_info("Change of username or malformed name from %s port %u "
-	         "[preauth]", b->address, b->port);
+	broker_event(b, &e, EVENT_LOGIN_REFUSED, NULL,
+	             "change of user name, or a malformed one");
+	broker_say(b, NULL, POLICY_LOG_INFO, &e, "Change of username or "
+	           "malformed name from %s port %u [preauth]", b->address,
+	           b->port);
 	b->auth_over = true;
 	broker_deny(b);
 }
@@ -181,7 +221,7 @@ void broker_on_query(struct broker *b, struct proto_msg *m)
 		return;
 	}
 	if (proto_cstr(&m->f[1], algorithm, sizeof(algorithm)) < 0) {
-		deny(b, "publickey", "");
+		deny(b, "publickey", "", "malformed algorithm");
 		return;
 	}
 	why = broker_key_check(b, algorithm, m->f[2].p, m->f[2].len);
@@ -191,7 +231,7 @@ void broker_on_query(struct broker *b, struct proto_msg *m)
 	}
 	broker_key_describe(m->f[2].p, m->f[2].len, desc);
 	log_debug("%s for %s: %s", desc, b->user_shown, why);
-	deny(b, "publickey", desc);
+	deny(b, "publickey", desc, why);
 }
 
 void broker_on_other_auth(struct broker *b, struct proto_msg *m)
@@ -223,7 +263,7 @@ void broker_on_other_auth(struct broker *b, struct proto_msg *m)
 		return;
 	}
 	log_escape(method, sizeof(method), m->f[1].p, m->f[1].len);
-	deny(b, method, "");
+	deny(b, method, "", "no method of adit's");
 }
 
 /* ---- the signature ---- */
@@ -320,6 +360,8 @@ static void log_in(struct broker *b, const struct proto_field *key,
                    const char *desc)
 {
 	struct policy_rate rate;
+	struct event e;
+	char line[320];
 
 	if (!broker_admitted(b))
 		return;
@@ -347,8 +389,16 @@ static void log_in(struct broker *b, const struct proto_field *key,
 	ipc_peer_phase(b->session, PHASE_OPEN);
 	role_title("adit-broker", "broker %s from %s", b->user_shown,
 	           b->address);
-	log_info("Accepted publickey for %s from %s port %u ssh2: %s",
-	         b->user_shown, b->address, b->port, desc);
+	b->login_ms = loop_now_ms();
+	broker_event(b, &e, EVENT_LOGIN, NULL, NULL);
+	event_str(&e, EVENT_VERSION, b->told.version);
+	event_str(&e, EVENT_CIPHER, b->told.cipher);
+	event_str(&e, EVENT_COMMENT, b->key.comment);
+	event_str(&e, EVENT_LINE, policy_where_str(&b->key.where, line,
+	                                           sizeof(line)));
+	broker_say(b, NULL, POLICY_LOG_INFO, &e,
+	           "Accepted publickey for %s from %s port %u ssh2: %s",
+	           b->user_shown, b->address, b->port, desc);
 	broker_tell(b, -1, BROKER_AUTHENTICATED,
 	            b->settings.client_alive_interval_s,
 	            b->settings.client_alive_count_max,
@@ -401,5 +451,5 @@ void broker_on_auth(struct broker *b, struct proto_msg *m)
 	if (why != NULL)
 		log_verbose("%s for %s from %s port %u: %s", desc,
 		            b->user_shown, b->address, b->port, why);
-	deny(b, "publickey", desc);
+	deny(b, "publickey", desc, why != NULL ? why : "not allowed");
 }

@@ -1,6 +1,8 @@
 /*
  * What people are told of a login, by way of the listener and aditctl.
  */
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "server/broker_private.h"
@@ -26,6 +28,25 @@ static const char *split(char *desc)
 	return space + 1;
 }
 
+/* For what is logged of this connection from now on. */
+static void keep_who(struct broker *b, const char *type,
+                     const char *fingerprint, const char *ca,
+                     const struct cert *c)
+{
+	size_t len = c->id.len < COMMENT_MAX ? c->id.len : COMMENT_MAX;
+
+	b->who = malloc(sizeof(*b->who) + len);
+	if (b->who == NULL)
+		return;
+	*b->who = (struct broker_who){ .serial = c->serial, .id_len = len };
+	snprintf(b->who->type, sizeof(b->who->type), "%s", type);
+	snprintf(b->who->fingerprint, sizeof(b->who->fingerprint), "%s",
+	         fingerprint);
+	snprintf(b->who->ca, sizeof(b->who->ca), "%s", ca);
+	if (len > 0)
+		memcpy(b->who->id, c->id.p, len);
+}
+
 void broker_control_login(struct broker *b, const struct proto_field *key)
 {
 	char type[PKI_FINGERPRINT_MAX + 16], ca[PKI_FINGERPRINT_MAX + 16] = "";
@@ -33,8 +54,6 @@ void broker_control_login(struct broker *b, const struct proto_field *key)
 	const char *fingerprint, *comment = b->key.comment;
 	struct cert c = { .serial = 0 };
 
-	if (b->listener == NULL)
-		return;
 	pki_describe(key->p, key->len, type, sizeof(type));
 	fingerprint = split(type);
 	if (cert_is(key->p, key->len) &&
@@ -43,6 +62,9 @@ void broker_control_login(struct broker *b, const struct proto_field *key)
 	else
 		c.id.len = 0;
 	policy_where_str(&b->key.where, where, sizeof(where));
+	keep_who(b, type, fingerprint, ca, &c);
+	if (b->listener == NULL)
+		return;
 	ipc_send(b->listener, NULL, 0, LISTENER_WHO, b->account.name,
 	         strlen(b->account.name), type, strlen(type), fingerprint,
 	         strlen(fingerprint), comment, bounded(comment, COMMENT_MAX),

@@ -51,7 +51,7 @@ static struct broker_grant *new_grant(struct broker *b)
 }
 
 int broker_grant(struct broker *b, uint32_t id, int fd,
-                 const struct broker_thing *what)
+                 const struct broker_thing *what, const char *sentence)
 {
 	size_t host = strlen(what->host) + 1;
 	size_t address = strlen(what->address) + 1;
@@ -74,6 +74,7 @@ int broker_grant(struct broker *b, uint32_t id, int fd,
 	}
 	g->what.number = broker_number(b);
 	b->ngrants++;
+	broker_event_opened(b, &g->what, sentence);
 	return 0;
 }
 
@@ -81,12 +82,14 @@ int broker_grant_accepted(struct broker *b, int fd,
                           const struct broker_thing *what, uint32_t *id)
 {
 	*id = BROKER_ACCEPTED_ID | b->accepts++ % BROKER_ACCEPTED_ID;
-	return broker_grant(b, *id, fd, what);
+	return broker_grant(b, *id, fd, what, NULL);
 }
 
-static void end_grant(struct broker *b, struct broker_grant *g)
+static void end_grant(struct broker *b, struct broker_grant *g,
+                      const char *why)
 {
 	broker_count_end(b, &g->what);
+	broker_event_closed(b, &g->what, why);
 	shutdown(g->what.fd, SHUT_RDWR);
 	close(g->what.fd);
 	free(g->strings);
@@ -99,7 +102,7 @@ void broker_on_close(struct broker *b, struct proto_msg *m)
 		return;
 	for (unsigned i = 0; i < b->ngrants; i++)
 		if (b->grants[i].id == (uint32_t)m->f[0].n) {
-			end_grant(b, &b->grants[i]);
+			end_grant(b, &b->grants[i], NULL);
 			return;
 		}
 }
@@ -197,7 +200,7 @@ bool broker_revoke(struct broker *b, uint32_t number, const char *why)
 		return false;
 	log_info("closing %s for %s from %s port %u: %s", s.text,
 	         b->user_shown, b->address, b->port, why);
-	if (broker_listen_revoke(b, number))
+	if (broker_listen_revoke(b, number, why))
 		return true;
 	if (broker_tun_id(b, number, &id)) {
 		broker_tell(b, -1, BROKER_CLOSE, id);
@@ -207,7 +210,7 @@ bool broker_revoke(struct broker *b, uint32_t number, const char *why)
 	for (unsigned i = 0; i < b->ngrants; i++)
 		if (b->grants[i].what.number == number) {
 			broker_tell(b, -1, BROKER_CLOSE, b->grants[i].id);
-			end_grant(b, &b->grants[i]);
+			end_grant(b, &b->grants[i], why);
 			break;
 		}
 	return true;

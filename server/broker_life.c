@@ -14,6 +14,7 @@ enum { SSH_BY_APPLICATION = 11, LOOK_MS = 60 * 1000 };
 
 void broker_finish(struct broker *b, unsigned reason, const char *text)
 {
+	broker_event_why(b, text);
 	broker_tell(b, -1, BROKER_END, reason, text, strlen(text));
 	broker_end(b);
 }
@@ -22,6 +23,7 @@ static void end(struct broker *b, const char *why, const char *text)
 {
 	log_info("ending the connection of %s from %s port %u: %s",
 	         b->user_shown, b->address, b->port, why);
+	broker_event_why(b, why);
 	broker_finish(b, SSH_BY_APPLICATION, text);
 }
 

@@ -66,23 +66,7 @@ void broker_listen_free(struct broker *b)
 
 static void on_accept(void *arg, uint32_t events);
 
-/* "tcpip-forward on HOST port N for USER ...[ failed: why]" */
-static void log_listening(const struct listening *l, const char *cancel,
-                          const char *why)
-{
-	struct broker *b = l->broker;
-	char what[600];
-
-	if (!broker_may_log(b, *why != '\0' ? &b->tick_failures
-	                                    : &b->tick_listens))
-		return;
-	log_info("%s%s for %s from %s port %u%s%s", cancel,
-	         listening_describe(l, what, sizeof(what)), b->user_shown,
-	         b->address, b->port, *why != '\0' ? " failed: " : "", why);
-}
-
-/* As those are told of it who ask about it. */
-static struct broker_thing thing(const struct listening *l)
+struct broker_thing listening_thing(const struct listening *l)
 {
 	return (struct broker_thing){ .number = l->number,
 		.kind = l->is_path ? BROKER_LISTENER_PATH : BROKER_LISTENER,
@@ -91,11 +75,37 @@ static struct broker_thing thing(const struct listening *l)
 		.fd = l->nsockets > 0 ? l->sockets[0].fd : -1 };
 }
 
+void listening_closed(const struct listening *l, const char *why)
+{
+	struct broker_thing t = listening_thing(l);
+
+	broker_event_closed(l->broker, &t, why);
+}
+
+/* "tcpip-forward on HOST port N for USER ...[ failed: why]" */
+static void log_listening(const struct listening *l, enum event_kind kind,
+                          const char *why)
+{
+	struct broker *b = l->broker;
+	struct broker_thing t = listening_thing(l);
+	bool failed = kind == EVENT_FAILED;
+	struct event e;
+	char what[600];
+
+	broker_event(b, &e, kind, &t, why);
+	broker_say(b, failed ? &b->tick_failures : &b->tick_listens,
+	           POLICY_LOG_INFO, &e, "%s%s for %s from %s port %u%s%s",
+	           kind == EVENT_LISTEN_CLOSE ? "cancel-" : "",
+	           listening_describe(l, what, sizeof(what)), b->user_shown,
+	           b->address, b->port, failed ? " failed: " : "",
+	           failed ? why : "");
+}
+
 /* It was, when the address was looked up: is it still? */
 static bool still_permitted(struct listening *l)
 {
 	struct broker *b = l->broker;
-	struct broker_thing what = thing(l);
+	struct broker_thing what = listening_thing(l);
 	struct policy_verdict v;
 	char text[600];
 
@@ -104,7 +114,9 @@ static bool still_permitted(struct listening *l)
 	broker_still_permitted(b, &what, &v);
 	if (v.allowed)
 		return true;
-	broker_log_refusal(b, listening_describe(l, text, sizeof(text)), &v);
+	what.number = 0; /* nobody was told of it */
+	broker_log_refusal(b, &what, listening_describe(l, text, sizeof(text)),
+	                   &v);
 	broker_refuse_by(b, l->id, "listener", &v);
 	listening_free(l);
 	return false;
@@ -121,7 +133,7 @@ static void refuse(struct listening *l, const char *why)
 	struct broker *b = l->broker;
 
 	count(l, METRICS_FAILED);
-	log_listening(l, "", why);
+	log_listening(l, EVENT_FAILED, why);
 	broker_refuse(b, l->id, 2, why);
 	listening_free(l);
 }
@@ -147,7 +159,7 @@ static void answer(struct listening *l, const char *why)
 		}
 	}
 	count(l, METRICS_OPENED);
-	log_listening(l, "", "");
+	log_listening(l, EVENT_LISTEN_OPEN, NULL);
 	broker_tell(b, -1, BROKER_LISTENING, l->id, l->port);
 }
 
@@ -216,18 +228,17 @@ static bool may_accept(struct listening *l)
 	struct broker *b = l->broker;
 	struct policy_verdict v;
 	char where[600], what[640];
+	struct broker_thing t = { .kind = l->is_path ? BROKER_FORWARDED_PATH
+	                                             : BROKER_FORWARDED,
+		.host = l->host, .port = l->port, .address = "" };
 
 	policy_may_add_channel(&b->settings, broker_channels(b), &v);
 	if (!v.allowed) {
-		broker_count(b, l->is_path ? BROKER_FORWARDED_PATH
-		                           : BROKER_FORWARDED,
-		             METRICS_REFUSED);
+		broker_count(b, t.kind, METRICS_REFUSED);
 		broker_count_refusal(b, &v);
-	}
-	if (!v.allowed && ++b->tick_logs <= BROKER_TICK_LOGS) {
 		snprintf(what, sizeof(what), "a connection by %s",
 		         listening_describe(l, where, sizeof(where)));
-		broker_log_refusal(b, what, &v);
+		broker_log_refusal(b, &t, what, &v);
 	}
 	return v.allowed;
 }
@@ -293,7 +304,8 @@ static void on_accept(void *arg, uint32_t events)
 
 void broker_listen_update(struct broker *b)
 {
-	bool hold = ipc_pending(b->session) || b->accept_failed;
+	bool hold = ipc_pending(b->session) || b->accept_failed ||
+	            broker_event_behind(b);
 
 	if (hold == b->listeners_held)
 		return;
@@ -353,15 +365,19 @@ static struct listening *admit(struct broker *b, struct proto_msg *m,
 {
 	struct listening *l = calloc(1, sizeof(*l));
 	struct policy_verdict v;
+	struct broker_thing t;
+	struct event e;
 	char what[600];
 
 	if (l == NULL || (!is_path && m->f[2].n > 65535) ||
 	    proto_cstr(&m->f[1], l->host, sizeof(l->host)) < 0) {
-		if (broker_may_log(b, &b->tick_failures))
-			log_info("refused %s for %s from %s port %u: bad "
-			         "address", is_path ? "streamlocal-forward"
-			                            : "tcpip-forward",
-			         b->user_shown, b->address, b->port);
+		broker_event(b, &e, EVENT_REFUSED, &(struct broker_thing){
+			.kind = is_path ? BROKER_LISTENER_PATH
+			                : BROKER_LISTENER }, "bad address");
+		broker_say(b, &b->tick_failures, POLICY_LOG_INFO, &e,
+		           "refused %s for %s from %s port %u: bad address",
+		           is_path ? "streamlocal-forward" : "tcpip-forward",
+		           b->user_shown, b->address, b->port);
 		broker_count(b, is_path ? BROKER_LISTENER_PATH
 		                        : BROKER_LISTENER, METRICS_REFUSED);
 		broker_refuse(b, (uint32_t)m->f[0].n, 1, "bad address");
@@ -394,8 +410,10 @@ static struct listening *admit(struct broker *b, struct proto_msg *m,
 	}
 	if (!v.allowed) {
 		count(l, METRICS_REFUSED);
-		broker_log_refusal(b, listening_describe(l, what,
-		                                         sizeof(what)), &v);
+		t = listening_thing(l);
+		t.number = 0; /* there is no such thing */
+		broker_log_refusal(b, &t, listening_describe(l, what,
+		                   sizeof(what)), &v);
 		free(l);
 		return NULL;
 	}
@@ -432,7 +450,7 @@ static void cancel(struct broker *b, struct proto_msg *m, bool is_path)
 			    (!is_path && l->port != m->f[2].n) ||
 			    strcmp(l->host, host) != 0)
 				continue;
-			log_listening(l, "cancel-", "");
+			log_listening(l, EVENT_LISTEN_CLOSE, "cancelled");
 			listening_free(l);
 			broker_tell(b, -1, BROKER_CANCELLED, id);
 			return;
@@ -459,18 +477,20 @@ void broker_listen_each(struct broker *b,
 
 	for (const struct listening *l = b->listening; l; l = l->next)
 		if (listening_is_open(l)) {
-			what = thing(l);
+			what = listening_thing(l);
 			fn(arg, &what);
 		}
 }
 
-bool broker_listen_revoke(struct broker *b, uint32_t number)
+bool broker_listen_revoke(struct broker *b, uint32_t number, const char *why)
 {
 	struct listening *l = b->listening;
 
 	while (l != NULL && (l->number != number || !listening_is_open(l)))
 		l = l->next;
-	if (l != NULL)
-		listening_free(l);
-	return l != NULL;
+	if (l == NULL)
+		return false;
+	listening_closed(l, why);
+	listening_free(l);
+	return true;
 }

@@ -52,22 +52,32 @@ void broker_open_free(struct broker *b)
 		open_free(b->opens);
 }
 
+static struct broker_thing thing_of(const struct open *o)
+{
+	return (struct broker_thing){ .kind = BROKER_DIRECT, .host = o->host,
+		.port = o->port, .address = "" };
+}
+
 static void failed(struct open *o, enum metrics_result how, const char *why)
 {
 	struct broker *b = o->broker;
+	struct broker_thing t = thing_of(o);
+	struct event e;
 
 	broker_count(b, BROKER_DIRECT, how);
-	if (broker_may_log(b, &b->tick_failures))
-		log_info("%s for %s from %s port %u failed: %s", o->what,
-		         b->user_shown, b->address, b->port, why);
+	broker_event(b, &e, EVENT_FAILED, &t, why);
+	broker_say(b, &b->tick_failures, POLICY_LOG_INFO, &e,
+	           "%s for %s from %s port %u failed: %s", o->what,
+	           b->user_shown, b->address, b->port, why);
 	broker_refuse(b, o->id, 2, why); /* SSH_OPEN_CONNECT_FAILED */
 	open_free(o);
 }
 
 /* Meanwhile. */
-static void refused(struct open *o, const struct policy_verdict *v)
+static void refused(struct open *o, const struct broker_thing *t,
+                    const struct policy_verdict *v)
 {
-	broker_log_refusal(o->broker, o->what, v);
+	broker_log_refusal(o->broker, t, o->what, v);
 	broker_refuse_by(o->broker, o->id, "destination", v);
 	open_free(o);
 }
@@ -87,19 +97,17 @@ static void connected(struct open *o)
 	if (o->reviews != b->reviews) {
 		broker_still_permitted(b, &what, &v);
 		if (!v.allowed) {
-			refused(o, &v);
+			refused(o, &what, &v);
 			return;
 		}
 	}
 	setsockopt(o->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-	if (broker_grant(b, o->id, o->fd, &what) < 0) {
+	if (broker_grant(b, o->id, o->fd, &what, o->what) < 0) {
 		failed(o, METRICS_FAILED, strerror(errno));
 		return;
 	}
 	broker_count(b, BROKER_DIRECT, METRICS_OPENED);
 	broker_count_time(b, loop_now_us() - o->since_us);
-	log_verbose("%s for %s from %s port %u", o->what, b->user_shown,
-	            b->address, b->port);
 	broker_tell(b, o->fd, BROKER_OPENED, o->id);
 	open_free(o);
 }
@@ -162,7 +170,9 @@ static void choose(struct open *o, const struct addresses *a,
 {
 	struct broker *b = o->broker;
 	char address[64], what[700];
+	struct broker_thing t = thing_of(o);
 
+	t.address = address;
 	for (size_t i = 0; i < a->n; i++) {
 		if (address_format(&a->v[i].ss, address, sizeof(address),
 		                   NULL) < 0)
@@ -175,7 +185,7 @@ static void choose(struct open *o, const struct addresses *a,
 		}
 		snprintf(what, sizeof(what), "%s, address %s", o->what,
 		         address);
-		broker_log_refusal(b, what, v);
+		broker_log_refusal(b, &t, what, v);
 	}
 }
 
@@ -204,17 +214,17 @@ unsigned broker_channels(const struct broker *b)
 	return b->ngrants + b->nopens + broker_tun_channels(b);
 }
 
-bool broker_admit_channel(struct broker *b, uint32_t id, const char *what,
-                          enum broker_kind kind)
+bool broker_admit_channel(struct broker *b, uint32_t id,
+                          const struct broker_thing *t, const char *what)
 {
 	struct policy_verdict v;
 
 	policy_may_add_channel(&b->settings, broker_channels(b), &v);
 	if (v.allowed)
 		return true;
-	broker_count(b, kind, METRICS_REFUSED);
+	broker_count(b, t->kind, METRICS_REFUSED);
 	broker_count_refusal(b, &v);
-	broker_log_refusal(b, what, &v);
+	broker_log_refusal(b, t, what, &v);
 	broker_refuse(b, id, 4, "too many channels");
 	return false;
 }
@@ -225,15 +235,20 @@ void broker_on_open_tcp(struct broker *b, struct proto_msg *m)
 	unsigned port = (unsigned)m->f[2].n;
 	char host[256], shown[520], what[600];
 	struct policy_verdict v;
+	struct broker_thing t = { .kind = BROKER_DIRECT, .host = host,
+		.port = port, .address = "" };
 	struct resolve *job;
+	struct event e;
 	struct open *o;
 
 	if (proto_cstr(&m->f[1], host, sizeof(host)) < 0 || host[0] == '\0' ||
 	    port == 0 || port > 65535) {
-		if (broker_may_log(b, &b->tick_failures))
-			log_info("refused direct-tcpip for %s from %s port %u: "
-			         "bad destination", b->user_shown, b->address,
-			         b->port);
+		broker_event(b, &e, EVENT_REFUSED, &(struct broker_thing){
+			.kind = BROKER_DIRECT }, "bad destination");
+		broker_say(b, &b->tick_failures, POLICY_LOG_INFO, &e,
+		           "refused direct-tcpip for %s from %s port %u: "
+		           "bad destination", b->user_shown, b->address,
+		           b->port);
 		broker_count(b, BROKER_DIRECT, METRICS_REFUSED);
 		broker_refuse(b, id, 1, "bad destination");
 		return;
@@ -243,18 +258,20 @@ void broker_on_open_tcp(struct broker *b, struct proto_msg *m)
 	policy_may_open(&b->settings, &b->key.opts, host, port, &v);
 	if (!v.allowed && !v.depends) {
 		broker_count(b, BROKER_DIRECT, METRICS_REFUSED);
-		broker_log_refusal(b, what, &v);
+		broker_log_refusal(b, &t, what, &v);
 		broker_refuse_by(b, id, "destination", &v);
 		return;
 	}
-	if (!broker_admit_channel(b, id, what, BROKER_DIRECT))
+	if (!broker_admit_channel(b, id, &t, what))
 		return;
 	o = b->nopens < BROKER_PENDING_MAX ? calloc(1, sizeof(*o)) : NULL;
 	if (o == NULL) {
-		if (broker_may_log(b, &b->tick_failures))
-			log_info("refused %s for %s from %s port %u: too many "
-			         "at once that are not open yet", what,
-			         b->user_shown, b->address, b->port);
+		broker_event(b, &e, EVENT_REFUSED, &t,
+		             "too many at once that are not open yet");
+		broker_say(b, &b->tick_failures, POLICY_LOG_INFO, &e,
+		           "refused %s for %s from %s port %u: too many at "
+		           "once that are not open yet", what, b->user_shown,
+		           b->address, b->port);
 		broker_count(b, BROKER_DIRECT, METRICS_REFUSED);
 		broker_refuse(b, id, 4, "too many channels on their way");
 		return;

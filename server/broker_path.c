@@ -69,13 +69,15 @@ void broker_on_open_path(struct broker *b, struct proto_msg *m)
 	struct broker_thing thing = { .kind = BROKER_DIRECT_PATH,
 		.host = path, .address = "" };
 	const char *why = NULL;
+	struct event e;
 	int fd;
 
 	if (proto_cstr(&m->f[1], path, sizeof(path)) < 0) {
-		if (broker_may_log(b, &b->tick_failures))
-			log_info("refused direct-streamlocal for %s from %s "
-			         "port %u: bad path", b->user_shown,
-			         b->address, b->port);
+		broker_event(b, &e, EVENT_REFUSED, &(struct broker_thing){
+			.kind = BROKER_DIRECT_PATH }, "bad path");
+		broker_say(b, &b->tick_failures, POLICY_LOG_INFO, &e,
+		           "refused direct-streamlocal for %s from %s port "
+		           "%u: bad path", b->user_shown, b->address, b->port);
 		broker_count(b, BROKER_DIRECT_PATH, METRICS_REFUSED);
 		broker_refuse(b, id, 1, "bad path");
 		return;
@@ -85,27 +87,27 @@ void broker_on_open_path(struct broker *b, struct proto_msg *m)
 	policy_may_open_path(&b->settings, &b->key.opts, path, &v);
 	if (!v.allowed) {
 		broker_count(b, BROKER_DIRECT_PATH, METRICS_REFUSED);
-		broker_log_refusal(b, what, &v);
+		broker_log_refusal(b, &thing, what, &v);
 		broker_refuse_by(b, id, "socket", &v);
 		return;
 	}
-	if (!broker_admit_channel(b, id, what, BROKER_DIRECT_PATH))
+	if (!broker_admit_channel(b, id, &thing, what))
 		return;
 	fd = connect_path(path, &why);
-	if (fd >= 0 && broker_grant(b, id, fd, &thing) < 0) {
+	if (fd >= 0 && broker_grant(b, id, fd, &thing, what) < 0) {
 		why = strerror(errno);
 		close(fd);
 		fd = -1;
 	}
 	if (fd < 0) {
-		log_info("%s for %s from %s port %u failed: %s", what,
-		         b->user_shown, b->address, b->port, why);
+		broker_event(b, &e, EVENT_FAILED, &thing, why);
+		broker_say(b, &b->tick_failures, POLICY_LOG_INFO, &e,
+		           "%s for %s from %s port %u failed: %s", what,
+		           b->user_shown, b->address, b->port, why);
 		broker_count(b, BROKER_DIRECT_PATH, METRICS_FAILED);
 		broker_refuse(b, id, 2, why);
 		return;
 	}
-	log_verbose("%s for %s from %s port %u", what, b->user_shown,
-	            b->address, b->port);
 	broker_count(b, BROKER_DIRECT_PATH, METRICS_OPENED);
 	broker_tell(b, fd, BROKER_OPENED, id);
 	close(fd);

@@ -10,6 +10,7 @@
 #include "server/broker.h"
 #include "server/cert.h"
 #include "server/edges.h"
+#include "server/event.h"
 #include "server/exchange.h"
 #include "server/hashes.h"
 #include "server/ipc.h"
@@ -57,6 +58,16 @@ struct broker_thing {
 	int unit;
 	uint64_t since_ms; /* loop_now_ms() */
 	int fd; /* our copy, for counts; -1: none */
+};
+
+/* The key that logged in, as people know it. */
+struct broker_who {
+	char type[PKI_FINGERPRINT_MAX + 16];
+	char fingerprint[PKI_FINGERPRINT_MAX + 16];
+	char ca[PKI_FINGERPRINT_MAX + 16]; /* "": no certificate */
+	uint64_t serial;
+	size_t id_len;
+	uint8_t id[];
 };
 
 struct broker_grant;
@@ -206,6 +217,12 @@ struct broker {
 	unsigned sharers; /* connections that share the user's limit; 0: not
 	                     told */
 	struct broker_rates *rates; /* NULL: no limit */
+	/* broker_event.c */
+	bool audit;              /* the listener wants events */
+	struct broker_who *who;  /* NULL: nobody yet */
+	unsigned tick_refusals;  /* events of this tick, and those beyond */
+	unsigned refusals_left_out, events_lost;
+	char end_why[400];       /* "": as usual */
 	/* broker_name.c */
 	char host[256]; /* the client's; "": its address is all there is */
 	struct resolve *name_job;
@@ -231,9 +248,36 @@ void broker_refuse_by(struct broker *b, uint32_t id, const char *thing,
  * tick_listens): a client can ask for thousands of things a second. Lines left
  * out are counted, and the log says so. */
 bool broker_may_log(struct broker *b, unsigned *lines);
-/* Log that policy refused what ("direct-tcpip to host port 22"), and why. */
-void broker_log_refusal(struct broker *b, const char *what,
-                        const struct policy_verdict *v);
+/* Log that policy refused what ("direct-tcpip to host port 22"), and why. t: the
+ * same thing. */
+void broker_log_refusal(struct broker *b, const struct broker_thing *t,
+                        const char *what, const struct policy_verdict *v);
+
+/* broker_event.c. An event of this connection, about t (or NULL); reason may be
+ * NULL. */
+void broker_event(const struct broker *b, struct event *e,
+                  enum event_kind kind, const struct broker_thing *t,
+                  const char *reason);
+void broker_event_rule(struct event *e, const struct policy_verdict *v);
+/* To the audit log, and as event_log(), if there is room among lines (NULL:
+ * always; see broker_may_log()). */
+void broker_say(struct broker *b, unsigned *lines, enum policy_log_level level,
+                const struct event *e, const char *fmt, ...)
+	__attribute__((format(printf, 5, 6)));
+/* Of things that come and go. sentence: "direct-tcpip to ...", or NULL. */
+void broker_event_opened(struct broker *b, const struct broker_thing *t,
+                         const char *sentence);
+void broker_event_closed(struct broker *b, const struct broker_thing *t,
+                         const char *reason);
+bool broker_event_wanted(const struct broker *b);
+/* The listener has not taken what happened yet: nothing more shall happen. */
+bool broker_event_behind(const struct broker *b);
+void broker_event_tick(struct broker *b);
+/* Why the connection ends; the first reason counts. */
+void broker_event_why(struct broker *b, const char *why);
+/* It is over: what it still had, and itself. Waits 2 s at most for the
+ * listener. */
+void broker_event_end(struct broker *b);
 
 /* broker_auth.c: look b->user up, and what holds for it: b->account,
  * b->settings. -1: no memory. */
@@ -320,8 +364,8 @@ void broker_on_open_tcp(struct broker *b, struct proto_msg *m);
 void broker_open_free(struct broker *b);
 /* May the session have one more channel (MaxChannels)? If not it is refused,
  * and the log says so of what. */
-bool broker_admit_channel(struct broker *b, uint32_t id, const char *what,
-                          enum broker_kind kind);
+bool broker_admit_channel(struct broker *b, uint32_t id,
+                          const struct broker_thing *t, const char *what);
 /* Those that are open or on their way. */
 unsigned broker_channels(const struct broker *b);
 
@@ -330,9 +374,10 @@ unsigned broker_channels(const struct broker *b);
 uint32_t broker_number(struct broker *b);
 /* Keep a copy of fd, to be handed over as id, and of what is said of it but
  * number, since_ms and fd. Ours ends the session's when the session says so, so that
- * it cannot keep one that is no longer counted. -1: no descriptor, no memory. */
+ * it cannot keep one that is no longer counted. sentence: for the log, or NULL.
+ * -1: no descriptor, no memory. */
 int broker_grant(struct broker *b, uint32_t id, int fd,
-                 const struct broker_thing *what);
+                 const struct broker_thing *what, const char *sentence);
 /* The same, as an id of ours: *id. */
 int broker_grant_accepted(struct broker *b, int fd,
                           const struct broker_thing *what, uint32_t *id);
@@ -384,6 +429,9 @@ void broker_tun_each(struct broker *b,
 bool broker_tun_id(const struct broker *b, uint32_t number, uint32_t *id);
 
 /* broker_admit.c */
+/* Nobody gets in: log "WHAT for USER from ...", and by which rule. */
+void broker_login_refused(struct broker *b, const struct policy_verdict *v,
+                          const char *what);
 /* May the account have one more connection? Waits for the listener's answer. If
  * not, the client and the log are told, and b ends. */
 bool broker_admitted(struct broker *b);
@@ -477,7 +525,8 @@ void broker_listen_each(struct broker *b,
                         void (*fn)(void *arg, const struct broker_thing *what),
                         void *arg);
 /* Close the listener of that number. false: there is none. */
-bool broker_listen_revoke(struct broker *b, uint32_t number);
+bool broker_listen_revoke(struct broker *b, uint32_t number,
+                          const char *why);
 void broker_listen_free(struct broker *b);
 
 #endif

@@ -406,6 +406,7 @@ void broker_on_review(struct broker *b, struct proto_msg *m)
 		log_info("ending the connection of %s from %s port %u: %s",
 		         b->user_shown, b->address, b->port,
 		         log_escape(why, sizeof(why), m->f[0].p, m->f[0].len));
+		broker_event_why(b, why);
 		broker_finish(b, SSH_BY_APPLICATION,
 		              "your key is no longer authorised");
 	} else if (m->type == LISTENER_APPLY) {

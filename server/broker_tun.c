@@ -63,19 +63,7 @@ void broker_tun_free(struct broker *b)
 	ipc_peer_free(b->maker);
 }
 
-static void refuse(struct tunnel *t, const char *why)
-{
-	struct broker *b = t->broker;
-
-	log_info("tunnel (%s%s%s) for %s from %s port %u failed: %s",
-	         mode_name(t->mode), t->name[0] != '\0' ? ", " : "", t->name,
-	         b->user_shown, b->address, b->port, why);
-	broker_count(b, BROKER_DEVICE, METRICS_FAILED);
-	broker_refuse(b, t->id, 2, why);
-	tunnel_free(t);
-}
-
-static struct broker_thing thing(const struct tunnel *t)
+static struct broker_thing thing_of(const struct tunnel *t)
 {
 	return (struct broker_thing){ .number = t->number,
 		.kind = BROKER_DEVICE, .host = t->name, .address = "",
@@ -83,25 +71,47 @@ static struct broker_thing thing(const struct tunnel *t)
 		.fd = -1 };
 }
 
+static void refuse(struct tunnel *t, const char *why)
+{
+	struct broker *b = t->broker;
+	struct broker_thing what = thing_of(t);
+	struct event e;
+
+	what.number = 0;
+	broker_event(b, &e, EVENT_FAILED, &what, why);
+	broker_say(b, NULL, POLICY_LOG_INFO, &e,
+	           "tunnel (%s%s%s) for %s from %s port %u failed: %s",
+	           mode_name(t->mode), t->name[0] != '\0' ? ", " : "",
+	           t->name, b->user_shown, b->address, b->port, why);
+	broker_count(b, BROKER_DEVICE, METRICS_FAILED);
+	broker_refuse(b, t->id, 2, why);
+	tunnel_free(t);
+}
+
 static void grant(struct tunnel *t, int fd, unsigned mtu, bool frames)
 {
 	struct broker *b = t->broker;
-	struct broker_thing what = thing(t);
+	struct broker_thing what = thing_of(t);
 	struct policy_verdict v = { .allowed = true };
+	struct event e;
 
 	loop_cancel(t->timer);
 	t->timer = NULL;
 	if (t->reviews != b->reviews)
 		broker_still_permitted(b, &what, &v);
 	if (!v.allowed) {
-		broker_log_refusal(b, t->name, &v);
+		what.number = 0; /* nobody was told of it */
+		broker_log_refusal(b, &what, t->name, &v);
 		broker_refuse_by(b, t->id, "tunnel", &v);
 		tunnel_free(t); /* the device goes with fd */
 		return;
 	}
-	log_info("tunnel %s (%s, %s) for %s from %s port %u", t->name,
-	         mode_name(t->mode), t->state == ATTACHED ? "attached" : "made",
-	         b->user_shown, b->address, b->port);
+	broker_event(b, &e, EVENT_TUNNEL_UP, &what, NULL);
+	broker_say(b, NULL, POLICY_LOG_INFO, &e,
+	           "tunnel %s (%s, %s) for %s from %s port %u", t->name,
+	           mode_name(t->mode),
+	           t->state == ATTACHED ? "attached" : "made",
+	           b->user_shown, b->address, b->port);
 	broker_count(b, BROKER_DEVICE, METRICS_OPENED);
 	broker_tell(b, fd, BROKER_TUNNEL, t->id, t->mode,
 	            mtu > 0 ? mtu : (unsigned)DEFAULT_MTU, t->name,
@@ -382,7 +392,10 @@ void broker_on_open_tun(struct broker *b, struct proto_msg *m)
 	unsigned mode = (unsigned)m->f[1].n;
 	int wanted = unit >= ANY_UNIT ? -1 : (int)unit, min = -1, max = -1;
 	struct policy_verdict v;
+	struct broker_thing thing = { .kind = BROKER_DEVICE, .host = "",
+		.address = "" };
 	struct tunnel *t;
+	struct event e;
 	char what[80];
 
 	if (mode != TUNDEV_POINTOPOINT && mode != TUNDEV_ETHERNET) {
@@ -403,20 +416,22 @@ void broker_on_open_tun(struct broker *b, struct proto_msg *m)
 		                                wanted, &min, &max, &v);
 	if (v.allowed)
 		policy_may_add_tunnel(&b->settings, live(b), &v);
-	if (v.allowed && !broker_admit_channel(b, id, what, BROKER_DEVICE))
+	if (v.allowed && !broker_admit_channel(b, id, &thing, what))
 		return;
 	if (!v.allowed) {
 		broker_count(b, BROKER_DEVICE, METRICS_REFUSED);
-		broker_log_refusal(b, what, &v);
+		broker_log_refusal(b, &thing, what, &v);
 		broker_refuse_by(b, id, "tunnel", &v);
 		return;
 	}
 	t = in_pace(b) ? calloc(1, sizeof(*t)) : NULL;
 	if (t == NULL) {
-		if (broker_may_log(b, &b->tick_failures))
-			log_info("refused %s for %s from %s port %u: too many "
-			         "in too short a time", what, b->user_shown,
-			         b->address, b->port);
+		broker_event(b, &e, EVENT_REFUSED, &thing,
+		             "too many in too short a time");
+		broker_say(b, &b->tick_failures, POLICY_LOG_INFO, &e,
+		           "refused %s for %s from %s port %u: too many in too "
+		           "short a time", what, b->user_shown, b->address,
+		           b->port);
 		broker_count(b, BROKER_DEVICE, METRICS_REFUSED);
 		broker_refuse(b, id, 4, "too many tunnels in too short a time");
 		return;
@@ -438,12 +453,17 @@ void broker_on_open_tun(struct broker *b, struct proto_msg *m)
 bool broker_tun_closed(struct broker *b, uint32_t id)
 {
 	struct tunnel *t = find(b, id);
+	struct broker_thing what;
+	struct event e;
 
 	if (t == NULL || t->state == MAKING || t->state == OPENING)
 		return false;
 	t->closed = true;
-	log_info("tunnel %s of %s from %s port %u closed", t->name,
-	         b->user_shown, b->address, b->port);
+	what = thing_of(t);
+	broker_event(b, &e, EVENT_TUNNEL_DOWN, &what, NULL);
+	broker_say(b, NULL, POLICY_LOG_INFO, &e,
+	           "tunnel %s of %s from %s port %u closed", t->name,
+	           b->user_shown, b->address, b->port);
 	live(b);
 	return true;
 }
@@ -470,7 +490,7 @@ void broker_tun_each(struct broker *b,
 
 	for (const struct tunnel *t = b->tunnels; t != NULL; t = t->next)
 		if (is_open(t)) {
-			what = thing(t);
+			what = thing_of(t);
 			fn(arg, &what);
 		}
 }

@@ -84,6 +84,7 @@ static void give(struct broker *b, const struct yield *y, struct listening *l)
 		                                            sizeof(what)),
 		         b->user_shown, b->address, b->port, y->by, y->by_port,
 		         b->silent ? ": no answer of this client" : "");
+	listening_closed(l, "taken over by a newer session");
 	memset(&l->file, 0, sizeof(l->file)); /* its path stays */
 	listening_free(l);
 }

@@ -343,13 +343,20 @@ static void guard_memory(bool privileged)
 		mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT);
 }
 
-static int lock_up(bool privileged)
+static void note(void *arg, const char *line)
+{
+	struct keyholder *h = arg;
+
+	ipc_send(h->edge, NULL, 0, ROLE_NOTE, line, strlen(line));
+}
+
+static int lock_up(struct keyholder *h)
 {
 	struct sandbox_ids ids = { .ngroups = 0 };
 	struct rlimit memlock = { 0, 0 };
 	int what = MCL_CURRENT | MCL_ONFAULT;
 
-	if (privileged)
+	if (h->privileged)
 		config_own_ids("_adit", &ids.uid, &ids.gid);
 	/* With MCL_FUTURE allocations would fail at a limit, later, without
 	 * CAP_IPC_LOCK; for an ordinary user it may be too low for what there is
@@ -360,8 +367,10 @@ static int lock_up(bool privileged)
 	if (mlockall(what) < 0)
 		log_info("keyholder: the host keys are not locked in memory: %s",
 		         strerror(errno));
-	return confine(SANDBOX_KEYHOLDER, privileged ? &ids : NULL, confine_log,
-	               NULL);
+	/* From here on nothing is logged, and no log file is held. */
+	if (confine_detach() < 0)
+		return -1;
+	return confine(SANDBOX_KEYHOLDER, h->privileged ? &ids : NULL, note, h);
 }
 
 int keyholder_run(struct config *c, int edge)
@@ -379,7 +388,7 @@ int keyholder_run(struct config *c, int edge)
 	h.edge_io = loop_add(h.loop, ipc_peer_fd(h.edge), EPOLLIN, on_edge, &h);
 	sandbox_required(c->global.sandbox_required);
 	config_free(c);
-	if (h.edge_io == NULL || lock_up(h.privileged) < 0)
+	if (h.edge_io == NULL || lock_up(&h) < 0)
 		goto out;
 	if (hostkeys_send(&h.public, h.edge) < 0 ||
 	    ipc_send(h.edge, NULL, 0, ROLE_READY) < 0)

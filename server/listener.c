@@ -201,6 +201,22 @@ static void say_reload(struct listener *l, const char *text)
 	listener_control_said(l, text);
 }
 
+static void reloaded(struct listener *l, const char *because,
+                     const char *why_not)
+{
+	struct event e;
+
+	event_init(&e, EVENT_RELOAD);
+	event_str(&e, EVENT_POLICY, l->config->name);
+	event_number(&e, EVENT_DONE, why_not == NULL);
+	event_str(&e, EVENT_REASON, why_not);
+	if (why_not != NULL)
+		listener_audit(l, &e);
+	else
+		listener_say(l, POLICY_LOG_INFO, &e, "%s; new connections "
+		             "use the new policy.", because);
+}
+
 static void log_reload_error(const struct policy_error *err)
 {
 	char text[CONFIG_ERROR_MAX];
@@ -218,6 +234,7 @@ static bool reload(struct listener *l, const char *because)
 	reloading = l;
 	if (config_load(&fresh, l->config->options, -1, &reports) < 0) {
 		say_reload(l, "the old policy stays in force");
+		reloaded(l, because, "the policy has errors");
 		return false;
 	}
 	/* A filter cannot be widened. */
@@ -225,6 +242,14 @@ static bool reload(struct listener *l, const char *because)
 		say_reload(l, "AuthorizedKeysCommand and "
 		           "AuthorizedPrincipalsCommand need a restart where "
 		           "there was none: the old policy stays in force");
+		reloaded(l, because, "commands need a restart");
+		config_free(&fresh);
+		return false;
+	}
+	if (listener_audit_open(l, fresh.global.audit_log) < 0) {
+		say_reload(l, "AuditLog cannot be opened: the old policy "
+		           "stays in force");
+		reloaded(l, because, "AuditLog cannot be opened");
 		config_free(&fresh);
 		return false;
 	}
@@ -243,7 +268,10 @@ static bool reload(struct listener *l, const char *because)
 	l->policy_ms = loop_now_ms();
 	listener_level(l, -1);
 	log_facility(fresh.global.syslog_facility);
-	log_info("%s; new connections use the new policy.", because);
+	log_format(fresh.global.log_format == POLICY_LOG_FIELDS);
+	reloaded(l, because, NULL);
+	listener_audit_wanted(l);
+	listener_reopen_log(l);
 	listener_role_renew(l, BROKERS);
 	listener_role_renew(l, SESSIONS);
 	listener_role_renew(l, PROXY);
@@ -299,6 +327,35 @@ static void stop_accepting(struct listener *l)
 	l->pid_file = NULL;
 }
 
+static void say_stop(struct listener *l, unsigned sig)
+{
+	char why[32];
+	struct event e;
+
+	snprintf(why, sizeof(why), "signal %u", sig);
+	event_init(&e, EVENT_STOP);
+	event_str(&e, EVENT_REASON, why);
+	listener_say(l, POLICY_LOG_INFO, &e,
+	             "Received signal %u; terminating.", sig);
+}
+
+static void say_start(struct listener *l)
+{
+	char pid[16];
+	unsigned adopted = 0;
+	struct event e;
+
+	for (const struct conn *c = l->conns; c != NULL; c = c->next)
+		adopted++;
+	snprintf(pid, sizeof(pid), "%d", (int)getpid());
+	event_init(&e, EVENT_START);
+	event_str(&e, EVENT_VERSION, CONFIG_VERSION);
+	event_str(&e, EVENT_PROCESS, pid);
+	event_str(&e, EVENT_POLICY, l->config->name);
+	event_number(&e, EVENT_COUNT, adopted);
+	listener_say(l, POLICY_LOG_INFO, &e, NULL);
+}
+
 static void on_signal(void *arg, uint32_t events)
 {
 	struct listener *l = arg;
@@ -313,13 +370,15 @@ static void on_signal(void *arg, uint32_t events)
 		case SIGHUP:
 			listener_reload(l, "Received SIGHUP");
 			break;
+		case SIGUSR1:
+			listener_reopen(l);
+			break;
 		case SIGINT: /* ^C: take everything along */
 			listener_conn_end_all(l, "server is interrupted");
 			listener_store_nothing(l);
 			/* fall through */
 		default:
-			log_info("Received signal %u; terminating.",
-			         si.ssi_signo);
+			say_stop(l, si.ssi_signo);
 			stop_accepting(l);
 			loop_stop(l->loop, 0);
 			return;
@@ -353,6 +412,7 @@ static int open_all(struct listener *l)
 	sigemptyset(&set);
 	sigaddset(&set, SIGCHLD);
 	sigaddset(&set, SIGHUP);
+	sigaddset(&set, SIGUSR1);
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGTERM);
 	sigprocmask(SIG_BLOCK, &set, NULL);
@@ -390,7 +450,7 @@ int listener_run(struct config *c, int ready_fd)
 	struct listener l = { .config = c, .ready_fd = ready_fd,
 		.signal_fd = -1, .snapshot = -1, .level = -1,
 		.started_ms = loop_now_ms(), .policy_ms = loop_now_ms(),
-		.commands = c->runs_commands };
+		.commands = c->runs_commands, .audit = { .fd = -1 } };
 	int rc = 1;
 
 	log_may_reconnect(true);
@@ -402,10 +462,13 @@ int listener_run(struct config *c, int ready_fd)
 		config_own_ids("_adit-metrics", &l.metrics_uid, &l.metrics_gid);
 	if (listener_door_init(&l) < 0 || listener_metrics_init(&l) < 0 ||
 	    listener_review_init(&l) < 0 ||
+	    listener_audit_open(&l, c->global.audit_log) < 0 ||
 	    open_all(&l) < 0 ||
 	    confine(SANDBOX_LISTENER, NULL, confine_log, NULL) < 0)
 		goto out;
 	loop_before_wait(l.loop, before_wait, &l);
+	say_start(&l);
+	listener_audit_adopt(&l);
 	listener_roles_start(&l);
 	rc = loop_run(l.loop) == 0 ? 0 : 1;
 out:
@@ -414,6 +477,7 @@ out:
 	listener_control_close(&l);
 	while (l.conns != NULL)
 		listener_conn_drop(l.conns);
+	listener_audit_close(&l);
 	listener_proxy_close(&l);
 	listener_roles_close(&l);
 	listener_metrics_free(&l);

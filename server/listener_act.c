@@ -16,12 +16,18 @@ enum { DRAIN_SAY_MS = 500 };
 static void log_act(const struct control_client *c, const char *what,
                     const struct proto_field *of)
 {
-	char shown[300] = "";
+	char shown[300] = "", action[400];
+	struct event e;
 
 	if (of != NULL)
 		log_escape(shown, sizeof(shown), of->p, of->len);
-	log_info("control: %s: %s%s%s", c->who, what,
+	snprintf(action, sizeof(action), "%s%s%s", what,
 	         shown[0] != '\0' ? " " : "", shown);
+	event_init(&e, EVENT_CONTROL);
+	event_str(&e, EVENT_BY, c->who);
+	event_str(&e, EVENT_ACTION, action);
+	listener_say(c->control->listener, POLICY_LOG_INFO, &e,
+	             "control: %s: %s", c->who, action);
 }
 
 /* ---- kill, close ---- */
@@ -104,6 +110,7 @@ void control_drain_look(struct control *k)
 	struct listener *l = k->listener;
 	uint64_t now = loop_now_ms();
 	unsigned left = count(l);
+	struct event e;
 
 	if (now >= k->drain_end_ms)
 		for (struct conn *c = l->conns; c != NULL; c = c->next)
@@ -121,7 +128,9 @@ void control_drain_look(struct control *k)
 	}
 	if (left > 0)
 		return;
-	log_info("drained; terminating.");
+	event_init(&e, EVENT_STOP);
+	event_str(&e, EVENT_REASON, "drained");
+	listener_say(l, POLICY_LOG_INFO, &e, "drained; terminating.");
 	loop_stop(l->loop, 0);
 }
 

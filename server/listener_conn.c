@@ -24,7 +24,7 @@
 #endif
 
 enum { SESSION_FORKS_MAX = 1000, GRACE_EXTRA_MS = 5000,
-       END_MS = 1000 };
+       END_MS = 1000, MESSAGES_A_WAKEUP = 64 };
 
 static void remember(const struct conn *c, struct past *p)
 {
@@ -39,7 +39,7 @@ void listener_conn_drop(struct conn *c)
 	struct listener *l = c->listener;
 
 	remember(c, &l->past[l->npast++ % PAST_MAX]);
-
+	listener_audit_logout(c);
 	if (c->prev != NULL)
 		c->prev->next = c->next;
 	else
@@ -79,6 +79,8 @@ static void on_grace(void *arg)
 
 void listener_conn_kill(struct conn *c)
 {
+	if (c->end_why == NULL)
+		c->end_why = strdup("it did not answer");
 	listener_roles_kill(c->listener, c->id);
 	listener_conn_drop(c);
 }
@@ -214,6 +216,9 @@ static void take(struct conn *c, const struct proto_msg *m)
 	case LISTENER_WHO:
 		listener_conn_who(c, m->f);
 		break;
+	case LISTENER_EVENT:
+		listener_audit_take(c, m);
+		break;
 	case LISTENER_COUNTS:
 		listener_metrics_heard(c, &f[0]);
 		break;
@@ -235,12 +240,14 @@ static void on_broker(void *arg, uint32_t events)
 	struct proto_msg m;
 	const char *why = NULL;
 	bool gone = ipc_flush(c->broker) < 0;
-	int rc;
+	int rc = 0;
 
 	(void)events;
-	/* it may have said something before it went */
-	while ((rc = ipc_recv(c->broker, &m, &why)) > 0 ||
-	       (rc < 0 && why != NULL && errno == EMFILE)) {
+	/* It may have said something before it went. One that says much has to
+	 * let others in between. */
+	for (unsigned n = 0; (gone || n < MESSAGES_A_WAKEUP) &&
+	     ((rc = ipc_recv(c->broker, &m, &why)) > 0 ||
+	      (rc < 0 && why != NULL && errno == EMFILE)); n++) {
 		if (rc > 0)
 			take(c, &m);
 		else
@@ -450,6 +457,8 @@ void listener_conn_killed(struct role *r, uint32_t id, int sig)
 	          r->kind == SESSIONS ? "session" : "broker", (unsigned)id,
 	          was.address, was.port, sig,
 	          sig == SIGSYS ? " (a system call outside its sandbox)" : "");
+	listener_audit_killed(l, id, was.address, was.port,
+	                      r->kind == SESSIONS ? "session" : "broker", sig);
 	/* A logged-in broker is its account's process: the account can send it
 	 * any signal, and shall not penalise an address or renew a zygote. */
 	if (r->kind == BROKERS && was.logged_in)
@@ -489,6 +498,8 @@ static void on_end(void *arg)
 	c->end_timer = NULL;
 	log_verbose("the connection of %s port %u is killed", c->address,
 	            c->port);
+	if (c->end_why == NULL)
+		c->end_why = strdup("it did not end when told to");
 	listener_roles_kill(c->listener, c->id);
 	if (c->client >= 0)
 		shutdown(c->client, SHUT_RDWR);

@@ -94,6 +94,7 @@ static bool penalised(struct listener *l, const struct visitor *v)
 	    !penalties_refuse(l->penalties, &s->penalties, &source,
 	                      loop_now_ms(), &left_ms, &why))
 		return false;
+	listener_audit_drop(l, v->address, v->port, "penalty");
 	if (listener_door_may_log(&l->drop_lines, "penalties"))
 		log_info("drop connection #%u from [%s]:%u on [%s]:%u penalty: "
 		         "%s, %llu s left", l->startups, v->address, v->port,
@@ -170,6 +171,7 @@ static void end_throttling(struct listener *l)
 static void turn_away(struct listener *l, const struct visitor *v,
                       const char *past)
 {
+	listener_audit_drop(l, v->address, v->port, past);
 	log_at(note_throttling(l), "drop connection #%u from [%s]:%u on "
 	       "[%s]:%u past %s", l->startups, v->address, v->port, v->local,
 	       v->local_port, past);

@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 
 #include "server/config.h"
+#include "server/event.h"
 #include "server/hostkeys.h"
 #include "server/ipc.h"
 #include "server/loop.h"
@@ -86,6 +87,9 @@ struct conn {
 	size_t account_len; /* 0: not yet of one */
 	uint8_t identity[32]; /* LISTENER_IDENTITY's */
 	bool identified;
+	/* listener_audit.c */
+	uid_t uid;     /* of its account, once logged in */
+	char *end_why; /* what its broker said; NULL: nothing yet */
 };
 
 /* Whose connection it is, and where it came in: as its socket says, or a proxy. */
@@ -195,11 +199,23 @@ struct listener {
 	/* so far; a broker's when it is over; not what is so now */
 	uint64_t counts[METRICS__MAX];
 	struct listener_metrics *metrics;
+	struct {
+		int fd;         /* -1: there is none */
+		bool journal;   /* else a file */
+		bool torn;      /* the last line of the file has no end */
+		uint64_t lost;  /* events that could not be written, and */
+		char why[80];   /* why */
+		unsigned drops; /* in this second */
+		struct loop_timer *drop_timer;
+	} audit;
+	bool log_reopened; /* roles were born with another log file */
 	int level; /* that aditctl asked for; -1: the policy's */
 };
 
 /* listener_roles.c: tell every zygote to kill what it has of a connection. */
 void listener_roles_kill(struct listener *l, uint32_t conn);
+/* The log file was opened again: all roles get it. */
+void listener_roles_log(struct listener *l);
 /* l->level, or the policy's, to every role. */
 void listener_roles_level(struct listener *l);
 /* Start what is missing (called again after a death);
@@ -396,6 +412,37 @@ bool listener_adopt_has(const struct listener *l, const char *address,
 void listener_adopt_no_more_sockets(struct listener *l);
 /* Sessions, zygotes; from here on our own are kept. */
 void listener_adopt(struct listener *l);
+/* listener_audit.c */
+/* AuditLog's argument, NULL: none. Returns -1 if that cannot be opened: logged,
+ * and what was open stays so. */
+int listener_audit_open(struct listener *l, const char *to);
+void listener_audit_close(struct listener *l);
+/* Sessions of the daemon before us: tell their processes what is logged, and
+ * where. */
+void listener_audit_adopt(struct listener *l);
+/* Tell every broker whether there is one. */
+void listener_audit_wanted(struct listener *l);
+/* SIGUSR1: log file and audit log are opened again. */
+void listener_reopen(struct listener *l);
+/* The log file alone. */
+int listener_reopen_log(struct listener *l);
+/* Write it down. What cannot be written is counted, and told by the next. */
+void listener_audit(struct listener *l, const struct event *e);
+/* The same, and as event_log(). */
+void listener_say(struct listener *l, enum policy_log_level level,
+                  const struct event *e, const char *fmt, ...)
+	__attribute__((format(printf, 4, 5)));
+/* LISTENER_EVENT. */
+void listener_audit_take(struct conn *c, const struct proto_msg *m);
+/* It is over. */
+void listener_audit_logout(struct conn *c);
+/* address "?": not known. */
+void listener_audit_killed(struct listener *l, uint32_t id,
+                           const char *address, unsigned port,
+                           const char *process, int sig);
+/* Somebody does not get in; of many in a second only how many. */
+void listener_audit_drop(struct listener *l, const char *address,
+                         unsigned port, const char *why);
 
 /* End every connection. */
 void listener_conn_end_all(struct listener *l, const char *why);

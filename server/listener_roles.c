@@ -170,6 +170,13 @@ static void tell_level(struct role *r)
 		         ? (unsigned)l->level : l->config->global.log_level);
 }
 
+/* The others have let go of the log. */
+static void tell_log(struct role *r)
+{
+	if (r->kind == BROKERS && r->ready)
+		ipc_send(r->edge, (int[]){ STDERR_FILENO }, 1, ROLE_LOG_FILE);
+}
+
 static void ready(struct role *r)
 {
 	struct listener *l = r->listener;
@@ -185,6 +192,8 @@ static void ready(struct role *r)
 	listener_store_role(r);
 	if (l->level >= 0)
 		tell_level(r);
+	if (l->log_reopened)
+		tell_log(r);
 	if (r->kind == KEYHOLDER) {
 		take_hostkeys(l);
 		listener_conn_new_keyholder(l);
@@ -365,6 +374,14 @@ void listener_roles_start(struct listener *l)
 			listener_role_renew(l, k);
 }
 
+static const char *name_of(const struct listener *l, pid_t pid)
+{
+	for (const struct role *r = l->roles; r != NULL; r = r->next)
+		if (r->pid == pid)
+			return kinds[r->kind].name;
+	return "role";
+}
+
 /* A role's end shows as the end of its edge; here is only why. */
 void listener_roles_reap(struct listener *l)
 {
@@ -375,6 +392,8 @@ void listener_roles_reap(struct listener *l)
 		if (WIFSIGNALED(status)) {
 			listener_metrics_death(l, METRICS_ROLE,
 			                       WTERMSIG(status));
+			listener_audit_killed(l, 0, NULL, 0, name_of(l, pid),
+			                      WTERMSIG(status));
 			log_error("security: process %d of ours was killed by "
 			          "signal %d%s", (int)pid, WTERMSIG(status),
 			          WTERMSIG(status) == SIGSYS
@@ -403,6 +422,12 @@ void listener_roles_level(struct listener *l)
 {
 	for (struct role *r = l->roles; r != NULL; r = r->next)
 		tell_level(r);
+}
+
+void listener_roles_log(struct listener *l)
+{
+	for (struct role *r = l->roles; r != NULL; r = r->next)
+		tell_log(r);
 }
 
 void listener_roles_flush(struct listener *l)

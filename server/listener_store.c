@@ -171,8 +171,10 @@ void listener_store_conn_over(struct conn *c)
 {
 	struct listener_service *s = store_of(c->listener);
 
-	if (s != NULL && c->stored)
-		forget(s, SERVICE_CONN, c->id);
+	if (s == NULL || !c->stored)
+		return;
+	forget(s, SERVICE_CONN, c->id);
+	c->stored = false;
 }
 
 void listener_store_role(struct role *r)

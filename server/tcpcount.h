@@ -4,6 +4,7 @@
 #ifndef ADIT_TCPCOUNT_H
 #define ADIT_TCPCOUNT_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct tcpcount {
@@ -13,5 +14,10 @@ struct tcpcount {
 
 /* Returns 0, or -1: no TCP socket, or a kernel older than 4.19. */
 int tcpcount_read(int fd, struct tcpcount *out);
+
+/* The same of a stream that is over: bytes that were read, that were written.
+ * accepted: it was not us who connected. After a reset it may be one byte more
+ * that was read. */
+int tcpcount_stream(int fd, bool accepted, struct tcpcount *out);
 
 #endif

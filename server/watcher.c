@@ -61,8 +61,10 @@ struct watcher {
 	bool said; /* that there are no more watches */
 };
 
-static void note(struct watcher *w, const char *text)
+static void note(void *arg, const char *text)
 {
+	struct watcher *w = arg;
+
 	ipc_send(w->edge, NULL, 0, ROLE_NOTE, text, strlen(text));
 }
 
@@ -276,8 +278,9 @@ static int start(struct watcher *w, const struct config *c)
 	sandbox_required(m.f[0].n != 0);
 	if (c->privileged)
 		config_own_ids("_adit", &ids.uid, &ids.gid);
-	if (confine(SANDBOX_WATCHER, c->privileged ? &ids : NULL, confine_log,
-	            NULL) < 0)
+	/* From here on no log file is held. */
+	if (confine_detach() < 0 ||
+	    confine(SANDBOX_WATCHER, c->privileged ? &ids : NULL, note, w) < 0)
 		return -1;
 	loop_before_wait(w->loop, before_wait, w);
 	if (w->inotify < 0)

@@ -150,7 +150,10 @@ static void drop_edge(struct zygote *z)
 
 static void tell_killed(struct zygote *z, const struct child *c, int sig)
 {
-	if (c->helper && !c->killed)
+	if (c->helper && !c->killed && z->deaf)
+		note(z, "security: a helper of connection %u was killed by "
+		     "signal %d", (unsigned)c->conn, sig);
+	else if (c->helper && !c->killed)
 		log_error("security: a helper of connection %u was killed by "
 		          "signal %d", (unsigned)c->conn, sig);
 	else if (!c->helper && z->edge != NULL)
@@ -411,6 +414,8 @@ static void on_edge(void *arg, uint32_t events)
 			log_level((enum policy_log_level)m.f[0].n);
 		else if (m.type == ROLE_RETIRE)
 			z->retired = true;
+		else if (m.type == ROLE_LOG_FILE)
+			log_reopened(m.fds[0]);
 		ipc_msg_close(&m);
 	}
 	if (rc >= 0) {
@@ -422,6 +427,7 @@ static void on_edge(void *arg, uint32_t events)
 		return;
 	}
 	z->retired = z->deaf = true;
+	log_leave(); /* nobody could tell us of another file */
 	maybe_stop(z);
 }
 

@@ -137,7 +137,8 @@ def refused_user(t, srv):
     t.match('Connection (closed|reset)', t.ssh(
         srv, '-W', '127.0.0.1:9', user='neighbour').stderr.decode())
     srv.wait_log('administratively prohibited connection for neighbour from '
-                 rf'127.0.0.1 port \d+: {srv.policy}:4: RefuseConnection yes$')
+                 rf'127.0.0.1 port \d+: {srv.policy}:4: RefuseConnection yes '
+                 r'\(.*:3: Match User neighbour\)$')
 
 
 penalty_case('authfail', 'failed authentication', fail)
