@@ -5,6 +5,7 @@
 #ifndef ADIT_SANDBOX_PROFILES_H
 #define ADIT_SANDBOX_PROFILES_H
 
+#include <sched.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -38,6 +39,11 @@ struct profile_rule {
 	unsigned nconds;
 	struct profile_cond conds[PROFILE_CONDS_MAX];
 };
+/* Of clone(2)'s flags: children in the namespaces of their parent alone. */
+#define PROFILE_NO_NAMESPACES \
+	(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | \
+	 CLONE_NEWUTS | CLONE_NEWPID | CLONE_NEWCGROUP | 0x80 /* NEWTIME */)
+
 struct profile_group {
 	const char *name;
 	const char *calls; /* whatever their arguments; spaces between */
@@ -85,6 +91,11 @@ struct profile {
 	const struct profile_soft *soft; /* calls NULL ends; may be NULL */
 };
 
+/* profile_program.c */
+extern const struct profile_group profile_program;
+extern const struct profile_soft profile_program_soft[];
+
+/* profiles.c */
 const struct profile *profile_of(enum sandbox_role role);
 /* Its covers, with those that sandbox_commands() asked for. */
 uint32_t profile_covers(const struct profile *pf);
