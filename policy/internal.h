@@ -159,6 +159,10 @@ int policy_take_permit_listen(const struct policy_stmt *,
                               struct policy_setting *);
 int policy_take_deny_open(const struct policy_stmt *, struct policy_setting *);
 
+/* Words that check() finds nothing wrong with, or "none" alone: no words. check
+ * gets the number of the word, from 0, and returns NULL or why not. */
+int policy_take_words(const struct policy_stmt *st, struct policy_setting *out,
+                      const char *(*check)(size_t i, const char *word));
 /* Decimal digits alone, at most max. */
 bool policy_number(const char *s, unsigned max, unsigned *out);
 

@@ -343,25 +343,19 @@ int policy_take_exempt(const struct policy_stmt *st, struct policy_setting *out)
 }
 
 /* A name would be looked up, a pattern or a ! would be more than is meant. */
-int policy_take_proxies(const struct policy_stmt *st,
-                        struct policy_setting *out)
+static const char *check_proxy(size_t i, const char *text)
 {
 	struct policy_net net;
 
-	if (st->args.n == 0)
-		return policy_fail_missing(st);
-	if (st->args.n == 1 && strcasecmp(st->args.v[0].text, "none") == 0)
-		return 0;
-	for (size_t i = 0; i < st->args.n; i++) {
-		const struct policy_lex_word *w = &st->args.v[i];
+	(void)i;
+	return policy_net_parse(text, &net) == NULL ? NULL :
+	       "not an address or a network such as 10.0.0.0/8";
+}
 
-		if (policy_net_parse(w->text, &net) != NULL)
-			return policy_fail_word(st, w, "not an address or a "
-			                        "network such as 10.0.0.0/8");
-		if (policy_words_add(&out->words, w->text, st->where) < 0)
-			return policy_fail_word(st, NULL, "out of memory");
-	}
-	return 0;
+int policy_take_proxies(const struct policy_stmt *st,
+                        struct policy_setting *out)
+{
+	return policy_take_words(st, out, check_proxy);
 }
 
 static int take_at_most(const struct policy_stmt *st, unsigned max,

@@ -157,14 +157,16 @@ int policy_take_listen(const struct policy_stmt *st, struct policy_setting *out)
 
 /* What is there to read tells how a machine is used: it is for what runs on that
  * machine. A program there may pass it on, and ask for a name and a key. */
-static const char *check_metrics(const char *text)
+static const char *check_metrics(size_t i, const char *text)
 {
 	struct policy_endpoint e;
 	struct policy_net net;
-	const char *why = parse_listen(text, &e);
+	const char *why;
 	bool loopback = false;
 
-	if (why != NULL)
+	if (i >= POLICY_METRICS_MAX)
+		return "more than there may be";
+	if ((why = parse_listen(text, &e)) != NULL)
 		return why;
 	if (e.port == 0)
 		why = "no port, expected such as 127.0.0.1:9222";
@@ -177,26 +179,29 @@ static const char *check_metrics(const char *text)
 	       "machine alone";
 }
 
-int policy_take_metrics(const struct policy_stmt *st,
-                        struct policy_setting *out)
+int policy_take_words(const struct policy_stmt *st, struct policy_setting *out,
+                      const char *(*check)(size_t i, const char *word))
 {
-	const char *why;
-
 	if (st->args.n == 0)
 		return policy_fail_missing(st);
 	if (st->args.n == 1 && strcasecmp(st->args.v[0].text, "none") == 0)
 		return 0;
 	for (size_t i = 0; i < st->args.n; i++) {
 		const struct policy_lex_word *w = &st->args.v[i];
+		const char *why = check(i, w->text);
 
-		why = i < POLICY_METRICS_MAX ? check_metrics(w->text)
-		                             : "more than there may be";
 		if (why != NULL)
 			return policy_fail_word(st, w, why);
 		if (policy_words_add(&out->words, w->text, st->where) < 0)
 			return fail_memory(st);
 	}
 	return 0;
+}
+
+int policy_take_metrics(const struct policy_stmt *st,
+                        struct policy_setting *out)
+{
+	return policy_take_words(st, out, check_metrics);
 }
 
 /* sshd expands ~ as the user that starts it; a policy has no such user. */

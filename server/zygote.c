@@ -234,59 +234,41 @@ static int aside(int fd)
 	return to;
 }
 
-/* A child wants help: from a process of its own. */
-static void fork_helper(struct child *c, struct proto_msg *m)
+static int run_helper(struct zygote *z, struct child *c, struct proto_msg *m)
 {
-	struct zygote *z = c->zygote;
-	struct child *h = calloc(1, sizeof(*h));
-	int channel;
+	const struct zygote_ops *ops = z->ops;
+	void *arg = z->arg;
+	int channel = -1;
 
-	if (h == NULL)
-		return; /* the child's request times out */
-	h->zygote = z;
-	h->conn = c->conn;
-	h->leash = -1;
-	h->helper = true;
-	h->pid = fork();
-	if (h->pid == 0) {
-		const struct zygote_ops *ops = z->ops;
-		void *arg = z->arg;
-
+	if (c != NULL) {
 		channel = fcntl(ipc_peer_fd(c->channel), F_DUPFD_CLOEXEC, 3);
-		leave(z);
-		check_fds(z, m, channel);
-		_exit(channel < 0 ? 1 : ops->help(arg, m, channel));
+		if (channel < 0)
+			return 1;
 	}
-	if (h->pid < 0) {
-		log_error("fork: error %d: no help for connection %u", errno,
-		          (unsigned)c->conn);
-		free(h);
-		return;
-	}
-	add(z, h);
-	h->kill_timer = loop_after(z->loop, ZYGOTE_HELP_MS, kill_child, h);
+	leave(z); /* c is gone */
+	check_fds(z, m, channel);
+	return channel < 0 ? ops->explain(arg, m) : ops->help(arg, m, channel);
 }
 
-/* Somebody wants to know something that this process knows. */
-static void fork_explain(struct zygote *z, struct proto_msg *m)
+/* A child wants help, from a process of its own; or, c NULL, somebody wants to
+ * know something that this process knows. If it cannot be had the child's
+ * request times out, or the asker reads an end and no answer. */
+static void fork_helper(struct zygote *z, struct child *c, struct proto_msg *m)
 {
 	struct child *h = calloc(1, sizeof(*h));
 
 	if (h == NULL)
-		return; /* the asker reads an end, and no answer */
+		return;
 	h->zygote = z;
+	h->conn = c != NULL ? c->conn : 0;
 	h->leash = -1;
 	h->helper = true;
 	h->pid = fork();
-	if (h->pid == 0) {
-		const struct zygote_ops *ops = z->ops;
-		void *arg = z->arg;
-
-		leave(z);
-		check_fds(z, m, -1);
-		_exit(ops->explain(arg, m));
-	}
+	if (h->pid == 0)
+		_exit(run_helper(z, c, m));
 	if (h->pid < 0) {
+		log_error("fork: error %d: no help for connection %u", errno,
+		          (unsigned)h->conn);
 		free(h);
 		return;
 	}
@@ -303,7 +285,7 @@ static void on_channel(void *arg, uint32_t events)
 
 	(void)events;
 	while ((rc = ipc_recv(c->channel, &m, &why)) > 0) {
-		fork_helper(c, &m);
+		fork_helper(c->zygote, c, &m);
 		ipc_msg_close(&m);
 	}
 	if (rc < 0)
@@ -407,7 +389,7 @@ static void on_edge(void *arg, uint32_t events)
 		else if (m.type == ROLE_KILL)
 			kill_one(z, (uint32_t)m.f[0].n);
 		else if (m.type == ROLE_EXPLAIN && z->ops->explain != NULL)
-			fork_explain(z, &m);
+			fork_helper(z, NULL, &m);
 		else if (m.type == ROLE_PING)
 			ipc_send(z->edge, NULL, 0, ROLE_PONG);
 		else if (m.type == ROLE_LOG_LEVEL)

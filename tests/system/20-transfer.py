@@ -6,8 +6,8 @@ import shutil
 import socket
 import threading
 
-from harness import (SLOW, Skip, case, connect, main, read_all, sh, talk,
-                     wait_for)
+from harness import (SLOW, Skip, case, connect, endless, main, read_all, sh,
+                     talk, wait_for)
 
 SIZE = (300 if SLOW == 1 else 100) * 1000 * 1000
 BLOCK = 1 << 18
@@ -128,15 +128,6 @@ def _(t):
     thread.join()
     wait_for(lambda: got, 10, 'no end')
     t.equal(got, [size], 'what arrived')
-
-
-def endless(s):
-    block = bytes(1 << 18)
-    try:
-        while True:
-            s.sendall(block)
-    except OSError:
-        pass
 
 
 @case('beside downloads on a slow link a channel is opened and served at once')

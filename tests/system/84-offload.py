@@ -17,7 +17,8 @@ import struct
 import threading
 import time
 
-from harness import PEER, SLOW, case, main, run, skip_all, wait_for
+from harness import (PEER, SLOW, case, endless, main, run, skip_all,
+                     wait_for)
 from tunnelled import A, A6, B, B6, MODES, address, ping, pings, right
 
 if not os.path.exists('/dev/net/tun'):
@@ -257,21 +258,12 @@ def _(t):
     right(t, far)
 
 
-def source(s):
-    block = bytes(1 << 18)
-    try:
-        while True:
-            s.sendall(block)
-    except OSError:
-        pass
-
-
 @case('a ping passes a download in the same session', timeout=120)
 def _(t):
     if not shutil.which('tc'):
         skip_all('no tc (iproute2)')
     port = t.port()
-    target = t.target(source)
+    target = t.target(endless)
     far, _ = tunnel(t, options=('-L', f'{port}:127.0.0.1:{target.port}'))
     run('tc', 'qdisc', 'add', 'dev', far.near, 'root', 'tbf', 'rate',
         '100mbit', 'burst', '64kb', 'limit', '300kb')

@@ -280,6 +280,15 @@ def echo(s):
     s.shutdown(socket.SHUT_WR)
 
 
+def endless(s):
+    block = bytes(1 << 18)
+    try:
+        while True:
+            s.sendall(block)
+    except OSError:
+        pass
+
+
 def connect(port, host='127.0.0.1', timeout=10):
     return socket.create_connection((host, port), timeout=timeout * SLOW)
 
