@@ -3,8 +3,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,11 +15,8 @@
 #include "server/edges.h"
 #include "server/heap.h"
 #include "server/listener_private.h"
+#include "server/listener_socket.h"
 #include "server/log.h"
-
-#ifndef TCP_DELACK_MAX_US
-#define TCP_DELACK_MAX_US 46
-#endif
 
 enum { SESSION_FORKS_MAX = 1000, GRACE_EXTRA_MS = 5000,
        END_MS = 1000, MESSAGES_A_WAKEUP = 64 };
@@ -85,37 +80,13 @@ void listener_conn_kill(struct conn *c)
 	listener_conn_drop(c);
 }
 
-static void mark(int fd, int tos)
-{
-	struct sockaddr_storage self;
-	socklen_t len = sizeof(self);
-	int rc = getsockname(fd, (void *)&self, &len);
-
-	if (rc == 0 && self.ss_family == AF_INET)
-		rc = setsockopt(fd, IPPROTO_IP, IP_TOS, &tos, sizeof(tos));
-	else if (rc == 0)
-		rc = setsockopt(fd, IPPROTO_IPV6, IPV6_TCLASS, &tos,
-		                sizeof(tos));
-	if (rc < 0)
-		log_error("IPQoS: %s", strerror(errno));
-}
-
-/* What is sent is acknowledged in so many milliseconds, or the connection is
- * over; 0: as long as the kernel tries. */
-static void set_user_timeout(int fd, unsigned ms)
-{
-	if (setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms,
-	               sizeof(ms)) < 0)
-		log_error("TCP_USER_TIMEOUT: %s", strerror(errno));
-}
-
 /* It has logged in: IPQoS may say something else of its user. tos -1: none. */
 static void mark_again(struct conn *c, int tos)
 {
 	if (c->client < 0)
 		return;
 	if (tos != c->listener->config->global.ip_qos)
-		mark(c->client, tos > 0 ? tos : 0);
+		listener_socket_mark(c->client, tos > 0 ? tos : 0);
 }
 
 void listener_conn_who(struct conn *c, const struct proto_field *f)
@@ -208,7 +179,7 @@ static void take(struct conn *c, const struct proto_msg *m)
 		break;
 	case LISTENER_USER_TIMEOUT:
 		if (c->client >= 0)
-			set_user_timeout(c->client, (unsigned)f[0].n);
+			listener_socket_timeout(c->client, (unsigned)f[0].n);
 		break;
 	case LISTENER_OUTCOME:
 		not_logged_in(c, f[0].n);
@@ -337,35 +308,6 @@ static int open_conn(struct listener *l, struct conn *c, int fd)
 	return rc;
 }
 
-/* During the key exchange stock clients leave Nagle's algorithm on: what they
- * send behind their SSH_MSG_KEXINIT waits until that is acknowledged, which our
- * TCP delays by 40 ms. Since Linux 6.15 it can be told to be quicker, by no less
- * than two of its ticks. */
-static void acknowledge_soon(int fd)
-{
-	static const int longest_us[] = { 8000, 20000 };
-
-	for (size_t i = 0; i < sizeof(longest_us) / sizeof(int); i++)
-		if (setsockopt(fd, IPPROTO_TCP, TCP_DELACK_MAX_US,
-		               &longest_us[i], sizeof(int)) == 0)
-			return;
-}
-
-/* TCPKeepAlive, IPQoS, what ClientAlive means for the kernel. */
-static void set_options(const struct policy_settings *s, int fd)
-{
-	int one = 1, timeout_ms = policy_user_timeout_ms(s);
-
-	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-	acknowledge_soon(fd);
-	if (s->tcp_keep_alive)
-		setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
-	if (timeout_ms > 0)
-		set_user_timeout(fd, (unsigned)timeout_ms);
-	if (s->ip_qos >= 0)
-		mark(fd, s->ip_qos);
-}
-
 void listener_conn_new(struct listener *l, int fd)
 {
 	struct sockaddr_storage peer, self;
@@ -400,7 +342,7 @@ void listener_conn_start(struct listener *l, int fd, const struct caller *from)
 	c->port = from->port;
 	memcpy(c->local, from->local, sizeof(c->local));
 	c->local_port = from->local_port;
-	set_options(&l->config->global, fd);
+	listener_socket_options(&l->config->global, fd);
 	c->client = fcntl(fd, F_DUPFD_CLOEXEC, 0);
 	c->since_ms = loop_now_ms();
 	c->hostkeys_mark = l->hostkeys_mark;
