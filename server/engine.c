@@ -14,13 +14,12 @@
 
 #include "server/engine_private.h"
 #include "server/heap.h"
-#include "server/hostkeys.h"
 #include "server/pki.h"
 
 struct engine *engine_here;
 
 static ssh_bind bind_options;
-ssh_key engine_hostkeys[ENGINE_HOSTKEYS_MAX], engine_throwaway;
+ssh_key engine_hostkeys[HOSTKEYS_MAX], engine_throwaway;
 size_t engine_nhostkeys;
 const struct hostkeys *engine_keys;
 

@@ -16,13 +16,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "server/pki.h"
 #include "server/transport.h"
 
 struct engine;
 struct hostkeys;
-
-enum { ENGINE_SIGNATURE_MAX = 4096, ENGINE_ALGORITHM_MAX = 64,
-       ENGINE_HOSTKEYS_MAX = 8 };
 
 struct engine_ops {
 	/* Write the cookie of our next SSH_MSG_KEXINIT (RFC 4253, 7.1) to cookie:
@@ -31,7 +29,7 @@ struct engine_ops {
 	/* Sign an exchange hash (RFC 4253, 8) of hash_len bytes with the host key
 	 * of that index, signature algorithm by name. What it is the hash of has
 	 * len bytes (up to EXCHANGE_MAX). Synchronous. Write the signature blob to
-	 * sig (cap ENGINE_SIGNATURE_MAX). Returns its length or -1. */
+	 * sig (cap PKI_SIGNATURE_MAX). Returns its length or -1. */
 	int (*sign)(void *arg, unsigned hostkey, const char *algorithm,
 	            const uint8_t *exchange, size_t len, size_t hash_len,
 	            uint8_t *sig);

@@ -11,6 +11,7 @@
 
 #include "server/engine.h"
 #include "server/exchange.h"
+#include "server/hostkeys.h"
 #include "server/pki.h"
 #include "server/seam.h"
 
@@ -76,7 +77,7 @@ struct engine {
 extern struct engine *engine_here;
 
 /* Made by engine_warm(). */
-extern ssh_key engine_hostkeys[ENGINE_HOSTKEYS_MAX], engine_throwaway;
+extern ssh_key engine_hostkeys[HOSTKEYS_MAX], engine_throwaway;
 extern size_t engine_nhostkeys;
 extern const struct hostkeys *engine_keys; /* what engine_warm() got */
 

@@ -318,7 +318,7 @@ ssh_signature __wrap_pki_sign_data(const ssh_key key, int digest,
                                    const unsigned char *input, size_t len)
 {
 	struct engine *e = engine_here;
-	uint8_t blob[ENGINE_SIGNATURE_MAX];
+	uint8_t blob[PKI_SIGNATURE_MAX];
 	ssh_signature sig = NULL;
 	ssh_string str;
 	int n;

@@ -11,7 +11,7 @@ int hostkeys_add(struct hostkeys *h, const uint8_t *blob, size_t len)
 {
 	uint8_t *p;
 
-	if (h->n == ENGINE_HOSTKEYS_MAX)
+	if (h->n == HOSTKEYS_MAX)
 		return 0;
 	p = malloc(len);
 	if (p == NULL)

@@ -5,19 +5,21 @@
 #ifndef ADIT_HOSTKEYS_H
 #define ADIT_HOSTKEYS_H
 
-#include "server/engine.h"
-#include "server/ipc.h"
 #include "sandbox/sandbox.h"
+#include "server/ipc.h"
+#include "server/transport.h"
+
+enum { HOSTKEYS_MAX = 8 };
 
 struct hostkeys {
-	uint8_t *blob[ENGINE_HOSTKEYS_MAX]; /* RFC 4253, 6.6 */
-	size_t len[ENGINE_HOSTKEYS_MAX];
-	uint8_t *cert[ENGINE_HOSTKEYS_MAX]; /* NULL: it has none */
-	size_t cert_len[ENGINE_HOSTKEYS_MAX];
+	uint8_t *blob[HOSTKEYS_MAX]; /* RFC 4253, 6.6 */
+	size_t len[HOSTKEYS_MAX];
+	uint8_t *cert[HOSTKEYS_MAX]; /* NULL: it has none */
+	size_t cert_len[HOSTKEYS_MAX];
 	size_t n;
 };
 
-/* Copy one more; ignored past ENGINE_HOSTKEYS_MAX. -1: no memory. */
+/* Copy one more; ignored past HOSTKEYS_MAX. -1: no memory. */
 int hostkeys_add(struct hostkeys *h, const uint8_t *blob, size_t len);
 /* Copy the certificate of the ith; of two, the last. len 0: none. -1: no
  * memory. */

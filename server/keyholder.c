@@ -18,7 +18,6 @@
 
 #include "server/confine.h"
 #include "server/edges.h"
-#include "server/engine.h"
 #include "server/hashes.h"
 #include "server/heap.h"
 #include "server/hostcert.h"
@@ -43,7 +42,7 @@ struct keyholder {
 	struct loop *loop;
 	struct ipc_peer *edge; /* NULL: the listener is gone */
 	struct loop_io *edge_io;
-	struct pki_private *keys[ENGINE_HOSTKEYS_MAX];
+	struct pki_private *keys[HOSTKEYS_MAX];
 	size_t nkeys;
 	struct hostkeys public; /* the same, in the same order */
 	struct client *clients;
@@ -98,7 +97,7 @@ static void drop_client(struct client *c)
 static int sign(struct client *c, const struct proto_msg *m)
 {
 	struct keyholder *h = c->holder;
-	uint8_t sig[ENGINE_SIGNATURE_MAX];
+	uint8_t sig[PKI_SIGNATURE_MAX];
 	char algorithm[PKI_ALGORITHM_MAX];
 	const char *why = NULL;
 	int n = -1;
@@ -274,7 +273,7 @@ static void on_edge(void *arg, uint32_t events)
 static int warm_up(struct keyholder *h)
 {
 	static const char words[] = "adit keyholder";
-	uint8_t sig[ENGINE_SIGNATURE_MAX];
+	uint8_t sig[PKI_SIGNATURE_MAX];
 
 	for (size_t i = 0; i < h->nkeys; i++)
 		if (pki_sign(h->keys[i], pki_private_algorithm(h->keys[i]),
@@ -309,7 +308,7 @@ static int load_keys(struct keyholder *h, const struct config *c)
 	const struct policy_words *w = &c->global.host_keys;
 	const char *why, *path;
 
-	for (size_t i = 0; i < w->n && h->nkeys < ENGINE_HOSTKEYS_MAX; i++) {
+	for (size_t i = 0; i < w->n && h->nkeys < HOSTKEYS_MAX; i++) {
 		path = w->v[i].text;
 		h->keys[h->nkeys] = keyholder_load(path, &why);
 		if (h->keys[h->nkeys] != NULL)

@@ -294,7 +294,7 @@ static int on_sign(void *arg, unsigned hostkey, const char *algorithm,
 	            (unsigned)hash_len, exchange, len);
 	if (session_wait(s, BROKER_SIGNED, BROKER_SIGNED, BROKER_SIGNED,
 	                 &m) < 0 ||
-	    m.f[0].len > ENGINE_SIGNATURE_MAX || take_cookie(s, &m.f[1]) < 0)
+	    m.f[0].len > PKI_SIGNATURE_MAX || take_cookie(s, &m.f[1]) < 0)
 		return -1;
 	memcpy(sig, m.f[0].p, m.f[0].len);
 	return (int)m.f[0].len;

@@ -104,7 +104,7 @@ static void on_prove(void *arg, uint32_t request, const uint8_t *blobs,
 {
 	struct session *s = arg;
 	struct wire w = { .p = blobs, .left = len };
-	uint8_t keys[ENGINE_HOSTKEYS_MAX];
+	uint8_t keys[HOSTKEYS_MAX];
 	size_t n = 0, blob_len;
 	const uint8_t *blob;
 

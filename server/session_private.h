@@ -7,6 +7,7 @@
 #include "server/edges.h"
 #include "server/engine.h"
 #include "server/exchange.h"
+#include "server/hostkeys.h"
 #include "server/ipc.h"
 #include "server/loop.h"
 #include "server/pump_stream.h"

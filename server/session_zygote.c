@@ -6,6 +6,7 @@
 
 #include "server/confine.h"
 #include "server/edges.h"
+#include "server/engine.h"
 #include "server/heap.h"
 #include "server/hostkeys.h"
 #include "server/log.h"

@@ -176,7 +176,7 @@ static void keyholder(void)
 {
 	struct proto_msg m;
 	const char *why;
-	uint8_t sig[ENGINE_SIGNATURE_MAX];
+	uint8_t sig[PKI_SIGNATURE_MAX];
 	int n, rc = 0;
 
 	while (w.keyholder != NULL &&

@@ -136,7 +136,7 @@ static int forward(void)
 /* The cookies are 1, 2, 3 ... */
 static void sign(const struct proto_msg *m)
 {
-	uint8_t sig[ENGINE_SIGNATURE_MAX], hash[HASHES_LEN_MAX];
+	uint8_t sig[PKI_SIGNATURE_MAX], hash[HASHES_LEN_MAX];
 	struct exchange x = { .version = "SSH-2.0-adit_" PACKAGE_VERSION,
 		.cookie = w.cookie };
 	char algorithm[PKI_ALGORITHM_MAX];

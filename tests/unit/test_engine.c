@@ -57,7 +57,7 @@ static int on_sign(void *arg, unsigned hostkey, const char *algorithm,
 	cr_assert_null(exchange_hash(&x, exchange, len, hash_len, hash));
 	s->signatures++;
 	return pki_sign(host_key, algorithm, hash, hash_len, sig,
-	                ENGINE_SIGNATURE_MAX);
+	                PKI_SIGNATURE_MAX);
 }
 
 static void on_auth(void *arg, const uint8_t *body, size_t len)
