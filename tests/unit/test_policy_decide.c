@@ -161,6 +161,8 @@ Test(policy_decide, tunnels_by_key)
 	given("PermitTunnel yes", "restrict,tunnel=\"3\"");
 	tunnel(POLICY_TUNNEL_ETHERNET, 1);
 	expect(false, "keys:1", "key option tunnel=\"3\"");
+	tunnel(POLICY_TUNNEL_ETHERNET, 0);
+	expect(false, "keys:1", "key option tunnel=\"3\"");
 	tunnel(POLICY_TUNNEL_ETHERNET, 3);
 	expect(true, "p:1", "PermitTunnel yes");
 	tunnel(POLICY_TUNNEL_ETHERNET, -1);
@@ -405,6 +407,23 @@ Test(policy_decide, keys)
 	expect(false, "keys:1", "key option from=\"10.0.0.0/8,!10.9.*\"");
 	policy_may_use_key(&key, NULL, NULL, 0, &v);
 	cr_expect_not(v.allowed);
+}
+
+Test(policy_decide, expiry_forms)
+{
+	static const struct { const char *option; uint64_t time; } forms[] = {
+		{ "expiry-time=\"20300101Z\"", 1893456000 },
+		{ "expiry-time=\"203001011234Z\"", 1893456000 + 45240 },
+		{ "expiry-time=\"20300101123456Z\"", 1893456000 + 45296 },
+		{ "expiry-time=\"20300102Z\",expiry-time=\"203001010000Z\"",
+		  1893456000 },
+	};
+
+	for (size_t i = 0; i < sizeof(forms) / sizeof(forms[0]); i++) {
+		given("", forms[i].option);
+		cr_expect_eq(key.opts.expiry_time, forms[i].time, "%s",
+		             forms[i].option);
+	}
 }
 
 /* Local time is the zone's, summer time in summer. */
