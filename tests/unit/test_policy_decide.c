@@ -211,6 +211,8 @@ Test(policy_decide, tunnel_units)
 	cr_expect(policy_tunnel_units(&set, NULL, -1, &min, &max, &v));
 	cr_expect(min == 5 && max == 5);
 
+	given("TunnelUnit 2-5", "");
+	cr_expect_str_eq(units(0), "no");
 	given("TunnelUnit 0-9", "");
 	cr_expect_str_eq(units(-1), "0-9");
 	cr_expect_str_eq(units(0), "0-0");
