@@ -264,6 +264,7 @@ static int fill(struct conn *c, const struct proto_field *f)
 	c->since_ms = past(f[3].n);
 	c->login_ms = past(f[4].n);
 	c->logged_in = true;
+	ipc_peer_phase(c->broker, PHASE_OPEN);
 	if (proto_cstr(&f[1], c->address, sizeof(c->address)) < 0 ||
 	    c->port > 65535 || f[5].len == 0)
 		return -1;

@@ -115,6 +115,7 @@ static void logged_in(struct conn *c, const struct proto_msg *m)
 	listener_door_started(c);
 	mark_again(c, (int)f[2].n - 1);
 	c->logged_in = true;
+	ipc_peer_phase(c->broker, PHASE_OPEN); /* the account speaks by now */
 	c->login_ms = loop_now_ms();
 	c->listener->counts[METRICS_LOGIN + METRICS_LOGIN_ACCEPTED]++;
 	metrics_observe(&c->listener->counts[METRICS_LOGIN_TIME],
