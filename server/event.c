@@ -361,7 +361,9 @@ int event_take(struct event *e, const struct proto_msg *m, unsigned *what)
 {
 	const struct proto_field *f = m->f;
 
-	if (f[0].n >= EVENT__MAX)
+	/* the others are the listener's own */
+	if (f[0].n >= EVENT__MAX || f[0].n == EVENT_KILLED ||
+	    (kinds[f[0].n].fields & BIT(CONNECTION)) == 0)
 		return -1;
 	event_init(e, (enum event_kind)f[0].n);
 	*what = (unsigned)f[2].n;

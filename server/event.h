@@ -88,7 +88,8 @@ void event_log(enum policy_log_level level, const struct event *e,
  * is none of yet. what: an enum broker_kind, or EVENT_NOTHING. */
 enum { EVENT_NOTHING = 255 };
 int event_send(struct ipc_peer *p, const struct event *e, unsigned what);
-/* What is in m, whose texts it borrows. -1: no such event. */
+/* What is in m, whose texts it borrows. -1: no such event, or none of a
+ * broker's. */
 int event_take(struct event *e, const struct proto_msg *m, unsigned *what);
 
 #endif

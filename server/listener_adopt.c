@@ -349,8 +349,6 @@ static void take_word(struct conn *c, const struct proto_msg *m)
 		listener_watch_add(c->listener, &c->files, &said.f[0]);
 		break;
 	default:
-		if (m->type == REGISTRY_LOGIN)
-			c->uid = (uid_t)said.f[3].n;
 		said.type = m->type == REGISTRY_LOGIN ? LISTENER_LOGIN
 		                                      : LISTENER_KEY;
 		listener_login_take(c, &said);

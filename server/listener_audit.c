@@ -244,7 +244,7 @@ static void say_who(const struct conn *c, struct event *e)
 	event_number(e, EVENT_CONNECTION, c->id);
 	event_str(e, EVENT_CLIENT, c->address);
 	event_number(e, EVENT_CLIENT_PORT, c->port);
-	if (c->logged_in && e->kind != EVENT_LOGIN)
+	if (c->logged_in)
 		event_number(e, EVENT_UID, c->uid);
 	if (!c->logged_in || f == NULL)
 		return;
@@ -283,8 +283,11 @@ void listener_audit_take(struct conn *c, const struct proto_msg *m)
 
 	if (event_take(&e, m, &what) < 0)
 		return;
-	if (e.kind == EVENT_LOGIN)
-		c->uid = (uid_t)e.v[EVENT_UID].n;
+	if (e.kind == EVENT_LOGIN) {
+		if (!c->logged_in || c->login_told)
+			return;
+		c->login_told = true;
+	}
 	if (e.kind == EVENT_LOGOUT) {
 		keep_reason(c, &e);
 		return;

@@ -78,6 +78,8 @@ static void take_key(struct login *g, const struct proto_msg *m)
 
 void listener_login_take(struct conn *c, const struct proto_msg *m)
 {
+	if (m->type == LISTENER_LOGIN)
+		c->uid = (uid_t)m->f[3].n; /* for the audit log, too */
 	if (c->login == NULL)
 		c->login = calloc(1, sizeof(*c->login));
 	if (c->login == NULL)

@@ -89,6 +89,7 @@ struct conn {
 	bool identified;
 	/* listener_audit.c */
 	uid_t uid;     /* of its account, once logged in */
+	bool login_told; /* there is one for each connection */
 	char *end_why; /* what its broker said; NULL: nothing yet */
 };
 
