@@ -188,11 +188,21 @@ void control_walk(struct control_client *c)
 	             "");
 }
 
-static struct control_ask *take_ask(struct control *k, uint32_t number)
+/* An answer to something else than was asked is none, nor is another one's. */
+static bool is_answer(const struct control_ask *a, const struct conn *n,
+                      const struct proto_msg *m)
+{
+	return a->number == (uint32_t)m->f[0].n && a->conn == n->id &&
+	       (a->client->type == CONTROL_CLOSE) ==
+	       (m->type == LISTENER_CLOSED);
+}
+
+static struct control_ask *take_ask(struct control *k, const struct conn *n,
+                                    const struct proto_msg *m)
 {
 	struct control_ask **p = &k->asks, *a;
 
-	while (*p != NULL && (*p)->number != number)
+	while (*p != NULL && !is_answer(*p, n, m))
 		p = &(*p)->next;
 	a = *p;
 	if (a != NULL)
@@ -203,8 +213,7 @@ static struct control_ask *take_ask(struct control *k, uint32_t number)
 /* Its aditctl may be gone. */
 static void heard_last(struct conn *n, const struct proto_msg *m)
 {
-	struct control_ask *a = take_ask(n->listener->control,
-	                                 (uint32_t)m->f[0].n);
+	struct control_ask *a = take_ask(n->listener->control, n, m);
 	struct control_client *c = a != NULL ? a->client : NULL;
 	bool closed = m->type == LISTENER_CLOSED;
 
@@ -235,8 +244,7 @@ void listener_control_heard(struct conn *n, const struct proto_msg *m)
 		return;
 	}
 	for (struct control_ask *a = k->asks; a != NULL; a = a->next)
-		if (a->number == (uint32_t)f[0].n &&
-		    a->client->type == CONTROL_THINGS)
+		if (a->client->type == CONTROL_THINGS && is_answer(a, n, m))
 			control_tell(a->client, CONTROL_THING, n->id,
 			             (unsigned)f[1].n, (unsigned)f[2].n,
 			             f[3].p, f[3].len, (unsigned)f[4].n,
