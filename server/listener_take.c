@@ -8,8 +8,9 @@
 #include "server/edges.h"
 #include "server/listener_private.h"
 
-/* More than a client has for its answer, less than the new broker waits. */
-enum { DEADLINE_MS = 1300 };
+/* More than a client has for its answer, less than the new broker waits.
+ * BEHIND_MAX: messages, each with a descriptor of ours while it waits. */
+enum { DEADLINE_MS = 1300, BEHIND_MAX = 32 };
 
 struct takeover_job {
 	struct takeover_job *next;
@@ -151,8 +152,8 @@ void listener_take_given(struct conn *c, const struct proto_msg *m)
 	size_t at;
 	struct takeover_job *j = find(c, (uint32_t)m->f[0].n, &at);
 
-	if (j == NULL)
-		return; /* too late */
+	if (j == NULL || ipc_pending(j->by->broker) >= BEHIND_MAX)
+		return; /* too late, or it does not read */
 	ipc_send(j->by->broker, m->fds, 1, LISTENER_TAKEN, j->by_request);
 	listener_conn_watch(j->by);
 }
