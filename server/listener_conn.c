@@ -19,7 +19,7 @@
 #include "server/log.h"
 
 enum { SESSION_FORKS_MAX = 1000, GRACE_EXTRA_MS = 5000,
-       END_MS = 1000, MESSAGES_A_WAKEUP = 64 };
+       END_MS = 1000 };
 
 static void remember(const struct conn *c, struct past *p)
 {
@@ -216,8 +216,8 @@ static void on_broker(void *arg, uint32_t events)
 
 	(void)events;
 	/* It may have said something before it went. One that says much has to
-	 * let others in between. */
-	for (unsigned n = 0; (gone || n < MESSAGES_A_WAKEUP) &&
+	 * let others in between, also if it hears no more itself. */
+	for (unsigned n = 0; n < LISTENER_MESSAGES_A_WAKEUP &&
 	     ((rc = ipc_recv(c->broker, &m, &why)) > 0 ||
 	      (rc < 0 && why != NULL && errno == EMFILE)); n++) {
 		if (rc > 0)
@@ -227,7 +227,7 @@ static void on_broker(void *arg, uint32_t events)
 		if (rc > 0)
 			ipc_msg_close(&m);
 	}
-	if (rc < 0 || gone)
+	if (rc < 0 || (gone && rc == 0))
 		listener_conn_drop(c);
 	else
 		listener_conn_watch(c);

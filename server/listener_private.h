@@ -16,7 +16,8 @@
  * watcher, if a login wants it. */
 enum kind { KEYHOLDER, BROKERS, SESSIONS, PROXY, METRICS, WATCHER, KINDS };
 
-enum { LISTENER_QUEUE = 256, LISTENER_SOCKETS_MAX = 16, PAST_MAX = 256,
+enum { LISTENER_QUEUE = 256, LISTENER_MESSAGES_A_WAKEUP = 64,
+       LISTENER_SOCKETS_MAX = 16, PAST_MAX = 256,
        ACCOUNT_MAX = 512, FILES_MAX = 16 /* watched, of a login */ };
 
 /* Files that logins depend on, listener_watch.c. */
@@ -25,6 +26,12 @@ struct registry;
 struct files {
 	struct watched *v[FILES_MAX];
 	unsigned n;
+};
+
+/* Lines of the log that somebody else can cause: few, and then how many more. */
+struct few_lines {
+	unsigned n; /* in the second from since_ms on */
+	uint64_t since_ms;
 };
 
 /* A process that role_spawn() made. */
@@ -42,6 +49,7 @@ struct role {
 	uint64_t started_ms;
 	unsigned forks;
 	bool asked; /* whether it lives; it did not answer yet */
+	struct few_lines notes; /* in its name, in our log */
 	uint32_t stored; /* the manager keeps its edge: its number there */
 };
 
@@ -97,12 +105,6 @@ struct conn {
 struct caller {
 	char address[64], local[64];
 	unsigned port, local_port;
-};
-
-/* Lines of the log that somebody else can cause: few, and then how many more. */
-struct few_lines {
-	unsigned n; /* in the second from since_ms on */
-	uint64_t since_ms;
 };
 
 /* LISTENER_WHO's fields, raw. */

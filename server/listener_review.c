@@ -242,7 +242,8 @@ static void on_reviewer(void *arg, uint32_t events)
 	int rc = ipc_flush(v->peer);
 
 	(void)events;
-	while (rc == 0 && (rc = ipc_recv(v->peer, &m, &why)) > 0) {
+	for (unsigned n = 0; rc == 0 && n < LISTENER_MESSAGES_A_WAKEUP &&
+	     (rc = ipc_recv(v->peer, &m, &why)) > 0; n++) {
 		rc = 0;
 		if (m.type == REVIEW_FILE) {
 			listener_watch_add(l, &v->files, &m.f[0]);

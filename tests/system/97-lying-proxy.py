@@ -4,6 +4,7 @@
 port."""
 import os
 import re
+import time
 
 # Before the harness: it starts what this names.
 if not os.environ.get('ADITD', '').endswith('/lying'):
@@ -11,7 +12,7 @@ if not os.environ.get('ADITD', '').endswith('/lying'):
         os.path.dirname(os.environ.get('ADITD', './aditd')),
         'tests/sandbox/lying')
 
-from harness import case, connect, main, processes, wait_for
+from harness import SLOW, case, connect, main, processes, wait_for
 
 HERE = '198.51.100.1 22'
 
@@ -45,6 +46,22 @@ def _(t):
     t.equal(len(re.findall('Connection from', srv.log())), 1, 'who came in')
     t.true('\x1b' not in srv.log(), 'its words are in the log')
     wait_for(lambda: not processes('adit-session'), 5, 'sessions stay')
+
+
+@case('one that talks all the time keeps nobody waiting, nor fills the log',
+      'aditd')
+def _(t):
+    srv = t.server('ProxyProtocolFrom 127.0.0.1', address=('127.0.0.1', '::1'))
+    with connect(srv.port) as s:
+        s.sendall(b'flood\n')
+        time.sleep(1)  # so long it does it, and then five seconds more
+        for _ in range(4):
+            began = time.monotonic()
+            t.true(t.logs_in(srv, host='::1', timeout=20), 'no login')
+            took = time.monotonic() - began
+            t.true(took < 3 * SLOW, f'a login took {took:.1f} s')
+    t.true(srv.log().count('proxy: flood') > 10, 'it was not written down')
+    t.true(len(srv.log().splitlines()) < 700, 'lines')
 
 
 if __name__ == '__main__':
