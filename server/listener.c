@@ -479,6 +479,7 @@ out:
 		listener_conn_drop(l.conns);
 	listener_audit_close(&l);
 	listener_proxy_close(&l);
+	listener_ended_free(&l);
 	listener_roles_close(&l);
 	listener_metrics_free(&l);
 	listener_door_free(&l);

@@ -227,10 +227,12 @@ static void on_broker(void *arg, uint32_t events)
 		if (rc > 0)
 			ipc_msg_close(&m);
 	}
-	if (rc < 0 || (gone && rc == 0))
-		listener_conn_drop(c);
-	else
+	if (rc >= 0 && !(gone && rc == 0)) {
 		listener_conn_watch(c);
+		return;
+	}
+	listener_ended(c->listener, c->id);
+	listener_conn_drop(c);
 }
 
 /* The sockets of one connection, an end for each process. */

@@ -190,6 +190,10 @@ struct listener {
 	struct counts *sharers;  /* of a RateLimit, by account */
 	struct reviews *reviews;
 	struct { struct watched *first; uint32_t last_id; bool unsent; } watch;
+	struct {
+		struct ended *first, *last;
+		struct loop_timer *timer;
+	} ended; /* listener_ended.c */
 	struct past past[PAST_MAX]; /* a ring */
 	size_t npast;
 	struct takeover_job *takeovers; /* listener_take.c */
@@ -268,6 +272,9 @@ void listener_conn_killed(struct role *r, uint32_t id, int sig);
 /* The keyholder was replaced: connect every broker to the new one, if it has
  * the same keys. */
 void listener_conn_new_keyholder(struct listener *l);
+/* listener_ended.c: its processes are to be gone in some seconds. */
+void listener_ended(struct listener *l, uint32_t id);
+void listener_ended_free(struct listener *l);
 /* listener_door.c */
 int listener_door_init(struct listener *l);
 void listener_door_free(struct listener *l);
