@@ -208,33 +208,6 @@ static const char *const kinds[] = { "direct-tcpip", "direct-streamlocal",
 	"streamlocal-forward", "tunnel" };
 enum { TUNNEL = 6, KINDS = 7 };
 
-/* A device's counters are everybody's to read, in its network; what it
- * received is what came from the client. */
-static void put_device_bytes(json_t *o, const struct proto_field *name)
-{
-	unsigned long long up = 0, down = 0;
-	char line[512], device[17];
-	bool counted = false;
-	FILE *f = fopen("/proc/net/dev", "re");
-
-	if (proto_cstr(name, device, sizeof(device)) < 0)
-		device[0] = '\0';
-	while (f != NULL && !counted && fgets(line, sizeof(line), f) != NULL) {
-		char *at = line + strspn(line, " ");
-		char *colon = strchr(at, ':');
-
-		if (colon == NULL)
-			continue;
-		*colon = '\0';
-		counted = strcmp(at, device) == 0 &&
-		          sscanf(colon + 1, "%llu %*s %*s %*s %*s %*s %*s %*s "
-		                 "%llu", &up, &down) == 2;
-	}
-	if (f != NULL)
-		fclose(f);
-	put_bytes(o, counted, up, down);
-}
-
 static void put_thing(json_t *all, const struct proto_field *f)
 {
 	json_t *o = json_object();
@@ -257,10 +230,7 @@ static void put_thing(json_t *all, const struct proto_field *f)
 		                                          : UINT64_MAX);
 	}
 	put_since(o, f[8].n);
-	if (tunnel)
-		put_device_bytes(o, &f[4]);
-	else
-		put_bytes(o, f[9].n != 0, f[11].n, f[10].n);
+	put_bytes(o, f[9].n != 0, f[11].n, f[10].n);
 	add(all, tunnel ? "tunnels" : "forwards", o);
 }
 

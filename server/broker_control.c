@@ -93,9 +93,10 @@ static void tell_thing(void *arg, const struct broker_thing *t)
 	if (is_listener)
 		l->listeners++;
 	else if (t->kind == BROKER_DEVICE)
-		l->tunnels++;
+		counted = broker_tun_count(l->b, t->number, &n) == 0;
 	else
 		counted = tcpcount_read(t->fd, &n) == 0;
+	l->tunnels += t->kind == BROKER_DEVICE;
 	ipc_send(l->b->listener, NULL, 0, LISTENER_THING, l->request,
 	         t->number, (unsigned)t->kind, t->host, strlen(t->host),
 	         t->port, t->address, strlen(t->address), t->address_port,

@@ -167,11 +167,26 @@ void broker_event_opened(struct broker *b, const struct broker_thing *t,
 		           b->user_shown, b->address, b->port);
 }
 
+void broker_event_bytes(const struct broker *b, struct event *e,
+                        const struct broker_thing *t)
+{
+	struct tcpcount n;
+	int rc;
+
+	if (t->kind == BROKER_DEVICE)
+		rc = broker_tun_count(b, t->number, &n);
+	else
+		rc = tcpcount_stream(t->fd, t->kind == BROKER_FORWARDED, &n);
+	if (rc < 0)
+		return;
+	event_number(e, EVENT_BYTES_UP, n.out);
+	event_number(e, EVENT_BYTES_DOWN, n.in);
+}
+
 void broker_event_closed(struct broker *b, const struct broker_thing *t,
                          const char *reason)
 {
 	enum event_kind kind = opened_kind(t);
-	struct tcpcount n;
 	struct event e;
 
 	if (!broker_event_wanted(b))
@@ -180,11 +195,8 @@ void broker_event_closed(struct broker *b, const struct broker_thing *t,
 		: kind == EVENT_LISTEN_OPEN ? EVENT_LISTEN_CLOSE
 		: EVENT_TUNNEL_DOWN;
 	broker_event(b, &e, kind, t, reason);
-	if (kind == EVENT_FORWARD_CLOSE &&
-	    tcpcount_stream(t->fd, t->kind == BROKER_FORWARDED, &n) == 0) {
-		event_number(&e, EVENT_BYTES_UP, n.out);
-		event_number(&e, EVENT_BYTES_DOWN, n.in);
-	}
+	if (kind != EVENT_LISTEN_CLOSE)
+		broker_event_bytes(b, &e, t);
 	broker_say(b, NULL, POLICY_LOG_VERBOSE, &e, NULL);
 }
 
@@ -231,6 +243,7 @@ void broker_event_end(struct broker *b)
 	broker_event_tick(b);
 	if (broker_event_wanted(b))
 		broker_each(b, on_thing, b);
+	broker_tun_over(b); /* before anything is waited for */
 	broker_event(b, &e, EVENT_LOGOUT, NULL, b->end_why[0] != '\0'
 	             ? b->end_why : "closed");
 	event_number(&e, EVENT_DURATION_MS, loop_now_ms() - b->login_ms);

@@ -74,6 +74,7 @@ struct broker_grant;
 struct broker_ask;
 struct open;     /* a direct-tcpip on its way, broker_open.c */
 struct listening; /* a tcpip-forward, broker_listen.c */
+struct tcpcount;
 struct tunnel;    /* a tun@openssh.com channel, broker_tun.c */
 struct yield;     /* a newer session's request, broker_yield.c */
 
@@ -269,6 +270,9 @@ void broker_event_opened(struct broker *b, const struct broker_thing *t,
                          const char *sentence);
 void broker_event_closed(struct broker *b, const struct broker_thing *t,
                          const char *reason);
+/* What went through t, as far as that is known. */
+void broker_event_bytes(const struct broker *b, struct event *e,
+                        const struct broker_thing *t);
 bool broker_event_wanted(const struct broker *b);
 /* The listener has not taken what happened yet: nothing more shall happen. */
 bool broker_event_behind(const struct broker *b);
@@ -427,6 +431,13 @@ void broker_tun_each(struct broker *b,
 /* The session's id of the tunnel of that number, which it has not closed;
  * false: there is none. */
 bool broker_tun_id(const struct broker *b, uint32_t number, uint32_t *id);
+/* What went through the tunnel of that number: in is what came from the device.
+ * Returns 0, or -1: not known, or it is over. */
+int broker_tun_count(const struct broker *b, uint32_t number,
+                     struct tcpcount *n);
+/* Our part of the devices is over; those that we made go, if the session's is
+ * over, too. */
+void broker_tun_over(struct broker *b);
 
 /* broker_admit.c */
 /* Nobody gets in: log "WHAT for USER from ...", and by which rule. */

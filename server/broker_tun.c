@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "server/broker_private.h"
+#include "server/tcpcount.h"
 #include "server/tundev.h"
 
 enum { ANY_UNIT = 0x7fffffff, UNITS_MAX = 256, MAKER_WAIT_MS = 10000,
@@ -29,6 +30,9 @@ struct tunnel {
 	uint64_t since_ms;
 	unsigned index;   /* of the interface, if we made it */
 	unsigned mode;
+	int fd;         /* ours, for counts: a device that we made lasts as long
+	                   as somebody has it open; -1: not yet, or over */
+	struct tundev_count before; /* of the device, when it was granted */
 	int at, end;    /* units to try, in turn */
 	unsigned reviews; /* b's, when it was permitted */
 	bool any;       /* the client and policy leave the unit open */
@@ -44,6 +48,13 @@ static const char *mode_name(unsigned mode)
 	return mode == TUNDEV_ETHERNET ? "ethernet" : "point-to-point";
 }
 
+static void let_go(struct tunnel *t)
+{
+	if (t->fd >= 0)
+		close(t->fd);
+	t->fd = -1;
+}
+
 static void tunnel_free(struct tunnel *t)
 {
 	struct tunnel **p = &t->broker->tunnels;
@@ -52,6 +63,7 @@ static void tunnel_free(struct tunnel *t)
 		p = &(*p)->next;
 	*p = t->next;
 	loop_cancel(t->timer);
+	let_go(t);
 	free(t);
 }
 
@@ -88,7 +100,8 @@ static void refuse(struct tunnel *t, const char *why)
 	tunnel_free(t);
 }
 
-static void grant(struct tunnel *t, int fd, unsigned mtu, bool frames)
+/* t->fd is there. */
+static void grant(struct tunnel *t, unsigned mtu, bool frames)
 {
 	struct broker *b = t->broker;
 	struct broker_thing what = thing_of(t);
@@ -103,9 +116,11 @@ static void grant(struct tunnel *t, int fd, unsigned mtu, bool frames)
 		what.number = 0; /* nobody was told of it */
 		broker_log_refusal(b, &what, t->name, &v);
 		broker_refuse_by(b, t->id, "tunnel", &v);
-		tunnel_free(t); /* the device goes with fd */
+		tunnel_free(t); /* and the device goes */
 		return;
 	}
+	if (tundev_count(t->name, &t->before) < 0)
+		t->before.index = 0; /* it has no numbers */
 	broker_event(b, &e, EVENT_TUNNEL_UP, &what, NULL);
 	broker_say(b, NULL, POLICY_LOG_INFO, &e,
 	           "tunnel %s (%s, %s) for %s from %s port %u", t->name,
@@ -113,7 +128,7 @@ static void grant(struct tunnel *t, int fd, unsigned mtu, bool frames)
 	           t->state == ATTACHED ? "attached" : "made",
 	           b->user_shown, b->address, b->port);
 	broker_count(b, BROKER_DEVICE, METRICS_OPENED);
-	broker_tell(b, fd, BROKER_TUNNEL, t->id, t->mode,
+	broker_tell(b, t->fd, BROKER_TUNNEL, t->id, t->mode,
 	            mtu > 0 ? mtu : (unsigned)DEFAULT_MTU, t->name,
 	            strlen(t->name), frames ? 1u : 0u);
 }
@@ -210,8 +225,8 @@ static void attach(struct tunnel *t, int fd)
 	fd = tundev_attach_on(fd, t->mode, t->name, &mtu, why, sizeof(why));
 	if (fd >= 0) {
 		t->state = ATTACHED;
-		grant(t, fd, mtu, false);
-		close(fd);
+		t->fd = fd;
+		grant(t, mtu, false);
 	} else if (t->at < t->end) {
 		t->at++;
 		try_units(t);
@@ -235,7 +250,9 @@ static void on_made(struct broker *b, struct proto_msg *m)
 	if (m->type == MAKER_MADE) {
 		t->state = MADE;
 		t->index = (unsigned)m->f[2].n;
-		grant(t, m->fds[0], (unsigned)m->f[1].n, m->f[3].n != 0);
+		t->fd = m->fds[0];
+		m->fds[0] = -1;
+		grant(t, (unsigned)m->f[1].n, m->f[3].n != 0);
 		return;
 	}
 	/* somebody else was faster with that name */
@@ -437,6 +454,7 @@ void broker_on_open_tun(struct broker *b, struct proto_msg *m)
 		return;
 	}
 	t->broker = b;
+	t->fd = -1;
 	t->id = id;
 	t->number = broker_number(b);
 	t->since_ms = loop_now_ms();
@@ -461,6 +479,8 @@ bool broker_tun_closed(struct broker *b, uint32_t id)
 	t->closed = true;
 	what = thing_of(t);
 	broker_event(b, &e, EVENT_TUNNEL_DOWN, &what, NULL);
+	broker_event_bytes(b, &e, &what);
+	let_go(t);
 	broker_say(b, NULL, POLICY_LOG_INFO, &e,
 	           "tunnel %s of %s from %s port %u closed", t->name,
 	           b->user_shown, b->address, b->port);
@@ -504,4 +524,28 @@ bool broker_tun_id(const struct broker *b, uint32_t number, uint32_t *id)
 	if (t != NULL)
 		*id = t->id;
 	return t != NULL;
+}
+
+int broker_tun_count(const struct broker *b, uint32_t number,
+                     struct tcpcount *n)
+{
+	const struct tunnel *t = b->tunnels;
+	struct tundev_count now;
+
+	while (t != NULL && t->number != number)
+		t = t->next;
+	if (t == NULL || t->fd < 0 || t->before.index == 0 ||
+	    tundev_count(t->name, &now) < 0 || now.index != t->before.index ||
+	    now.in < t->before.in || now.out < t->before.out)
+		return -1;
+	/* as of a socket: what came in here goes to the client */
+	n->in = now.out - t->before.out;
+	n->out = now.in - t->before.in;
+	return 0;
+}
+
+void broker_tun_over(struct broker *b)
+{
+	for (struct tunnel *t = b->tunnels; t != NULL; t = t->next)
+		let_go(t);
 }

@@ -45,7 +45,7 @@ static const struct {
 	                         WHO | THING | BIT(DURATION_MS) | BIT(REASON) },
 	[EVENT_TUNNEL_UP] = { "tunnel-up", WHO | THING },
 	[EVENT_TUNNEL_DOWN] = { "tunnel-down",
-	                        WHO | THING | BIT(DURATION_MS) | BIT(REASON) },
+	                        WHO | THING | USE | BIT(REASON) },
 	[EVENT_REFUSED] = { "refused", WHO | THING | WHY },
 	[EVENT_FAILED] = { "failed", WHO | THING | BIT(REASON) },
 	[EVENT_KILLED] = { "killed", WHO | BIT(PROCESS) | BIT(SIGNAL) },

@@ -7,6 +7,7 @@
 #include <linux/if_link.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -131,6 +132,19 @@ static int on_info_attribute(const struct nlattr *a, void *arg)
 	return MNL_CB_OK;
 }
 
+/* Not aligned as its numbers would be; newer kernels have more of them. */
+static void take_stats(struct rtnl_link *l, const struct nlattr *a)
+{
+	struct rtnl_link_stats64 s;
+	size_t len = offsetof(struct rtnl_link_stats64, rx_errors);
+
+	if (mnl_attr_get_payload_len(a) < len)
+		return;
+	memcpy(&s, mnl_attr_get_payload(a), len);
+	l->rx_bytes = s.rx_bytes;
+	l->tx_bytes = s.tx_bytes;
+}
+
 static int on_link_attribute(const struct nlattr *a, void *arg)
 {
 	struct rtnl_link *l = arg;
@@ -141,6 +155,8 @@ static int on_link_attribute(const struct nlattr *a, void *arg)
 	else if (type == IFLA_ADDRESS &&
 	         mnl_attr_get_payload_len(a) == RTNL_MAC_BYTES)
 		memcpy(l->mac, mnl_attr_get_payload(a), RTNL_MAC_BYTES);
+	else if (type == IFLA_STATS64)
+		take_stats(l, a);
 	else if (type == IFLA_LINKINFO)
 		return mnl_attr_parse_nested(a, on_info_attribute, l);
 	return MNL_CB_OK;

@@ -18,6 +18,7 @@ struct rtnl_link {
 	unsigned mtu;  /* bytes */
 	char kind[16]; /* "tun", "bridge", ...; "": none, or not said */
 	uint8_t mac[RTNL_MAC_BYTES]; /* zeroes: none of that length */
+	uint64_t rx_bytes, tx_bytes; /* received, sent, says the kernel */
 	/* Of kind tun; older kernels than 4.16 say nothing of it. */
 	unsigned tun_type; /* IFF_TUN, IFF_TAP; 0: not said */
 	bool tun_owned;    /* has an owner or a group */

@@ -459,6 +459,19 @@ unsigned tundev_index(const char *name)
 	return index;
 }
 
+int tundev_count(const char *name, struct tundev_count *c)
+{
+	struct rtnl *r = rtnl_open();
+	struct rtnl_link l;
+	int rc = r != NULL ? rtnl_find(r, name, &l) : -1;
+
+	rtnl_free(r);
+	if (rc < 0)
+		return -1;
+	*c = (struct tundev_count){ l.index, l.rx_bytes, l.tx_bytes };
+	return 0;
+}
+
 bool tundev_exists(const char *name)
 {
 	return tundev_index(name) != 0;

@@ -75,6 +75,14 @@ int tundev_check(unsigned mode, const char *name, char *err, size_t cap);
 /* The index of the interface of that name; 0: there is none, UINT_MAX: that
  * cannot be found out. */
 unsigned tundev_index(const char *name);
+/* What the kernel has counted of it so far. */
+struct tundev_count {
+	unsigned index;  /* of the interface: another one has another */
+	uint64_t in;     /* bytes written to its descriptor */
+	uint64_t out;    /* read from it: what was sent through the device */
+};
+/* Returns 0, or -1: there is none, or that cannot be found out. */
+int tundev_count(const char *name, struct tundev_count *c);
 /* Does an interface of that name exist (of whatever kind)? True also if that
  * cannot be found out. */
 bool tundev_exists(const char *name);

@@ -330,7 +330,21 @@ def _(t):
     t.true(len(events(name='drop')) < 40, 'none was left out')
 
 
-@case('a tunnel: up, down, for how long', 'aditd')
+def send(device, packets):
+    """So many datagrams of 1,028 bytes out through a device, to nobody."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE,
+                     device.encode())
+        for _n in range(packets):
+            s.sendto(b'x' * 1000, ('192.0.2.99', 9))
+
+
+def received(device):
+    with open('/proc/net/dev') as f:
+        return int(re.search(rf'^ *{device}: *(\d+)', f.read(), re.M)[1])
+
+
+@case('a tunnel: up, down, for how long, bytes each way', 'aditd')
 def _(t):
     t.tun_node()
     srv = server(t, 'PermitTunnel yes\nMaxTunnels 1\n')
@@ -338,9 +352,40 @@ def _(t):
                       user='root')
     e = event('tunnel-up')
     t.equal((e['kind'], e['host'], e['user']), ('tunnel', 'tun8', 'root'))
+    for device in ('tun7', 'tun8'):
+        sh('ip', 'link', 'set', device, 'up')
+    up, down = 30 * 1028, 100 * 1028
+    send('tun7', 30)
+    send('tun8', 100)
+    wait_for(lambda: received('tun8') >= up and
+             received('tun7') >= down, 10, 'packets are lost')
     client.stop()
     e = event('tunnel-down')
     t.equal(e['host'], 'tun8')
+    # and a solicitation or two of the kernel's
+    t.true(up <= e['bytes_up'] < up + 3000 and
+           down <= e['bytes_down'] < down + 3000, f'{e}')
+
+
+@case('a tunnel on a device of the operator\'s: its own bytes', 'aditd')
+def _(t):
+    t.tun_node()
+    t.device('tuntap', 'tun9', 'mode', 'tun', 'user', USER)
+    srv = server(t, 'PermitTunnel yes\n')
+    for i, packets in enumerate((20, 50)):
+        client = t.client(srv, '-o', 'Tunnel=point-to-point', '-w', '7:9')
+        wait_for(lambda: len(events(name='tunnel-up')) == i + 1, 10,
+                 'no tunnel')
+        for device in ('tun7', 'tun9'):
+            sh('ip', 'link', 'set', device, 'up')
+        send('tun9', packets)
+        wait_for(lambda: received('tun7') >= packets * 1028, 10,
+                 'packets are lost')
+        client.stop()
+        e = wait_for(lambda: events(name='tunnel-down')[i:], 10,
+                     'the tunnel is still up')[0]
+        t.true(0 <= e['bytes_down'] - packets * 1028 < 3000 and
+               e['bytes_up'] < 3000, f'{e}')
 
 
 @case('reload, aditctl, a process that is killed', 'aditd')
