@@ -109,6 +109,7 @@ void broker_control_list(struct broker *b, uint32_t request)
 	struct listing l = { .b = b, .request = request };
 
 	broker_each(b, tell_thing, &l);
+	broker_rate_tell(b, request);
 	ipc_send(b->listener, NULL, 0, LISTENER_LISTED, request,
 	         broker_channels(b), s->max_channels, l.listeners,
 	         s->max_listeners, l.tunnels, s->max_tunnels, broker_refusals(b));

@@ -506,6 +506,8 @@ bool broker_rate_is_shared(const struct broker *b);
 int broker_rate_start(struct broker *b, struct policy_rate *rate);
 /* b->sharers is another number, or the settings are others. */
 void broker_rate_update(struct broker *b);
+/* If there is a limit: LISTENER_RATES. */
+void broker_rate_tell(struct broker *b, uint32_t request);
 void broker_rate_free(struct broker *b);
 
 /* broker_name.c */

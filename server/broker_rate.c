@@ -117,13 +117,44 @@ static void remember(struct broker_rates *r, uint64_t bytes[WAYS])
 	r->nseen++;
 }
 
+/* The first and the last of those that are remembered. */
+static void ends(const struct broker_rates *r, unsigned *first, unsigned *last)
+{
+	*last = (r->nseen - 1) % SAMPLES;
+	*first = r->nseen < SAMPLES ? 0 : r->nseen % SAMPLES;
+}
+
+/* Bytes/s. */
+static uint64_t of_late(const struct broker_rates *r, int way)
+{
+	unsigned first, last;
+	uint64_t ms;
+
+	if (r->nseen == 0)
+		return 0;
+	ends(r, &first, &last);
+	ms = r->seen_ms[last] - r->seen_ms[first];
+	return ms > 0 ? (r->seen[last][way] - r->seen[first][way]) * 1000 / ms
+	              : 0;
+}
+
+void broker_rate_tell(struct broker *b, uint32_t request)
+{
+	const struct broker_rates *r = b->rates;
+
+	if (r != NULL && b->listener != NULL)
+		ipc_send(b->listener, NULL, 0, LISTENER_RATES, request,
+		         of_late(r, UP), r->now[UP], of_late(r, DOWN),
+		         r->now[DOWN]);
+}
+
 static void cut(struct broker *b, int way)
 {
 	const struct broker_rates *r = b->rates;
-	unsigned last = (r->nseen - 1) % SAMPLES;
-	unsigned first = r->nseen < SAMPLES ? 0 : r->nseen % SAMPLES;
+	unsigned first, last;
 	char where[320], rule[160];
 
+	ends(r, &first, &last);
 	log_error("security: session of %s port %u for %s does not keep to its "
 	          "rate: %llu bytes %s in %llu ms, %llu a second are permitted: "
 	          "%s: RateLimit %s", b->address, b->port, b->user_shown,

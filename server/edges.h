@@ -139,6 +139,9 @@ enum edge_listener_msg {
 	                   it is, once logged in, WHO said */
 	LISTENER_AUDIT,    /* -> broker: b whether EVENTs are wanted */
 	LISTENER_LOG_FILE, /* -> broker: + fd, in the place of standard error */
+	LISTENER_RATES,  /* before LISTED, where a RateLimit holds: w request,
+	                    q bytes/s up of late, q that the session may,
+	                    q down, q that it may; 0: any */
 	LISTENER__MAX
 };
 /* What became of it; of several sessions the last of these counts. */

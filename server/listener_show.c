@@ -135,24 +135,36 @@ static void tell_use(struct control_client *c, const char *limit,
 	             now, max, refused);
 }
 
-static void tell_listed(struct control_client *c, const struct conn *n,
-                        const struct proto_msg *m)
+/* Of one session. */
+static void tell_its_use(struct control_client *c, const struct conn *n,
+                         const char *limit, uint64_t now, uint64_t max,
+                         uint64_t refused)
 {
-	const struct proto_field *f = m->f, *of = NULL;
-	size_t len = 0;
+	static const struct proto_field nobody = { .p = NULL };
+	const struct proto_field *of = n->who != NULL ? &n->who->f[WHO_ACCOUNT]
+	                                              : &nobody;
 
-	if (n->who != NULL) {
-		of = &n->who->f[WHO_ACCOUNT];
-		len = of->len;
-	}
-	tell_use(c, "MaxChannels", len > 0 ? of->p : NULL, len, n->id, f[1].n,
-	         f[2].n, UINT64_MAX);
-	tell_use(c, "MaxListeners", len > 0 ? of->p : NULL, len, n->id,
-	         f[3].n, f[4].n, UINT64_MAX);
-	tell_use(c, "MaxTunnels", len > 0 ? of->p : NULL, len, n->id, f[5].n,
-	         f[6].n, UINT64_MAX);
-	tell_use(c, "policy", len > 0 ? of->p : NULL, len, n->id, 0,
-	         UINT64_MAX, f[7].n);
+	tell_use(c, limit, of->len > 0 ? of->p : NULL, of->len, n->id, now,
+	         max, refused);
+}
+
+static void tell_listed(struct control_client *c, const struct conn *n,
+                        const struct proto_field *f)
+{
+	tell_its_use(c, n, "MaxChannels", f[1].n, f[2].n, UINT64_MAX);
+	tell_its_use(c, n, "MaxListeners", f[3].n, f[4].n, UINT64_MAX);
+	tell_its_use(c, n, "MaxTunnels", f[5].n, f[6].n, UINT64_MAX);
+	tell_its_use(c, n, "policy", 0, UINT64_MAX, f[7].n);
+}
+
+/* What the broker measured: a session is slowed down, nothing is refused. */
+static void tell_rates(struct control_client *c, const struct conn *n,
+                       const struct proto_field *f)
+{
+	tell_its_use(c, n, "RateLimit up", f[1].n, f[2].n > 0 ? f[2].n
+	             : UINT64_MAX, UINT64_MAX);
+	tell_its_use(c, n, "RateLimit down", f[3].n, f[4].n > 0 ? f[4].n
+	             : UINT64_MAX, UINT64_MAX);
 }
 
 /* The newest come first in the list, and the walk goes on below the last. */
@@ -227,7 +239,7 @@ static void heard_last(struct conn *n, const struct proto_msg *m)
 	} else if (closed) {
 		control_done(c, CONTROL_NOT_FOUND, 0, "");
 	} else {
-		tell_listed(c, n, m);
+		tell_listed(c, n, m->f);
 		control_walk(c);
 	}
 }
@@ -239,12 +251,16 @@ void listener_control_heard(struct conn *n, const struct proto_msg *m)
 
 	if (k == NULL)
 		return;
-	if (m->type != LISTENER_THING) {
+	if (m->type != LISTENER_THING && m->type != LISTENER_RATES) {
 		heard_last(n, m);
 		return;
 	}
 	for (struct control_ask *a = k->asks; a != NULL; a = a->next)
-		if (a->client->type == CONTROL_THINGS && is_answer(a, n, m))
+		if (!is_answer(a, n, m))
+			continue;
+		else if (m->type == LISTENER_RATES)
+			tell_rates(a->client, n, f);
+		else if (a->client->type == CONTROL_THINGS)
 			control_tell(a->client, CONTROL_THING, n->id,
 			             (unsigned)f[1].n, (unsigned)f[2].n,
 			             f[3].p, f[3].len, (unsigned)f[4].n,

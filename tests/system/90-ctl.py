@@ -9,6 +9,7 @@ import re
 import socket
 import struct
 import subprocess
+import threading
 import time
 
 from harness import (Failure, SLOW, TOP, USER, append, authorize, case,
@@ -380,6 +381,21 @@ def limits():
             for row in found['limits']}
 
 
+def pour(s, done):
+    with contextlib.suppress(OSError):
+        while not done.is_set():
+            s.sendall(b'z' * 65536)
+
+
+def drain(s, done):
+    """Read, elsewhere."""
+    def read():
+        with contextlib.suppress(OSError):
+            while not done.is_set() and s.recv(65536):
+                pass
+    threading.Thread(target=read, daemon=True).start()
+
+
 @case('limits: what is used, and what was refused', 'aditd')
 def _(t):
     srv = t.server(f'{CONTROL}MaxConnections 1\nMaxStartups 5\n'
@@ -417,6 +433,33 @@ def _(t):
     wait_for(lambda: limits()['policy', None, None]['refused'] == 2, 5,
              'what a session was refused is forgotten')
     t.match(r'^MaxStartups .* 5 +0$', ctl('limits').stdout)
+
+
+@case('limits: RateLimit, what is used of it and what each may', 'aditd')
+def _(t):
+    srv = t.server(f'{CONTROL}RateLimit session up 2M/s user down 1M/s\n'
+                   'Match User neighbour\nRateLimit none')
+    done = threading.Event()
+    source = t.target(lambda s: pour(s, done))
+    port = t.port()
+    client = t.client(srv, '-L', f'{port}:127.0.0.1:{source.port}')
+    t.client(srv, user='neighbour')
+    up, down = ((f'RateLimit {way}', 1, USER) for way in ('up', 'down'))
+    t.equal((limits()[up]['max'], limits()[down]['max']), (2 << 20, 1 << 20))
+    t.equal([key[1] for key in limits() if 'RateLimit' in key[0]], [1, 1])
+    with connect(port) as s:
+        drain(s, done)
+        use = wait_for(lambda: (now := limits())[down]['now'] > 400000 and
+                       now, 20, lambda: f'{limits()}')
+        done.set()
+    t.true(use[down]['now'] < 1.5 * (1 << 20), f'{use[down]}')
+    t.true(use[up]['now'] < 100000, f'{use[up]}')
+    t.equal((use[up]['refused'], use[down]['refused']), (None, None))
+    second = t.client(srv)
+    wait_for(lambda: limits()[down]['max'] == 1 << 19, 5, 'not divided')
+    second.stop()
+    t.match(rf'RateLimit down +1 +{USER} ', ctl('show', 1).stdout)
+    client.stop()
 
 
 @case('penalties: listed, and cleared', 'aditd')
