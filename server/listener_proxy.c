@@ -53,6 +53,7 @@ static int forget(struct newcomer *n)
 static void log_drop(struct listener *l, const struct caller *from,
                      const char *why)
 {
+	listener_audit_drop(l, from->address, from->port, why);
 	if (listener_door_may_log(&l->header_lines, "their PROXY headers"))
 		log_info("drop connection from proxy [%s]:%u on [%s]:%u: %s",
 		         from->address, from->port, from->local,

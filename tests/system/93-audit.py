@@ -330,6 +330,27 @@ def _(t):
     t.true(len(events(name='drop')) < 40, 'none was left out')
 
 
+@case('drops of proxies: without a header, with a bad one, too late', 'aditd')
+def _(t):
+    srv = server(t, 'ProxyProtocolFrom 127.0.0.0/8\nLoginGraceTime 1\n')
+
+    def dropped(data, why):
+        with connect(srv.port) as s:
+            s.sendall(data)
+            read_all(s)
+            e = event('drop', client_port=s.getsockname()[1])
+        t.equal((e['client'], e['reason']), ('127.0.0.1', why))
+    connect(srv.port).close()  # a health check: no event
+    dropped(b'SSH-2.0-x\r\n', 'no PROXY header')
+    dropped(b'PROXY TCP4 192.0.2.7 192.0.2.8 1 65536\r\n',
+            'a PROXY line with a wrong port')
+    dropped(b'PROXY TCP4 192.0.2.7 ', 'a PROXY header that is late')
+    with connect(srv.port) as s:
+        s.sendall(b'PROXY TCP4 192.0.2.7 192.0.2.8 4000 22\r\n')
+        t.match('^SSH-2.0', s.recv(100).decode())
+    t.equal(len(events(name='drop')), 3)
+
+
 def send(device, packets):
     """So many datagrams of 1,028 bytes out through a device, to nobody."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
