@@ -12,7 +12,7 @@
 #include "server/claim.h"
 #include "server/role.h"
 
-enum { AUTH_MESSAGES_MAX = 1024, BANNER_MAX = 8000 };
+enum { AUTH_MESSAGES_MAX = 1024, BANNER_MAX = 8000, CERT_ID_MAX = 256 };
 
 static void log_not_allowed(struct broker *b, const struct policy_verdict *v)
 {
@@ -153,10 +153,28 @@ static void say_key(struct event *e, const char *desc)
 		event_text(e, EVENT_KEY, key, strcspn(key, " "));
 }
 
-/* Not a word to the client on why: before login nothing is explained. */
-static void deny(struct broker *b, const char *method, const char *key,
-                 const char *why)
+/* What a certificate says of itself, anybody can write: only if its CA's
+ * signature is right, and that CA's word counts here. */
+static void say_cert(const struct broker *b, struct event *e,
+                     const struct proto_field *blob, char *ca, size_t cap)
 {
+	struct cert c;
+
+	if (blob == NULL || !b->vouched || !cert_is(blob->p, blob->len) ||
+	    cert_parse(blob->p, blob->len, &c) != NULL)
+		return;
+	event_text(e, EVENT_CERT_ID, c.id.len > 0 ? c.id.p : NULL,
+	           c.id.len < CERT_ID_MAX ? c.id.len : CERT_ID_MAX);
+	event_number(e, EVENT_CERT_SERIAL, c.serial);
+	event_str(e, EVENT_CERT_CA, pki_describe(c.ca.p, c.ca.len, ca, cap));
+}
+
+/* Not a word to the client on why: before login nothing is explained. key:
+ * broker_key_describe()'s of blob, or "". */
+static void deny(struct broker *b, const char *method, const char *key,
+                 const struct proto_field *blob, const char *why)
+{
+	char ca[PKI_FINGERPRINT_MAX + 16];
 	unsigned max = b->settings.max_auth_tries;
 	struct event e;
 
@@ -164,6 +182,7 @@ static void deny(struct broker *b, const char *method, const char *key,
 	broker_event(b, &e, EVENT_LOGIN_FAILED, NULL, why);
 	event_str(&e, EVENT_METHOD, method);
 	say_key(&e, key);
+	say_cert(b, &e, blob, ca, sizeof(ca));
 	broker_say(b, NULL, b->failures >= max / 2 ? POLICY_LOG_INFO
 	                                           : POLICY_LOG_VERBOSE, &e,
 	           "Failed %s for %s%s from %s port %u ssh2%s%s", method,
@@ -221,7 +240,7 @@ void broker_on_query(struct broker *b, struct proto_msg *m)
 		return;
 	}
 	if (proto_cstr(&m->f[1], algorithm, sizeof(algorithm)) < 0) {
-		deny(b, "publickey", "", "malformed algorithm");
+		deny(b, "publickey", "", NULL, "malformed algorithm");
 		return;
 	}
 	why = broker_key_check(b, algorithm, m->f[2].p, m->f[2].len);
@@ -231,7 +250,7 @@ void broker_on_query(struct broker *b, struct proto_msg *m)
 	}
 	broker_key_describe(m->f[2].p, m->f[2].len, desc);
 	log_debug("%s for %s: %s", desc, b->user_shown, why);
-	deny(b, "publickey", desc, why);
+	deny(b, "publickey", desc, &m->f[2], why);
 }
 
 void broker_on_other_auth(struct broker *b, struct proto_msg *m)
@@ -263,7 +282,7 @@ void broker_on_other_auth(struct broker *b, struct proto_msg *m)
 		return;
 	}
 	log_escape(method, sizeof(method), m->f[1].p, m->f[1].len);
-	deny(b, method, "", "no method of adit's");
+	deny(b, method, "", NULL, "no method of adit's");
 }
 
 /* ---- the signature ---- */
@@ -429,6 +448,7 @@ void broker_on_auth(struct broker *b, struct proto_msg *m)
 		return;
 	}
 	broker_key_describe(m->f[3].p, m->f[3].len, desc);
+	b->vouched = false; /* of the last one */
 	if (proto_cstr(&m->f[1], method, sizeof(method)) < 0 ||
 	    proto_cstr(&m->f[2], algorithm, sizeof(algorithm)) < 0)
 		why = "malformed method or algorithm";
@@ -451,5 +471,5 @@ void broker_on_auth(struct broker *b, struct proto_msg *m)
 	if (why != NULL)
 		log_verbose("%s for %s from %s port %u: %s", desc,
 		            b->user_shown, b->address, b->port, why);
-	deny(b, "publickey", desc, why != NULL ? why : "not allowed");
+	deny(b, "publickey", desc, &m->f[3], why != NULL ? why : "not allowed");
 }

@@ -148,6 +148,7 @@ bool broker_cert_by_line(struct broker *b, const struct candidate *c,
 	char *principals = key->opts.principals;
 	const char *why = cert_refused(cert, (uint64_t)time(NULL));
 
+	b->vouched = true;
 	key->opts.principals = NULL;
 	/* a certificate without principals is everybody's that this line's
 	 * owner gave it to, as in sshd */
@@ -204,10 +205,19 @@ static bool is_trusted(struct broker *b, const struct cert *c,
 	}
 	where->file = broker_file_name(b, path);
 	where->line = line;
+	b->vouched |= found;
 	if (found)
 		broker_found(b, REVIEWED_CA, where, text, 0);
 	free(text);
 	return found;
+}
+
+void broker_cert_vouch(struct broker *b, const struct cert *c)
+{
+	struct policy_where where;
+
+	if (b->finder == NULL)
+		is_trusted(b, c, &where);
 }
 
 /* The first line of a list of principals that names one of the certificate's:

@@ -360,10 +360,11 @@ const char *broker_key_check(struct broker *b, const char *algorithm,
 	struct candidate c = { .len = 0 };
 	const char *why = take_candidate(b, algorithm, blob, len, &c);
 
+	b->vouched = false;
 	if (why == NULL)
 		why = check_kind(b, algorithm, &c);
-	if (why == NULL)
-		why = check_revoked(b, &c);
+	if (why == NULL && (why = check_revoked(b, &c)) != NULL && c.is_cert)
+		broker_cert_vouch(b, &c.cert);
 	if (why == NULL && !find_key(b, &c))
 		why = "key is not authorised";
 	if (why == NULL && !b->env->config->privileged &&

@@ -120,6 +120,8 @@ struct broker {
 	bool may_login;
 	bool logged_in;
 	struct policy_key key;   /* the one that logged in */
+	bool vouched; /* the last certificate is by a CA that policy, or the
+	                 account, believes */
 	struct policy_verdict key_verdict; /* on the last line that had a key
 	                                      asked for, or its CA */
 	unsigned failures, none_attempts, auth_messages;
@@ -346,6 +348,9 @@ bool broker_cert_by_line(struct broker *b, const struct candidate *c,
 /* By TrustedUserCAKeys? Fills *key, to be freed either way. */
 bool broker_cert_by_ca(struct broker *b, const struct candidate *c,
                        struct policy_key *key);
+/* It is of no use, whatever else it is; but is its CA one of those? Sets
+ * b->vouched. */
+void broker_cert_vouch(struct broker *b, const struct cert *c);
 /* The options of a key whose certificate is by a CA of TrustedUserCAKeys, with
  * nothing said of it elsewhere. */
 void broker_cert_defaults(struct policy_keyopts *opts);

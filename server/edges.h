@@ -139,6 +139,10 @@ enum edge_listener_msg {
 	                   it is, once logged in, WHO said */
 	LISTENER_AUDIT,    /* -> broker: b whether EVENTs are wanted */
 	LISTENER_LOG_FILE, /* -> broker: + fd, in the place of standard error */
+	LISTENER_FAILED, /* an EVENT that a login failed: s user, s method,
+	                    s key's type, s its fingerprint, s ID of its
+	                    certificate, q serial, s CA (empty: nothing is told
+	                    of it), s reason */
 	LISTENER_RATES,  /* before LISTED, where a RateLimit holds: w request,
 	                    q bytes/s up of late, q that the session may,
 	                    q down, q that it may; 0: any */

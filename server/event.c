@@ -325,11 +325,21 @@ void event_log(enum policy_log_level level, const struct event *e,
 #define STRING(f) e->v[EVENT_##f].p, (size_t)e->v[EVENT_##f].n
 #define WORD(f) (unsigned)e->v[EVENT_##f].n
 
+static int send_failed(struct ipc_peer *p, const struct event *e)
+{
+	return ipc_send(p, NULL, 0, LISTENER_FAILED, STRING(USER),
+	                STRING(METHOD), STRING(KEY_TYPE), STRING(KEY),
+	                STRING(CERT_ID), e->v[EVENT_CERT_SERIAL].n,
+	                STRING(CERT_CA), STRING(REASON));
+}
+
 int event_send(struct ipc_peer *p, const struct event *e, unsigned what)
 {
 	const uint64_t count = e->kind == EVENT_LOGIN ? e->v[EVENT_UID].n
 	                                              : e->v[EVENT_COUNT].n;
 
+	if (e->kind == EVENT_LOGIN_FAILED)
+		return send_failed(p, e);
 	return ipc_send(p, NULL, 0, LISTENER_EVENT, (unsigned)e->kind,
 	                WORD(NUMBER), what, STRING(HOST), WORD(PORT),
 	                STRING(ADDRESS), WORD(ADDRESS_PORT),
@@ -357,10 +367,28 @@ static const struct {
 	[21] = { EVENT_REASON, true },
 };
 
+static int take_failed(struct event *e, const struct proto_field *f)
+{
+	static const enum event_field texts[] = { EVENT_USER, EVENT_METHOD,
+		EVENT_KEY_TYPE, EVENT_KEY, EVENT_CERT_ID, EVENT_FIELDS,
+		EVENT_CERT_CA, EVENT_REASON };
+
+	event_init(e, EVENT_LOGIN_FAILED);
+	for (unsigned i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
+		if (texts[i] != EVENT_FIELDS && f[i].len > 0)
+			event_text(e, texts[i], f[i].p, f[i].len);
+	if (e->v[EVENT_CERT_CA].p != NULL)
+		event_number(e, EVENT_CERT_SERIAL, f[5].n);
+	return 0;
+}
+
 int event_take(struct event *e, const struct proto_msg *m, unsigned *what)
 {
 	const struct proto_field *f = m->f;
 
+	*what = EVENT_NOTHING;
+	if (m->type == LISTENER_FAILED)
+		return take_failed(e, f);
 	/* the others are the listener's own */
 	if (f[0].n >= EVENT__MAX || f[0].n == EVENT_KILLED ||
 	    (kinds[f[0].n].fields & BIT(CONNECTION)) == 0)

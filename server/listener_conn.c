@@ -189,6 +189,7 @@ static void take(struct conn *c, const struct proto_msg *m)
 		listener_conn_who(c, m->f);
 		break;
 	case LISTENER_EVENT:
+	case LISTENER_FAILED:
 		listener_audit_take(c, m);
 		break;
 	case LISTENER_COUNTS:

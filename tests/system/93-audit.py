@@ -12,6 +12,7 @@ import subprocess
 import threading
 import time
 
+from certs import Signer, answer, holder, request
 from harness import (COMMS, Failure, SLOW, TOP, USER, Skip, append, authorize,
                      case, connect, keygen, main, need, processes,
                      public, read_all, run, sh, talk, wait_for)
@@ -151,6 +152,48 @@ def _(t):
     t.equal(e['cert_serial'], 42)
     t.match('^ED25519 SHA256:', e['cert_ca'])
     t.equal(e['key_type'], 'ED25519-CERT')
+
+
+@case('certificates that are refused: ID, serial, CA, if its word counts',
+      'aditd')
+def _(t):
+    for name in ('their-ca', 'our-ca'):
+        keygen(name)
+    authorize(USER, f'cert-authority {public("their-ca")}')
+    for name, ca, options, serial in (
+            ('expired', 'our-ca', ['-V', '20200101:20200102'], 1),
+            ('of-another', 'their-ca', ['-n', 'somebody'], 2),
+            ('revoked', 'our-ca', [], 3), ('strange', 'id2', [], 4),
+            ('good', 'our-ca', [], 5)):
+        holder(name, ca, *options, identity=f'"{name}" \\\r\n',
+               serial=serial)
+    with open(f'{t.folder}/revoked', 'w') as f:
+        f.write(public('revoked'))
+    srv = server(t, f'TrustedUserCAKeys {TOP}/our-ca.pub\n'
+                 f'RevokedKeys {t.folder}/revoked\n'
+                 'PerSourcePenalties no\nMaxAuthTries 100')
+    for serial, name in enumerate(('expired', 'of-another', 'revoked'), 1):
+        t.true(not t.logs_in(srv, key=name), name)  # the key alone, too
+        e = event('login-failed', key_type='ED25519-CERT', connection=serial)
+        t.equal(undo(e['cert_id']), f'"{name}" \\\r\n'.encode())
+        t.equal((e['cert_serial'], e['user']), (serial, USER))
+        t.match('^ED25519 SHA256:', e['cert_ca'])
+    key, strange = (Signer(name, cert=True) for name in ('good', 'strange'))
+    altered = key.blob.replace(ssh.u32(0) + ssh.u32(5),
+                               ssh.u32(0) + ssh.u32(6), 1)
+    with raw(srv, login=False) as c:
+        bad = request(c, key, signed=b'something else')
+        for n, (what, wanted) in enumerate((
+                (bad, 5), (request(c, key, blob_=altered), None), (bad, 5),
+                (request(c, strange), None), (bad, 5),
+                (request(c, strange, algorithm='x'), None),
+                (request(c, Signer('good')), None))):
+            t.equal(answer(c, what), 'failure')
+            e = wait_for(lambda: events(name='login-failed',
+                                        connection=4)[n:], 5, 'no event')[0]
+            t.equal(e['cert_serial'], wanted)
+            t.equal([e[k] is None for k in ('cert_id', 'cert_ca')],
+                    [wanted is None] * 2)
 
 
 @case('-L and -R: destination, address, bytes each way, duration', 'aditd')
