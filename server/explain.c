@@ -141,6 +141,36 @@ static void add_notes(struct explain *e)
 		add_setting(e, POLICY_AUTHENTICATION_METHODS, text);
 }
 
+static bool is_set(const struct policy_rate *r)
+{
+	return r->up > 0 || r->down > 0;
+}
+
+/* What holds for that which is allowed. */
+static void add_limits(struct explain *e)
+{
+	static const char *const takeovers[] = {
+		[POLICY_TAKEOVER_NO] = "ListenTakeover no: not while an older "
+			"session of the same key listens there",
+		[POLICY_TAKEOVER_YES] = "ListenTakeover yes: also from an older "
+			"session of the same key whose client does not answer",
+		[POLICY_TAKEOVER_ALWAYS] = "ListenTakeover always: also from an "
+			"older session of the same key",
+	};
+	const struct policy_settings *s = &e->b.settings;
+	char rates[160], text[200];
+
+	if (e->kind == LISTEN &&
+	    s->where[POLICY_LISTEN_TAKEOVER].file != NULL)
+		add_setting(e, POLICY_LISTEN_TAKEOVER,
+		            takeovers[s->listen_takeover]);
+	if (!is_set(&s->rates.session) && !is_set(&s->rates.user))
+		return;
+	snprintf(text, sizeof(text), "RateLimit %s",
+	         policy_rates_str(&s->rates, rates, sizeof(rates)));
+	add_setting(e, POLICY_RATE_LIMIT, text);
+}
+
 /* Is it among those that the account authorised? NULL: yes. */
 static const char *check_key(struct explain *e, const struct policy_key *key)
 {
@@ -321,10 +351,14 @@ static int explain(struct explain *e, const struct policy_key *key)
 		snprintf(text, sizeof(text), ": %s", why);
 		return print(e, false, text);
 	}
-	if (e->kind == LOGIN)
+	if (e->kind == LOGIN) {
+		add_limits(e);
 		return print(e, true, "");
+	}
 	decide(e, &v);
 	add_chain(e, &v);
+	if (v.allowed)
+		add_limits(e);
 	return print(e, v.allowed, "");
 }
 

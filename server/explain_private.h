@@ -5,7 +5,7 @@
 #include "server/broker_private.h"
 #include "server/explain.h"
 
-enum { LINES_MAX = 2 * POLICY_CHAIN_MAX + 4, TEXT_MAX = 1024 };
+enum { LINES_MAX = 2 * POLICY_CHAIN_MAX + 6, TEXT_MAX = 1024 };
 
 struct line {
 	char where[320], text[TEXT_MAX];

@@ -553,6 +553,43 @@ def _(t):
 
 # ---- README ----
 
+@case('ListenTakeover and RateLimit, where they are set')
+def _(t):
+    path = written(t, f'''RateLimit session up 5M/s user 40M/s
+PermitOpen 127.0.0.1:*
+Match Address 192.0.2.0/24
+    ListenTakeover no
+Match User {USER}
+    ListenTakeover always
+    RateLimit none
+''')
+    rate = (f'policy:1 RateLimit session up {5 << 20}/s user up {40 << 20}/s '
+            f'down {40 << 20}/s')
+    inside = ',addr=192.0.2.7'
+    for request in (('login', f'{TOP}/id.pub'), ('open', '127.0.0.1:22'),
+                    ('listen', '8080')):
+        done = aditd('--explain', '-f', path, '-C',
+                     'user=neighbour,addr=192.0.2.7', *request)
+        t.equal(done.returncode, 0, done.stdout + done.stderr)
+        t.equal(rate in chain(done.stdout), True, done.stdout)
+        t.equal('policy:4 ListenTakeover no: not while an older session of '
+                'the same key listens there' in chain(done.stdout),
+                request[0] == 'listen', done.stdout)
+    text = explain(path, 'listen', '8080', status=0)
+    t.equal(chain(text)[-1], 'policy:6 ListenTakeover always: also from an '
+            'older session of the same key')
+    t.true('RateLimit' not in text, text)
+    text = explain(path, 'open', '127.0.0.2:22', spec=inside, status=1)
+    t.true('RateLimit' not in text, 'of what is refused')
+    path = written(t, 'ListenTakeover yes\n')
+    t.match('policy:1 +ListenTakeover yes: .*client does not answer$',
+            explain(path, 'listen', '8080', status=0))
+    path = written(t, '# defaults\n')
+    for request in (('listen', '8080'), ('open', '127.0.0.1:22')):
+        text = explain(path, *request, status=0)
+        t.true('Takeover' not in text and 'RateLimit' not in text, text)
+
+
 @case("README's example, word for word")
 def _(t):
     for path, line in (('passwd', 'alice:x:4010:4010::/home/alice:/bin/sh'),

@@ -578,7 +578,8 @@ def _(t):
 
 @case('explain: by the policy in force, with its exit status', 'aditd')
 def _(t):
-    srv = t.server(f'{CONTROL}PermitOpen 127.0.0.1:80')
+    srv = t.server(f'{CONTROL}PermitOpen 127.0.0.1:80\n'
+                   'ListenTakeover always\nRateLimit session 5M/s')
     wait_for(lambda: ask('status')['accepting'], 10, 'it does not accept')
     spec = ('-C', f'user={USER},addr=192.0.2.1')
     text = ctl('explain', *spec, 'open', '127.0.0.1:80').stdout
@@ -592,9 +593,12 @@ def _(t):
         'explain', *spec, 'login', f'{TOP}/id.pub').stdout)
     t.match('^refused: login', ctl(
         'explain', *spec, 'login', f'{TOP}/id2.pub', check=1).stdout)
-    t.match('^allowed: tcpip-forward', ctl(
-        'explain', '-C', f'user={USER},key={TOP}/id.pub', 'listen',
-        '8080').stdout)
+    text = ctl('explain', '-C', f'user={USER},key={TOP}/id.pub', 'listen',
+               '8080').stdout
+    t.match('^allowed: tcpip-forward', text)
+    t.match(rf'{srv.policy}:3 +ListenTakeover always: .*\n'
+            rf' +{srv.policy}:4 +RateLimit session up 5242880/s down 5242880/s$',
+            text)
     t.match('not HOST:PORT', ctl('explain', *spec, 'open', 'x',
                                  check=2).stderr)
     ctl('explain', *spec, 'login', '/nothing', check=2)
