@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import struct
+import subprocess
 import textwrap
 import threading
 import time
@@ -398,8 +399,9 @@ def many_nodes():
 class Balancer:
     """A real haproxy, with what the page says, and two nodes."""
 
-    def __init__(self, t, policy=POLICY):
-        self.nodes = [t.server(policy), t.server(policy)]
+    def __init__(self, t, policy=POLICY, controls=('none', 'none')):
+        self.nodes = [t.server(f'ControlSocket {control}\n{policy}')
+                      for control in controls]
         self.port, self.stats = t.port(), f'{t.folder}/haproxy.sock'
         self.app, there = t.port(), t.port()
         self.remotes = [f'127.0.0.11:{there}', f'127.0.0.12:{there}']
@@ -480,6 +482,51 @@ def _(t):
     for client, local in clients:
         t.equal(client.process.poll(), None, 'who was in')
         t.equal(talk(local, b'still'), b'still', 'its forward')
+
+
+@case('haproxy: aditctl drain, interrupted, with an end; who is in stays in',
+      'aditd', timeout=120)
+def _(t):
+    folder = f'{t.folder}/control'
+    os.mkdir(folder)
+    front = Balancer(t, controls=[f'{folder}/{n}' for n in (1, 2)])
+    one, two = front.nodes
+    echo = t.target()
+    ports, clients = [], []
+    for n in range(6):  # some at each node
+        ports.append(t.port())
+        clients.append(t.client(front, '-b', f'127.0.0.{50 + n}', '-L',
+                                f'{ports[n]}:127.0.0.1:{echo.port}'))
+    at_one = [n for n in range(6) if came(one, f'127.0.0.{50 + n}')]
+    t.true(0 < len(at_one) < 6, f'at the first node: {at_one}')
+    drain = subprocess.Popen([f'{TOP}/aditctl', '-s', f'{folder}/1', 'drain'],
+                             stdin=subprocess.DEVNULL,
+                             stdout=subprocess.PIPE, text=True)
+    try:
+        t.match(' left$', drain.stdout.readline())
+    finally:
+        drain.terminate()
+        drain.communicate()
+    for n in range(70, 73):
+        t.client(front, '-b', f'127.0.0.{n}').stop()
+        t.equal((came(one, f'127.0.0.{n}'), came(two, f'127.0.0.{n}')),
+                (0, 1), 'where it went')
+    for port in ports:
+        t.equal(talk(port, b'still'), b'still', 'a forward')
+    status = run(f'{TOP}/aditctl', '-s', f'{folder}/1', 'status')
+    t.match('^Draining +yes', status)
+    t.match('^Accepting +no', status)
+    listed = run(f'{TOP}/aditctl', '-s', f'{folder}/1', 'sessions')
+    for n in at_one:
+        t.match(rf'127\.0\.0\.{50 + n} ', listed)
+    run(f'{TOP}/aditctl', '-s', f'{folder}/1', 'drain', '--timeout', '1')
+    t.equal(one.process.wait(10 * SLOW), 0)
+    for n, client in enumerate(clients):
+        if n in at_one:
+            client.wait()
+            t.match('the server is stopped', client.err())
+        else:
+            t.equal(talk(ports[n], b'still'), b'still', 'at the other node')
 
 
 @case("haproxy: a port of -R is found at the node of its client", 'aditd',
