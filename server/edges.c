@@ -127,8 +127,8 @@ static const struct proto_rule broker_to_listener[] = {
 	{ LISTENER_COUNTS, "COUNTS", "s", METRICS_PACKED_MAX, 0, OPEN, false },
 	{ LISTENER_EVENT, "EVENT", "bwbswswqbqqssssswssqss", 1024, 0, ANY,
 	  false },
-	{ LISTENER_FAILED, "FAILED", "sssssqss", 1024, 0, ANY, false },
-	{ LISTENER_RATES, "RATES", "wqqqq", 0, 0, ANY, false },
+	{ LISTENER_FAILED, "FAILED", "sssssqss", 1024, 0, LOGIN, false },
+	{ LISTENER_RATES, "RATES", "wqqqq", 0, 0, OPEN, false },
 };
 static const struct proto_rule listener_to_broker[] = {
 	{ LISTENER_KEYHOLDER, "KEYHOLDER", "", 0, 1, ANY, false },
