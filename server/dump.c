@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "server/account.h"
+#include "server/algorithms.h"
 #include "server/dump.h"
 
 /* "user=U,addr=A,..." as sshd(8), -C; version= is another's than ours. */
@@ -39,6 +40,27 @@ int dump_spec(char *spec, struct policy_conn *who, const char **key)
 	return 0;
 }
 
+/* What this build has is no business of policy/. */
+static int name_defaults(struct policy_settings *s)
+{
+	const struct { char **list; const char *names; } lists[] = {
+		{ &s->ciphers, transport_defaults(POLICY_CIPHERS) },
+		{ &s->macs, transport_defaults(POLICY_MACS) },
+		{ &s->kex_algorithms,
+		  transport_defaults(POLICY_KEX_ALGORITHMS) },
+		{ &s->host_key_algorithms,
+		  transport_defaults(POLICY_HOST_KEY_ALGORITHMS) },
+		{ &s->pubkey_algorithms, algorithms_pubkey() },
+		{ &s->ca_algorithms, algorithms_ca() },
+	};
+
+	for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++)
+		if (*lists[i].list == NULL &&
+		    (*lists[i].list = strdup(lists[i].names)) == NULL)
+			return -1;
+	return 0;
+}
+
 int dump_run(const struct config *c)
 {
 	const char *text = c->options->dump_spec;
@@ -58,7 +80,8 @@ int dump_run(const struct config *c)
 		who.invalid_user |= !a.exists;
 	}
 	if (policy_eval(c->policy, &who, &s) == 0) {
-		rc = policy_print_origins(&s, stdout) < 0;
+		rc = name_defaults(&s) < 0 ||
+		     policy_print_origins(&s, stdout) < 0;
 		policy_settings_free(&s);
 	}
 out:

@@ -22,7 +22,9 @@ struct transport {
 int transport_resolve(const struct policy_settings *s, struct transport *t,
                       struct policy_error *err);
 
-/* All that adit has, best first; NULL: none of our keywords. */
+/* All that adit and this libssh have, best first; what is offered if the policy
+ * says nothing. NULL: none of our keywords. */
 const char *transport_algorithms(enum policy_keyword keyword);
+const char *transport_defaults(enum policy_keyword keyword);
 
 #endif

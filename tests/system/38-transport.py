@@ -35,11 +35,38 @@ def _(t):
 @case('lists with +, - and ^')
 def _(t):
     srv = t.server('Ciphers ^aes256-ctr\nKexAlgorithms -ecdh-*\n'
-                   'MACs +hmac-sha2-256')
+                   'MACs +hmac-sha2-512')
     for good in ('Ciphers=chacha20-poly1305@openssh.com',
-                 'Ciphers=aes128-ctr', 'KexAlgorithms=curve25519-sha256'):
+                 'Ciphers=aes128-ctr', 'MACs=hmac-sha2-512',
+                 'KexAlgorithms=curve25519-sha256'):
         t.true(not re.search(REFUSED, asks(t, srv, good)), good)
     t.match(REFUSED, asks(t, srv, 'KexAlgorithms=ecdh-sha2-nistp256'))
+
+
+@case('what is there, but only for a policy that asks', 'aditd')
+def _(t):
+    srv = t.server()
+    with_it = t.server('KexAlgorithms +ecdh-*\nMACs +hmac-sha2-512')
+    for option in ('KexAlgorithms=ecdh-sha2-nistp256', 'MACs=hmac-sha2-512'):
+        asked = (option, 'Ciphers=aes128-ctr')
+        t.match(REFUSED, asks(t, srv, *asked))
+        t.true(not re.search(REFUSED, asks(t, with_it, *asked)), option)
+
+
+@case('what libssh has not is in no list', 'aditd')
+def _(t):
+    shown = t.server(wait=False, args=['-T'])
+    shown.process.wait(10)
+    wanted = 'mlkem768x25519-sha256,nosuch@libssh.org'
+    check = t.server(f'KexAlgorithms {wanted}', wait=False, args=['-t'])
+    offered = re.search('kexalgorithms (.*) # default', shown.log())[1]
+    if 'mlkem768x25519-sha256' in offered:
+        t.equal(check.process.wait(10), 0)
+        t.equal(offered.split(',')[0], 'mlkem768x25519-sha256')
+    else:
+        t.equal(check.process.wait(10), 1)
+        t.match('none of these is known, adit has .*curve25519-sha256',
+                check.log())
 
 
 @case('a list of which nothing is left stops the start, at its line', 'aditd')
