@@ -1,4 +1,4 @@
-# bash completion for aditctl(8): commands, and the ids of what there is now.
+# bash completion for aditctl(1): commands, and the ids of what there is now.
 
 _aditctl_ids() { # COMMAND...: the ids in the first column of its table
 	aditctl "$@" 2>/dev/null | awk 'NR > 1 { print $1 }'
