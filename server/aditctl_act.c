@@ -148,7 +148,7 @@ int ctl_reload(struct ctl *c, char **words)
 		}
 	}
 	json_decref(lines);
-	return done(c, rc, "new connections use the new policy");
+	return done(c, rc, "the new policy is in force");
 }
 
 int ctl_log_level(struct ctl *c, char **words)

@@ -39,6 +39,7 @@ void listener_accept_update(struct listener *l)
 	}
 	listener_proxy_resume(l);
 	listener_service_look(l);
+	listener_control_reloaded(l);
 }
 
 static void on_pause_over(void *arg)

@@ -165,7 +165,26 @@ static void reload(struct control_client *c)
 	k->reloading = c;
 	done = listener_reload(k->listener, "Told to reload");
 	k->reloading = NULL;
-	control_done(c, done ? CONTROL_OK : CONTROL_FAILED, 0, "");
+	if (!done)
+		control_done(c, CONTROL_FAILED, 0, "");
+	else
+		control_look(k); /* it is answered when it holds */
+}
+
+void control_reload_look(struct control *k)
+{
+	uint64_t now = loop_now_ms();
+
+	for (struct control_client *c = k->clients; c != NULL; c = c->next) {
+		if (c->type != CONTROL_RELOAD || c == k->reloading)
+			continue;
+		if (listener_is_reloaded(k->listener))
+			control_done(c, CONTROL_OK, 0, "");
+		else if (now - c->moved_ms > CONTROL_RELOAD_MS)
+			control_done(c, CONTROL_FAILED, 0, "the processes of "
+			             "the new policy do not start: see the "
+			             "log");
+	}
 }
 
 static void set_level(struct control_client *c, const struct proto_msg *m)

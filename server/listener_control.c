@@ -435,6 +435,7 @@ static void on_look(void *arg)
 		         c->behind > 0 ? "read" : "ask");
 		drop(c);
 	}
+	control_reload_look(k);
 	if (k->listener->draining)
 		control_drain_look(k);
 	if (k->clients != NULL || k->listener->draining)
@@ -446,6 +447,12 @@ void control_look(struct control *k)
 	if (k->look == NULL)
 		k->look = loop_after(k->listener->loop, CONTROL_LOOK_MS,
 		                     on_look, k);
+}
+
+void listener_control_reloaded(struct listener *l)
+{
+	if (l->control != NULL)
+		control_reload_look(l->control);
 }
 
 void listener_control_said(struct listener *l, const char *line)

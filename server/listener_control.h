@@ -13,6 +13,7 @@ enum {
 	CONTROL_IDLE_MS = 60000,   /* between two requests */
 	CONTROL_ASKED_MAX = 64,    /* brokers at once */
 	CONTROL_ANSWER_MS = 1000,  /* a broker's time */
+	CONTROL_RELOAD_MS = 10000, /* until a new policy holds */
 	CONTROL_LOOK_MS = 100
 };
 
@@ -87,6 +88,8 @@ void listener_metrics_control(struct control_client *c);
 
 /* listener_act.c: what does something, and who did it is logged. */
 void control_act(struct control_client *c, const struct proto_msg *m);
+/* Of reloads: do they hold? */
+void control_reload_look(struct control *k);
 /* Of a drain: is it over, is there news? */
 void control_drain_look(struct control *k);
 

@@ -336,6 +336,8 @@ void listener_control_heard(struct conn *c, const struct proto_msg *m);
 void listener_control_gone(struct conn *c);
 /* A line for whoever asked for a reload. */
 void listener_control_said(struct listener *l, const char *line);
+/* Tell who waits for a reload. */
+void listener_control_reloaded(struct listener *l);
 
 /* listener_login.c: WHO and KEY of c's broker. */
 enum { LOGIN_KEYS_MAX = 64 };
@@ -396,6 +398,8 @@ int listener_service_open(struct listener *l);
 void listener_service_close(struct listener *l);
 /* Is there something to tell: that we serve, or live? */
 void listener_service_look(struct listener *l);
+/* New connections have the policy in force. */
+bool listener_is_reloaded(const struct listener *l);
 void listener_service_reloading(struct listener *l);
 /* How many connections there are has changed. */
 void listener_service_changed(struct listener *l);

@@ -56,8 +56,7 @@ void listener_service_changed(struct listener *l)
 		s->status = loop_after(l->loop, STATUS_MS, on_status, s);
 }
 
-/* New connections have the policy in force. */
-static bool is_reloaded(const struct listener *l)
+bool listener_is_reloaded(const struct listener *l)
 {
 	return l->serving[BROKERS] != NULL &&
 	       l->serving[BROKERS]->generation == l->generation &&
@@ -80,7 +79,7 @@ void listener_service_look(struct listener *l)
 
 	if (notify_of(l) == NULL || l->stopping)
 		return;
-	if ((!s->ready && l->accepting) || (s->reloading && is_reloaded(l))) {
+	if ((!s->ready && l->accepting) || (s->reloading && listener_is_reloaded(l))) {
 		s->ready = true;
 		s->reloading = false;
 		notify_say(s->notify, "READY=1\nMAINPID=%d", (int)getpid());
