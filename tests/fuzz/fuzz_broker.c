@@ -236,6 +236,8 @@ static void listener(void)
 	while (w.listener != NULL &&
 	       (rc = ipc_recv(w.listener, &m, &why)) > 0) {
 		check(w.genuine || w.logged_in);
+		if (m.type == LISTENER_LOGGED_IN)
+			ipc_peer_phase(w.listener, PHASE_OPEN);
 		ipc_msg_close(&m); /* a listener's socket */
 	}
 	check(rc == 0 || why == NULL);
