@@ -19,7 +19,7 @@
 
 /* What belongs to a child has a number from here on, so that another one can
  * leave all of it behind at once. */
-enum { CHILD_FD = 64, PIDS = 1024 };
+enum { CHILD_FD = 64, PIDS = 1024, HELPERS_MAX = 4 /* at once, of a child */ };
 
 struct child {
 	struct child *next; /* in its place of z->children */
@@ -31,6 +31,8 @@ struct child {
 	struct loop_timer *kill_timer;
 	struct ipc_peer *channel; /* NULL: none, or closed */
 	struct loop_io *channel_io;
+	unsigned helpers; /* that work for it */
+	pid_t client;     /* of a helper: for whom it works; 0: for nobody */
 	bool helper; /* forked for a child's request, or for a review: its end
 	              * says nothing of the connection */
 	bool killed; /* by us */
@@ -117,12 +119,25 @@ static void add(struct zygote *z, struct child *c)
 	z->nchildren++;
 }
 
+/* One helper less: its next request may be heard. */
+static void helped(struct zygote *z, const struct child *h)
+{
+	struct child **p = h->client > 0 ? find(z, h->client) : NULL;
+
+	if (p == NULL || (*p)->conn != h->conn || (*p)->helpers == 0)
+		return; /* it is over */
+	(*p)->helpers--;
+	if ((*p)->channel_io != NULL)
+		loop_set((*p)->channel_io, EPOLLIN);
+}
+
 static void forget(struct zygote *z, struct child **p)
 {
 	struct child *c = *p;
 
 	*p = c->next;
 	z->nchildren--;
+	helped(z, c);
 	loop_cancel(c->kill_timer);
 	loop_del(c->leash_io);
 	if (c->leash >= 0)
@@ -261,6 +276,7 @@ static void fork_helper(struct zygote *z, struct child *c, struct proto_msg *m)
 		return;
 	h->zygote = z;
 	h->conn = c != NULL ? c->conn : 0;
+	h->client = c != NULL ? c->pid : 0;
 	h->leash = -1;
 	h->helper = true;
 	h->pid = fork();
@@ -273,23 +289,29 @@ static void fork_helper(struct zygote *z, struct child *c, struct proto_msg *m)
 		return;
 	}
 	add(z, h);
+	if (c != NULL)
+		c->helpers++;
 	h->kill_timer = loop_after(z->loop, ZYGOTE_HELP_MS, kill_child, h);
 }
 
+/* One at a time: a broker may be in its account's hands, and others want to be
+ * forked, too. */
 static void on_channel(void *arg, uint32_t events)
 {
 	struct child *c = arg;
 	struct proto_msg m;
 	const char *why;
-	int rc;
+	int rc = ipc_recv(c->channel, &m, &why);
 
 	(void)events;
-	while ((rc = ipc_recv(c->channel, &m, &why)) > 0) {
+	if (rc > 0) {
 		fork_helper(c->zygote, c, &m);
 		ipc_msg_close(&m);
 	}
 	if (rc < 0)
 		close_channel(c);
+	else if (c->helpers >= HELPERS_MAX)
+		loop_set(c->channel_io, 0);
 }
 
 /* Returns the child's end, -1: no channel is wanted or none can be had. */
