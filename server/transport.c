@@ -13,7 +13,7 @@
 #define CIPHERS \
 	"aes128-gcm@openssh.com,aes256-gcm@openssh.com," \
 	"chacha20-poly1305@openssh.com,aes128-ctr,aes192-ctr,aes256-ctr"
-/* hmac-sha2-256 is for libssh2 1.10, which has neither -etm nor GCM. */
+/* hmac-sha2-256 is for libssh2 1.10 and Dropbear with AES: no -etm, no GCM. */
 #define MACS \
 	"hmac-sha2-256-etm@openssh.com,hmac-sha2-512-etm@openssh.com," \
 	"hmac-sha2-256"

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
-"""The manual pages, against the programs: keywords, defaults, options, commands;
-examples pass; mandoc has nothing to say."""
+"""The manual pages, against the programs: keywords, defaults, options,
+commands; examples pass; mandoc has nothing to say."""
 import os
 import re
 import shutil

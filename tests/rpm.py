@@ -1,6 +1,6 @@
 #!/usr/bin/python3
-"""The RPM package, built from `make dist` by packaging/rpm/adit.spec: what is in
-it, how, and what rpmlint says. Once: not with sanitizers."""
+"""The RPM package, built from `make dist` by packaging/rpm/adit.spec: what is
+in it, how, and what rpmlint says. Once: not with sanitizers."""
 import glob
 import os
 import re
