@@ -21,6 +21,7 @@ enum {
 	AGAIN_MS = 30000,    /* after one that found nothing out */
 	PAUSE_MS = 500,      /* between two of a login */
 	GATHER_MS = 20,      /* files that change together */
+	SLOW_LOGIN_MS = 1000,
 	REVIEWER_QUEUE = LOGIN_KEYS_MAX + 2
 };
 
@@ -396,6 +397,12 @@ void listener_review_all(struct listener *l)
 	pump(l);
 }
 
+/* What its files said at its first key may be long ago. */
+static bool is_slow(const struct conn *c)
+{
+	return c->files.n > 0 && c->login_ms - c->since_ms > SLOW_LOGIN_MS;
+}
+
 void listener_review_take(struct conn *c, const struct proto_msg *m)
 {
 	struct review *v = c->review;
@@ -414,7 +421,7 @@ void listener_review_take(struct conn *c, const struct proto_msg *m)
 		listener_watch_add(c->listener, &c->files, &m->f[0]);
 	else if (m->type != LISTENER_LOGGED_IN)
 		listener_login_take(c, m);
-	else if (c->generation != c->listener->generation)
+	else if (c->generation != c->listener->generation || is_slow(c))
 		listener_review(c);
 }
 

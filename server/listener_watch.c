@@ -8,13 +8,16 @@
 #include "server/edges.h"
 #include "server/listener_service.h"
 
-enum { PENDING_MAX = 64 }; /* messages: a watcher may be slow */
+/* PENDING_MAX: messages, as a watcher may be slow. What changed longer ago than
+ * LATE_MS before it first looks it does not notice. */
+enum { PENDING_MAX = 64, LATE_MS = 2000 };
 
 struct watched {
 	struct watched *next;
 	uint32_t id;
 	unsigned users;
-	bool sent;
+	bool sent, late;
+	uint64_t since_ms; /* that it is to be watched; 0: it was before */
 	size_t len;
 	uint8_t path[];
 };
@@ -41,6 +44,7 @@ void listener_watch_add(struct listener *l, struct files *f,
 		if (w == NULL)
 			return; /* a reload looks at it */
 		w->id = ++l->watch.last_id;
+		w->since_ms = loop_now_ms();
 		w->len = path->len;
 		memcpy(w->path, path->p, path->len);
 		w->next = l->watch.first;
@@ -84,14 +88,36 @@ void listener_watch_leave(struct listener *l, struct files *f)
 
 void listener_watch_again(struct listener *l)
 {
-	for (struct watched *w = l->watch.first; w != NULL; w = w->next)
+	for (struct watched *w = l->watch.first; w != NULL; w = w->next) {
+		if (w->sent)
+			w->since_ms = 0; /* by one that is gone */
 		w->sent = false;
+	}
 	l->watch.unsent = true;
+}
+
+static bool has_late(const struct files *f)
+{
+	for (unsigned i = 0; i < f->n; i++)
+		if (f->v[i]->late)
+			return true;
+	return false;
+}
+
+/* They may have changed while nobody looked. */
+static void review_late(struct listener *l)
+{
+	for (struct conn *c = l->conns; c != NULL; c = c->next)
+		if (has_late(&c->files))
+			listener_review(c);
+	for (struct watched *w = l->watch.first; w != NULL; w = w->next)
+		w->late = false;
 }
 
 void listener_watch_flush(struct listener *l)
 {
 	struct role *r = l->serving[WATCHER];
+	bool any_late = false;
 
 	if (l->watch.first == NULL || l->stopping)
 		return;
@@ -106,11 +132,15 @@ void listener_watch_flush(struct listener *l)
 		if (w->sent)
 			continue;
 		if (ipc_pending(r->edge) >= PENDING_MAX)
-			return; /* when it has taken those */
+			break; /* when it has taken those */
 		w->sent = ipc_send(r->edge, NULL, 0, ROLE_WATCH, w->id,
 		                   w->path, w->len) == 0;
+		w->late = loop_now_ms() - w->since_ms > LATE_MS;
+		any_late = any_late || w->late;
 	}
-	l->watch.unsent = false;
+	l->watch.unsent = ipc_pending(r->edge) >= PENDING_MAX;
+	if (any_late)
+		review_late(l);
 }
 
 static bool has(const struct files *f, uint32_t id)

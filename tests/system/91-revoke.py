@@ -16,8 +16,8 @@ import time
 import types
 
 from certs import holder
-from harness import (COMMS, PEER, SHARED, SLOW, TOP, USER, Failure, Process,
-                     Skip, authorize, case, connect, devices, keygen,
+from harness import (COMMS, PEER, SHARED, SLOW, TOP, USER, Client, Failure,
+                     Process, Skip, authorize, case, connect, devices, keygen,
                      listening, main, processes, public, reaches, read_all,
                      sh, skip_all, wait_for)
 
@@ -794,6 +794,67 @@ def _(t):
     since = time.monotonic()
     authorize(USER, public('id2'))
     ended(t, client, since)
+
+
+@case('LiveRevocation: what changes while there is no watcher')
+def _(t):
+    srv = t.server(LIVE)
+    client = t.client(srv)
+    watched(srv)
+    os.kill(srv.pid, signal.SIGSTOP)
+    try:
+        for p in processes('adit-watcher'):
+            os.kill(p.pid, signal.SIGKILL)
+        authorize(USER, public('id2'))
+        time.sleep(5)  # longer than a new one looks back
+    finally:
+        os.kill(srv.pid, signal.SIGCONT)
+    ended(t, client, time.monotonic())
+
+
+@contextlib.contextmanager
+def slow_agent(t, first, second):
+    """One that signs with the second key when it is told to."""
+    folder = f'{t.folder}/agent'
+    os.mkdir(folder, 0o700)
+    with open(f'{folder}/ask', 'w') as f:
+        f.write(f'#!/bin/sh\nwhile ! test -e {folder}/go; do sleep 0.1; '
+                'done\n')
+    os.chmod(f.name, 0o755)
+    env = dict(os.environ, SSH_ASKPASS=f.name, DISPLAY=':0',
+               SSH_AUTH_SOCK=f'{folder}/socket')
+    agent = subprocess.Popen(['ssh-agent', '-D', '-a', f'{folder}/socket'],
+                             env=env, stdin=subprocess.DEVNULL,
+                             stdout=subprocess.DEVNULL)
+    try:
+        wait_for(lambda: os.path.exists(f'{folder}/socket'), 5, 'no agent')
+        sh('ssh-add', f'{TOP}/{first}', env=env)
+        sh('ssh-add', '-c', f'{TOP}/{second}', env=env)
+        yield f'{folder}/socket', lambda: os.close(os.open(
+            f'{folder}/go', os.O_CREAT, 0o600))
+    finally:
+        agent.terminate()
+        agent.wait()
+
+
+@case('LiveRevocation: the first of two keys is gone before the second signs')
+def _(t):
+    srv = t.server(f'{LIVE}AuthenticationMethods publickey,publickey\n')
+    authorize(USER, public('id') + public('id2'))
+    other = t.client(srv, '-i', f'{TOP}/id2')  # one watches already
+    with slow_agent(t, 'id', 'id2') as (socket, go_on):
+        argv = t.argv(srv, '-N', '-i', f'{TOP}/id2')
+        argv[argv.index('IdentityAgent=none')] = f'IdentityAgent={socket}'
+        client = Client(argv, f'{t.folder}/slow')
+        t.undo.callback(client.stop)
+        srv.wait_log('(?s:Partial publickey for.*Partial publickey for)')
+        since = time.monotonic()
+        authorize(USER, public('id2'))
+        ended(t, other, since)
+        time.sleep(5)  # longer than the watcher looks back
+        go_on()
+        srv.wait_log('(?s:Accepted publickey.*Accepted publickey)')
+        ended(t, client, time.monotonic())
 
 
 @case('LiveRevocation for an ordinary user')
