@@ -108,6 +108,9 @@ static void on_watchdog(void *arg)
 	s->watchdog = loop_after(l->loop, s->given->watchdog_us / 2000,
 	                         on_watchdog, s);
 	s->watchdog_due = true;
+	/* it may be in the hands of whoever connects: no reason for a restart */
+	if (l->serving[PROXY] != NULL && l->serving[PROXY]->asked)
+		listener_role_hangs(l->serving[PROXY]);
 	for (enum kind k = 0; k <= PROXY; k++) {
 		struct role *r = l->serving[k];
 

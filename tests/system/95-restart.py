@@ -73,6 +73,28 @@ def _(t):
             os.kill(role.pid, signal.SIGCONT)
 
 
+@case('a reader of PROXY headers that hangs costs no restart', 'aditd')
+def _(t):
+    srv = service(t, 'ProxyProtocolFrom 127.0.0.1\n', watchdog_us=1000000,
+                  address=('127.0.0.1', '::1'))
+    m = srv.manager
+    for _ in range(2):
+        at = m.mark()
+        wait_for(lambda: len(m.heard('WATCHDOG', at)) > 2, 10, 'no WATCHDOG')
+        reader, = processes('adit-proxy')
+        os.kill(reader.pid, signal.SIGSTOP)
+        at = m.mark()
+        try:
+            wait_for(lambda: len(m.heard('WATCHDOG', at)) > 3, 10,
+                     'no WATCHDOG any more')
+            t.true([p for p in processes('adit-proxy')
+                    if p.pid != reader.pid], 'no other one')
+            t.true(t.logs_in(srv, host='::1'), 'no login')
+        finally:
+            os.kill(reader.pid, signal.SIGCONT)
+        wait_for(lambda: len(processes('adit-proxy')) == 1, 10, 'it stays')
+
+
 def quiet(m, seconds):
     """Was no WATCHDOG heard for so long? Each look is that long."""
     at = m.mark()
