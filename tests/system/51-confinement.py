@@ -2,6 +2,7 @@
 """Every process is confined as its profile states (tests/golden/profile-*)."""
 import os
 import re
+import urllib.request
 
 from harness import COMMS, SLOW, case, connect, main, processes, wait_for
 
@@ -129,10 +130,16 @@ def _(t):
 
 @case('what answers by HTTP', 'aditd')
 def _(t):
-    srv = t.server(f'MetricsListen 127.0.0.1:{t.port()}')
+    port = t.port()
+    srv = t.server(f'MetricsListen 127.0.0.1:{port}')
     metrics = confined('adit-metrics', srv)
     check(t, metrics, 'metrics')
     not_root(t, metrics)
+    url = f'http://127.0.0.1:{port}/metrics'
+    with urllib.request.urlopen(url, timeout=10 * SLOW) as page:
+        text = page.read().decode()
+    for role in ('metrics', 'keyholder', 'broker-zygote', 'session-zygote'):
+        t.match(rf'^adit_role_starts_total{{role="{role}"}} 1$', text)
 
 
 @case('a session holds sockets, and none that listens', 'aditd')

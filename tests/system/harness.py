@@ -172,6 +172,9 @@ def wait_for(fn, timeout, what, interval=0.02):
 # What the kernel says.
 
 class Process:
+    """One as it was when it was looked at: what is waited for takes another
+    look."""
+
     def __init__(self, pid):
         self.pid = pid
         with open(f'/proc/{pid}/status') as f:
