@@ -15,7 +15,7 @@ struct connection *connection_new(const struct connection_ops *ops, void *arg,
 	c->ops = *ops;
 	c->arg = arg;
 	c->limits = *limits;
-	c->window = CONNECTION_WINDOW;
+	c->window = c->tun_window = CONNECTION_WINDOW;
 	c->free_head = c->free_tail = NO_CHANNEL;
 	connection_client(c, "OpenSSH");
 	if (limits->pending_global) {
@@ -66,6 +66,13 @@ void connection_window(struct connection *c, uint32_t most)
 {
 	c->window = most > 0 && most < CONNECTION_WINDOW ? most
 	                                                 : CONNECTION_WINDOW;
+	c->tun_window = c->window;
+}
+
+void connection_tun_window(struct connection *c, uint32_t most)
+{
+	if (most > 0 && most < c->window)
+		c->tun_window = most;
 }
 
 /* What we send. */

@@ -116,6 +116,11 @@ void connection_client(struct connection *c, const char *version);
 /* Offer channels opened afterwards no more than that many bytes; 0:
  * CONNECTION_WINDOW. */
 void connection_window(struct connection *c, uint32_t most);
+/* The same, less than that, of tunnels. */
+void connection_tun_window(struct connection *c, uint32_t most);
+/* Let the client have so much of a window on that channel from now on, if it has
+ * less, and there is memory. */
+void connection_widen(struct connection *c, uint32_t chan, uint32_t window);
 
 /* One payload from the client: message number type (80..127), its body after
  * that byte. Returns 0; -1 once disconnect has been called. */

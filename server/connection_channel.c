@@ -52,8 +52,10 @@ static void number_give(struct connection *c, uint32_t number)
 /* One packet's worth for every channel that may still come is set aside; of the
  * rest a channel gets at most an eighth. So windows shrink as channels grow
  * many, and the limit on channels is reached first. 0: nothing left. */
-static uint32_t offer_window(const struct connection *c)
+static uint32_t offer_window(const struct connection *c,
+                             enum connection_kind kind)
 {
+	uint32_t most = kind == CONNECTION_TUN ? c->tun_window : c->window;
 	uint64_t left = c->limits.memory_bytes - c->offered_bytes;
 	uint64_t aside = (uint64_t)(c->limits.channels - c->nchannels) *
 	                 CONNECTION_PACKET;
@@ -63,7 +65,7 @@ static uint32_t offer_window(const struct connection *c)
 		return 0;
 	if (left > aside)
 		window += (left - aside) / 8;
-	return window < c->window ? (uint32_t)window : c->window;
+	return window < most ? (uint32_t)window : most;
 }
 
 static void release_window(struct connection *c, struct channel *ch)
@@ -77,7 +79,7 @@ struct channel *connection_channel_new(struct connection *c,
                                        const char **why)
 {
 	struct channel *ch;
-	uint32_t window = offer_window(c);
+	uint32_t window = offer_window(c, kind);
 
 	*why = "too many channels";
 	if (c->nchannels >= c->limits.channels)
@@ -377,6 +379,25 @@ static void give_credit(struct connection *c, struct channel *ch)
 	ch->window += ch->credit;
 	ch->credit = 0;
 	connection_send(c, &p);
+}
+
+void connection_widen(struct connection *c, uint32_t chan, uint32_t window)
+{
+	struct channel *ch = connection_channel_find(c, chan);
+	uint64_t aside = (uint64_t)(c->limits.channels - c->nchannels) *
+	                 CONNECTION_PACKET;
+	uint32_t more;
+
+	if (c->dead || ch == NULL || ch->state != CHANNEL_OPEN ||
+	    ch->close_out || window <= ch->window_max)
+		return;
+	more = window - ch->window_max;
+	if (c->offered_bytes + aside + more > c->limits.memory_bytes)
+		return;
+	c->offered_bytes += more;
+	ch->window_max += more;
+	ch->credit += more;
+	give_credit(c, ch);
 }
 
 void connection_consumed(struct connection *c, uint32_t chan, size_t len)

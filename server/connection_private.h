@@ -99,7 +99,8 @@ struct connection {
 	uint32_t free_head, free_tail;
 	unsigned nchannels;
 	uint64_t offered_bytes;
-	uint32_t window; /* that a channel is offered at the most */
+	uint32_t window; /* that a channel is offered at the most, */
+	uint32_t tun_window; /* and a tunnel */
 
 	struct pending *pending; /* ring of limits.pending_global */
 	unsigned pending_head, npending;

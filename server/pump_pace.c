@@ -42,6 +42,20 @@ uint32_t pump_pace_window(uint64_t up)
 	return up / 2 > WINDOW_LEAST ? (uint32_t)(up / 2) : WINDOW_LEAST;
 }
 
+uint32_t pump_pace_tun_window(uint64_t up, uint64_t trip_us)
+{
+	uint64_t most = pump_pace_window(up), trip_ms = trip_us / 1000;
+	uint64_t window = up / BURST_PART;
+
+	if (most == 0)
+		return 0;
+	/* beyond a second it is the most anyway */
+	window += up * (trip_ms < 1000 ? trip_ms : 1000) / 1000;
+	if (window < WINDOW_LEAST)
+		window = WINDOW_LEAST;
+	return (uint32_t)(window < most ? window : most);
+}
+
 int pump_pace_set(struct pump *p, uint64_t up, uint64_t down)
 {
 	uint64_t now = loop_now_us();

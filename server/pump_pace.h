@@ -41,6 +41,11 @@ struct pump_pace {
 int pump_pace_set(struct pump *p, uint64_t up, uint64_t down);
 /* What a window is to be at the most, bytes; 0: anything. */
 uint32_t pump_pace_window(uint64_t up);
+/* The same of a tunnel, to a client that far away (0: not known yet). What is
+ * in a stream's window at once holds up that stream; in a tunnel's it holds up
+ * all that goes through it, acknowledgements of downloads first of all. So it
+ * is what the path needs, and a burst. */
+uint32_t pump_pace_tun_window(uint64_t up, uint64_t trip_us);
 void pump_pace_free(struct pump *p);
 
 /* All of these may be called without a limit, when p->pace is NULL. */

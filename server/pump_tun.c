@@ -256,8 +256,12 @@ void tunnel_start(struct tunnel *t)
 static void set_limit(struct tunnel *t)
 {
 	struct connection *c = t->pump->connection;
+	const struct pump_pace *e = t->pump->pace;
 	size_t packet = connection_packet_max(c, t->chan);
 
+	if (e != NULL)
+		connection_widen(c, t->chan, pump_pace_tun_window(e->up.rate,
+		                                                  t->trip_us));
 	/* Others may give back half a window at a time. */
 	if (connection_is_openssh(c))
 		connection_limit(c, t->chan,

@@ -313,6 +313,8 @@ void session_logged_in(struct session *s, const struct proto_msg *m)
 		session_end(s, "out of memory");
 		return;
 	}
+	connection_tun_window(s->connection,
+	                      pump_pace_tun_window(m->f[4].n, 0));
 	engine_auth_success(s->engine);
 	engine_rekey_after(s->engine, m->f[2].n, (unsigned)m->f[3].n);
 	connection_hostkeys(s->connection, blobs, lens, n);

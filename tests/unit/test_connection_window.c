@@ -256,6 +256,29 @@ Test(connection_window, tun_room_counts_the_length_field)
 	end(w);
 }
 
+Test(connection_window, of_a_tunnel_grows)
+{
+	struct world *w = world_new(2, 2, 4 * PACKET);
+
+	w->accept = true;
+	connection_tun_window(w->c, 2 * PACKET);
+	say(w, 90, "swwwww", "tun@openssh.com", 5u, 3004u, 32768u, 1u, 0u);
+	expect(w, "open_tun 0 mode 1 unit 0\n> confirm 5 0 40960 32768\n");
+	connection_widen(w->c, 0, PACKET); /* it has more */
+	connection_widen(w->c, 1, 2 * PACKET); /* there is none */
+	connection_widen(w->c, 0, 4 * PACKET); /* the next one's is set aside */
+	expect(w, "");
+	connection_widen(w->c, 0, 3 * PACKET);
+	expect(w, "> adjust 5 57344\n");
+	w->quiet = true;
+	fill(w, 3 * PACKET + 3 * PACKET / 10);
+	w->quiet = false;
+	expect(w, "");
+	say(w, 94, "ws", 0u, "xx");
+	expect(w, "disconnect 2 window of channel 0 exceeded\n");
+	end(w);
+}
+
 /*
  * A client's tunnel, with its books as the clients keep them: OpenSSH's
  * receiver counts length+4, its sender length; AsyncSSH's receiver counts a
