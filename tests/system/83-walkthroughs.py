@@ -6,7 +6,7 @@ import os
 import shutil
 
 from harness import TOP, Failure, Skip, case, main, need, sh
-from walk import World
+from walk import FENCE, World
 
 DOCS = os.path.join(os.environ.get('SRCDIR', '.'), 'docs')
 
@@ -119,6 +119,37 @@ def _(t):
     key(world, 'branch')
     host_key(world, 'hq')
     walk(world, 'site-to-site.md')
+
+
+@case('docs/migration.md', 'aditd')
+def _(t):
+    programs(t)
+    world = World(t, {'laptop': 'ann', 'gate': None, 'app': None},
+                  {'internet': {'laptop': '203.0.113.7/24',
+                                'gate': '203.0.113.1/24'},
+                   'inside': {'gate': '10.20.0.1/24',
+                              'app': '10.20.0.8/24'}},
+                  ['203.0.113.1 gate.example.com', '10.20.0.8 app.internal'])
+    key(world, 'laptop')
+    serve(world, 'app', 8080, 'our orders')
+    gate, laptop = world.hosts['gate'], world.hosts['laptop']
+    gate.run('sh', '-e', '-c', """
+        mkdir /etc/adit; rm -f /etc/ssh/ssh_host_*
+        ssh-keygen -q -t ed25519 -N "" -f /etc/ssh/ssh_host_ed25519_key
+        groupadd partners; useradd -m -p '*' -G partners acme
+        mkdir -m 755 /home/acme/.ssh""")
+    for source, host, target in (
+            (laptop.path('.ssh/id_ed25519.pub', False), gate,
+             '/home/acme/.ssh/authorized_keys'),
+            (gate.path('/etc/ssh/ssh_host_ed25519_key.pub'), laptop,
+             '/etc/ssh/ssh_known_hosts')):
+        with open(source) as f, open(host.path(target), 'w') as g:
+            g.write('gate.example.com ' * (host is laptop) + f.read())
+    with open(f'{DOCS}/migration.md') as f, \
+            open(gate.path('/etc/ssh/sshd_config'), 'w') as g:
+        g.write(FENCE.search(f.read())[2])
+    gate.run('/usr/sbin/sshd')
+    walk(world, 'migration.md')
 
 
 main()

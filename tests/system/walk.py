@@ -306,7 +306,7 @@ class World:
             time.sleep(0.5)
         got = terminal.type(command)
         end = time.monotonic() + (0 if self.writes() else 5 * SLOW)
-        while re.match(r'grep |curl |ping |aditctl [sft]', command) and \
+        while re.match(r'grep |curl |ping |ss |aditctl [sft]', command) and \
                 plain(got) != plain(shown) and time.monotonic() < end:
             time.sleep(0.1)
             got = terminal.type(command)
