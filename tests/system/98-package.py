@@ -1,0 +1,579 @@
+#!/usr/bin/python3
+"""Debian's package: built twice, looked at, and lived with: installed,
+upgraded and purged on machines of its own, with systemd as process 1 and
+without.
+
+What it builds, and the root of those machines, stay in package.d beside aditd:
+a second run takes the root as it is, with ADIT_KEEP=1 the packages, too. Under
+sanitizers there is nothing new to see."""
+import glob
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+
+SRC = os.path.abspath(os.environ.get('SRCDIR', '.'))
+DIR = os.path.join(os.path.dirname(os.path.abspath(
+    os.environ.get('ADITD', './aditd'))), 'package.d')
+MIRROR = os.environ.get('ADIT_DEBIAN_MIRROR', 'http://deb.debian.org/debian')
+# What the package depends on, and what its cases use.
+INCLUDE = ('systemd,systemd-sysv,openssh-client,libcap-ng0,libjansson4,'
+           'libmicrohttpd12,libmnl0,libseccomp2,libssl3,logrotate,iproute2')
+PROGRAMS = ('debootstrap', 'dpkg-buildpackage', 'dh', 'unshare', 'nsenter')
+
+
+# ---- before the harness: with the machine's network ----
+
+def start(name, *argv, **env):
+    """A program whose words, if it fails, are in the file why.NAME."""
+    with open(f'{DIR}/{name}.log', 'w') as out:
+        return name, subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=out,
+            stderr=subprocess.STDOUT, env=dict(os.environ, **env))
+
+
+def finish(name, job):
+    ok = job.wait() == 0
+    if not ok:
+        os.rename(f'{DIR}/{name}.log', f'{DIR}/{name}.why')
+    return ok
+
+
+def build(name, place, umask, **env):
+    """The package, in a folder of its own, with a TMPDIR of its own."""
+    shutil.rmtree(f'{DIR}/{name}', ignore_errors=True)
+    os.makedirs(f'{DIR}/{name}/{place}/tmp')
+    return start(name, 'sh', '-c', f'umask {umask} && exec "$@"', 'sh',
+                 f'{SRC}/packaging/build-deb', '-s', f'{DIR}/{name}/{place}',
+                 TMPDIR=f'{DIR}/{name}/{place}/tmp',
+                 DEB_BUILD_OPTIONS='nocheck', **env)
+
+
+def make_root():
+    if os.path.exists(f'{DIR}/root.is'):
+        with open(f'{DIR}/root.is') as f:
+            if f.read() == INCLUDE:
+                return
+    shutil.rmtree(f'{DIR}/root', ignore_errors=True)
+    yield start('root', 'debootstrap', '--variant=minbase',
+                f'--include={INCLUDE}', 'bookworm', f'{DIR}/root', MIRROR)
+    if not os.path.exists(f'{DIR}/root.why'):
+        shutil.rmtree(f'{DIR}/root/var/cache/apt/archives', True)
+        with open(f'{DIR}/root.is', 'w') as f:
+            f.write(INCLUDE)
+
+
+def prepare():
+    os.makedirs(DIR, exist_ok=True)
+    for old in glob.glob(f'{DIR}/*.why'):
+        os.unlink(old)
+    rooting = make_root()
+    jobs = [*([root] if (root := next(rooting, None)) else []),
+            build('one', '.', '022')]
+    for job in jobs:
+        finish(*job)
+    next(rooting, None)
+    # later, elsewhere, by somebody else
+    finish(*build('two', 'a/longer/place', '077', LC_ALL='C', USER='builder',
+                  LANG='de_DE.UTF-8', TZ='Pacific/Apia', HOME='/nonexistent'))
+
+
+if os.environ.get('ADIT_TEST_INSIDE') != '1':
+    why = None
+    missing = [p for p in PROGRAMS if not shutil.which(
+        p, path=os.environ['PATH'] + ':/usr/sbin:/sbin')]
+    if os.environ.get('ADIT_SANITIZERS'):
+        why = 'once is enough, and not under sanitizers'
+    elif os.geteuid() != 0:
+        why = 'needs root'
+    elif missing:
+        why = f'no {" ".join(missing)}'
+    if why:
+        print(f'1..0 # SKIP {why}')
+        sys.exit(0)
+    if not os.environ.get('ADIT_KEEP'):
+        prepare()
+
+from harness import (Failure, SLOW, Skip, case, connect, main, need,  # noqa
+                     processes, public, run, sh, talk, wait_for)
+from machine import Machine, unified  # noqa
+
+
+# ---- what was built ----
+
+def built(name='one', place='.'):
+    try:
+        with open(f'{DIR}/{name}.why', errors='replace') as f:
+            raise Failure(f'it was not built: {f.read()[-3000:]}')
+    except FileNotFoundError:
+        return f'{DIR}/{name}/{place}'
+
+
+def deb():
+    found, = glob.glob(f'{built()}/adit_*_*.deb')
+    return found
+
+
+def unpacked(t):
+    folder = f'{t.folder}/unpacked'
+    run('dpkg-deb', '-x', deb(), folder)
+    return folder
+
+
+@case('two builds are the same, byte for byte', 'aditd')
+def _(t):
+    one, two = built(), built('two', 'a/longer/place')
+    names = sorted(n for n in os.listdir(one) if re.search(
+        r'\.(deb|dsc|tar\.xz)$', n))
+    t.equal(names, sorted(n for n in os.listdir(two) if re.search(
+        r'\.(deb|dsc|tar\.xz)$', n)))
+    t.true(len(names) >= 5, f'{names}')
+    for name in names:
+        run('cmp', f'{one}/{name}', f'{two}/{name}')
+
+
+@case('lintian has nothing to say', 'aditd')
+def _(t):
+    dsc, = glob.glob(f'{built()}/*.dsc')
+    pages = glob.glob(f'{unpacked(t)}/usr/share/man/man*/*')
+    done = sh(need('lintian'), '--allow-root', '--pedantic',
+              '--display-info', '--fail-on=none', *(
+                  [] if pages else ['--suppress-tags=no-manual-page']),
+              deb(), dsc)
+    t.equal([line for line in done.stdout.splitlines()
+             if not line.startswith('N:')], [])
+
+
+@case('libssh, which is in it, is named', 'aditd')
+def _(t):
+    t.match(r'^libssh \(= \S+\)$', run('dpkg-deb', '-f', deb(),
+                                         'Static-Built-Using').strip())
+
+
+@case('the policy: nobody, nothing; its examples are good', 'aditd')
+def _(t):
+    top = unpacked(t)
+    aditd, policy = f'{top}/usr/sbin/aditd', f'{top}/etc/adit/policy'
+    with open(policy) as f:
+        text = f.read()
+    key = f'-oHostKey={os.path.dirname(t.folder)}/hostkey'
+    for words in (['open', 'localhost:22'], ['listen', '8080'],
+                  ['tunnel', 'point-to-point'], ['open', '/run/x']):
+        done = sh(aditd, '--explain', '-f', policy, '-C',
+                  'user=tunneller,addr=192.0.2.7', *words, check=False)
+        t.equal(done.returncode, 1, f'{words}: {done.stdout}')
+    t.match('DenyUsers', sh(
+        aditd, '--explain', '-f', policy, '-C',
+        'user=tunneller,addr=192.0.2.7', 'login',
+        f'{os.path.dirname(t.folder)}/id.pub', check=False).stdout)
+    # every line that is an example, as an operator uncomments it
+    text = re.sub(r'(?m)^#(?=\S|\t)', '', text).replace('DenyUsers *\n', '')
+    with open(f'{t.folder}/policy', 'w') as f:
+        f.write(text.replace('/var/log/adit', t.folder)
+                .replace('site-b', 'neighbour'))  # who is there
+    run(aditd, '-t', '-f', f'{t.folder}/policy', key)
+    for user, words, status in (
+            ('backup', ['open', 'db.internal:5432'], 0),
+            ('backup', ['open', 'db.internal:22'], 1),
+            ('backup', ['listen', '8022'], 0),
+            ('neighbour', ['tunnel', 'point-to-point'], 0),
+            ('neighbour', ['open', 'db.internal:5432'], 1),
+            ('alice', ['open', '10.1.2.3:22'], 1)):
+        done = sh(aditd, '--explain', '--no-dns', '-f', f'{t.folder}/policy',
+                  '-C', f'user={user},addr=192.0.2.7', *words, check=False)
+        t.equal(done.returncode, status, f'{user} {words}: {done.stdout}')
+
+
+@case('the units: what is left open, by systemd-analyze', 'aditd')
+def _(t):
+    analyze, top = need('systemd-analyze'), unpacked(t)
+    for unit, most in (('aditd', 3.7), ('adit-keygen', 1.2)):
+        done = sh(analyze, 'security', '--offline=true', '--no-pager',
+                  f'--root={top}', f'{unit}.service', check=False)
+        level = t.match(r'level for \S+: ([0-9.]+)',
+                        done.stdout + done.stderr)[1]
+        print(f'# {unit}: {level}')
+        t.true(float(level) <= most, f'{unit}: {level}')
+
+
+def found(program):
+    """A program, and where its package is: / or where it was unpacked."""
+    path = need(program)
+    return path, os.path.dirname(os.path.dirname(path)).removesuffix('/usr')
+
+
+@case('the AppArmor profile parses', 'aditd')
+def _(t):
+    parser, top = found('apparmor_parser')
+    run(parser, '-Q', '-K', '-b', f'{top}/etc/apparmor.d',
+        f'{unpacked(t)}/usr/share/apparmor/extra-profiles/usr.sbin.aditd')
+
+
+# ---- a machine with systemd ----
+
+OPEN = """Port 2222
+PermitTunnel point-to-point
+AuditLog /var/log/adit/audit.log
+"""
+
+
+def machine(t, under='', name='machine', **kw):
+    if os.path.exists(f'{DIR}/root.why'):
+        with open(f'{DIR}/root.why', errors='replace') as f:
+            raise Skip(f'no root: {f.read().splitlines()[-1]}')
+    if not unified():
+        raise Skip('no cgroup2')
+    m = Machine(f'{t.folder}/{name}', f'{under}{DIR}/root', **kw)
+    t.undo.callback(m.stop)
+    return m
+
+
+def installed(t, **kw):
+    """A machine that ann may log in to."""
+    m = machine(t, **kw)
+    m.install(deb())
+    opened(m)
+    if m.booted:
+        m.run('systemctl', 'reload', 'aditd')
+    return m
+
+
+def opened(m):
+    m.write('/etc/adit/policy', OPEN)
+    if '\nann:' not in m.read('/etc/passwd'):
+        m.account('ann', public('id'))
+    known(m)
+
+
+def known(m):
+    """Its host key is what the harness's clients expect."""
+    key = '/etc/adit/ssh_host_ed25519_key.pub'
+    if os.path.exists(m.top + key):
+        with open('/run/adit-test/hostkey.pub', 'w') as f:
+            f.write(m.read(key))
+
+
+def there(m):
+    return {'user': 'ann', 'host': m.address}
+
+
+def main_pid(m):
+    return m.run('systemctl', 'show', '-P', 'MainPID', 'aditd').strip()
+
+
+def sessions(m):
+    return re.findall(r'(?m)^(\d+) .*\bann\b', m.run('aditctl', 'sessions'))
+
+
+def accounts(m):
+    return {name: m.read(f'/etc/{name}') for name in (
+        'passwd', 'group', 'shadow', 'gshadow')}
+
+
+def files(m):
+    found = m.run('find', '/', '-xdev', '(', '-path', '/proc', '-o', '-path',
+                  '/sys', '-o', '-path', '/dev', '-o', '-path', '/root', '-o',
+                  '-path', '/var/log/journal', ')', '-prune', '-o', '-print')
+    found += m.run('find', '/run', '-name', '*adit*')
+    return {path for path in found.splitlines() if not re.search(
+        r'^/(var/(lib/dpkg/(info/format|status|lock)|log/|cache/)|'
+        r'etc/(\.pwd|(passwd|group|g?shadow|sub[ug]id)-$))', path)}
+
+
+def still(t, flow, local):
+    """The old connection, and a new one by the same session."""
+    flow.sendall(b'still')
+    t.equal(flow.recv(5), b'still')
+    t.equal(talk(local), b'through the tunnel')
+
+
+@case('installed, it serves, and lets nobody in; opened, it does', 'aditd')
+def _(t):
+    m = machine(t)
+    t.equal(m.sh('ls', '/etc/adit').stdout, '')
+    m.install(deb())
+    t.equal(m.sh('systemctl', 'is-active', 'aditd').stdout, 'active\n')
+    t.equal(m.sh('systemctl', 'is-enabled', 'aditd', 'aditd.socket').stdout,
+            'enabled\ndisabled\n')
+    t.equal(m.run('stat', '-c', '%a %U %G', '/run/adit', '/run/adit/control',
+                  '/var/log/adit', '/etc/adit/ssh_host_ed25519_key'),
+            '2755 root adit\n660 root adit\n2750 root adm\n600 root root\n')
+    m.account('ann', public('id'))
+    known(m)
+    t.true(not t.logs_in(m, **there(m)), 'somebody gets in')
+    opened(m)
+    m.run('systemctl', 'reload', 'aditd')
+    echo, local = m.target(t), t.port()
+    t.client(m, '-L', f'{local}:127.0.0.1:{echo.port}', '-R',
+             '/home/ann/s:127.0.0.1:9', '-R', '/tmp/s:127.0.0.1:9', **there(m))
+    t.equal(talk(local), b'through the tunnel')
+    t.equal(m.run('stat', '-c', '%U', '/home/ann/s', '/tmp/s'), 'ann\nann\n')
+    t.match('"login".*"ann"', m.read('/var/log/adit/audit.log'))
+    # all of its sandbox is there, within systemd's
+    log = m.run('journalctl', '-u', 'aditd', '--no-pager')
+    t.true(not re.search(r'namespace|empty root|capability|Landlock|missing|'
+                         'rror|SECCOMP|not locked', log), log)
+    t.equal(m.sh('systemctl', 'is-system-running').stdout, 'running\n')
+
+
+@case('a tunnel, and its settings in /proc/sys', 'aditd')
+def _(t):
+    if not os.path.exists('/dev/net/tun'):
+        raise Skip('no /dev/net/tun')
+    m = installed(t)
+    m.append('/etc/adit/policy', 'TunnelAddress 10.99.0.1 10.99.0.2\n'
+             'TunnelAddress fd99::1 fd99::2\n')
+    m.run('systemctl', 'reload', 'aditd')
+    t.client(m, '-w', '0:0', **there(m))
+    run('ip', 'addr', 'add', '10.99.0.2', 'peer', '10.99.0.1', 'dev', 'tun0')
+    run('ip', 'link', 'set', 'tun0', 'up')
+    run('ping', '-c', '1', '-w', '10', '10.99.0.1')
+    t.equal(m.run('cat', '/proc/sys/net/ipv6/conf/tun0/accept_ra'), '0\n')
+
+
+@case('within the unit nothing else can be written, and no device opened',
+      'aditd')
+def _(t):
+    m = installed(t)
+    within = ['nsenter', '-t', main_pid(m), '-m', '--']
+    for path in ('/etc/adit/policy', '/usr/sbin/x', '/var/lib/x', '/boot/x',
+                 '/proc/sys/net/core/somaxconn', '/proc/sys/kernel/hostname',
+                 '/sys/kernel/x', '/opt/x'):
+        done = m.sh(*within, 'sh', '-c', f': >>{path}')
+        t.match('Read-only file system|Permission denied|nonexistent',
+                done.stderr, path)
+    # not by -type: a mount point is what it hides, to find(1)
+    nodes = m.run(*within, 'find', '/dev', '!', '-type', 'l', '(', '-exec',
+                  'test', '-c', '{}', ';', '-o', '-exec', 'test', '-b', '{}',
+                  ';', ')', '-print')
+    t.equal({os.path.basename(n) for n in nodes.split()} - {'ptmx'},
+            {'null', 'zero', 'full', 'random', 'urandom', 'tty', 'tun'})
+
+
+@case('the other roles within the unit: a command, metrics, a watcher',
+      'aditd')
+def _(t):
+    m = installed(t)
+    m.account('bob', '')
+    m.write('/usr/local/bin/keys', f"""#!/bin/sh
+echo '{public('id').strip()}'
+""")
+    m.run('chmod', '755', '/usr/local/bin/keys')
+    m.append('/etc/adit/policy', 'AuthorizedKeysCommand /usr/local/bin/keys\n'
+             'AuthorizedKeysCommandUser bob\nLiveRevocation yes\n'
+             'MetricsListen 127.0.0.1:9222\nUseDNS yes\n')
+    m.run('systemctl', 'restart', 'aditd')
+    local = t.port()
+    t.client(m, '-L', f'{local}:127.0.0.1:9222', user='bob', host=m.address)
+    t.match('adit_sessions.* 1', talk(
+        local, b'GET /metrics HTTP/1.0\r\n\r\n').decode())
+    client = t.client(m, **there(m))
+    m.write('/usr/local/bin/keys', '#!/bin/sh\n')
+    m.write('/home/ann/.ssh/authorized_keys', '')
+    client.wait()
+    t.match('no longer authorised', client.err())
+
+
+@case('restarted and crashed under load, it drops nobody', 'aditd',
+      timeout=120)
+def _(t):
+    m = installed(t)
+    echo, local = m.target(t), t.port()
+    client = t.client(m, '-L', f'{local}:127.0.0.1:{echo.port}', **there(m))
+    flow = connect(local)
+    t.undo.callback(flow.close)
+    for how in (['systemctl', 'restart', 'aditd'],
+                ['systemctl', 'kill', '--kill-whom=main', '-s', 'KILL',
+                 'aditd']):
+        pid = main_pid(m)
+        loading = subprocess.Popen(
+            [sys.executable, '-c', 'import socket, sys\n'
+             's = socket.create_connection(("127.0.0.1", int(sys.argv[1])))\n'
+             'for _ in range(600):\n'
+             '  s.sendall(bytes(1 << 16)); n = 0\n'
+             '  while n < 1 << 16: n += len(s.recv(1 << 16))\n', str(local)])
+        m.run(*how)
+        wait_for(lambda: main_pid(m) not in (pid, '0'), 20, 'no other daemon')
+        t.equal(loading.wait(60 * SLOW), 0, 'the load')
+        wait_for(lambda: m.sh('aditctl', 'status').returncode == 0, 20,
+                 'it does not answer')
+        still(t, flow, local)
+        t.equal(len(sessions(m)), 1)
+        t.true(t.logs_in(m, **there(m)), 'no login')
+    t.equal(client.process.poll(), None)
+    t.equal(m.run('systemctl', 'show', '-P', 'NRestarts', 'aditd'), '1\n')
+
+
+@case('the watchdog: a keyholder that hangs', 'aditd', timeout=120)
+def _(t):
+    m = installed(t)
+    m.write('/etc/systemd/system/aditd.service.d/w.conf',
+            '[Service]\nWatchdogSec=2\n')
+    m.run('systemctl', 'daemon-reload')
+    m.run('systemctl', 'restart', 'aditd')
+    client = t.client(m, **there(m))
+    pid = main_pid(m)
+    holder, = processes('adit-keyholder')
+    os.kill(holder.pid, signal.SIGSTOP)
+    wait_for(lambda: main_pid(m) not in (pid, '0'), 30, 'it was not noticed')
+    t.match('Watchdog timeout', m.run('journalctl', '-u', 'aditd'))
+    os.kill(holder.pid, signal.SIGCONT)
+    wait_for(lambda: m.sh('aditctl', 'status').returncode == 0, 20,
+             'it does not answer')
+    t.true(t.logs_in(m, **there(m)), 'no login')
+    t.equal(client.process.poll(), None)
+
+
+@case('aditd.socket opens the port, and starts it', 'aditd')
+def _(t):
+    m = installed(t)
+    m.write('/etc/systemd/system/aditd.socket.d/port.conf',
+            '[Socket]\nListenStream=\nListenStream=2222\n')
+    m.run('systemctl', 'daemon-reload')
+    m.run('systemctl', 'stop', 'aditd')
+    m.run('systemctl', 'start', 'aditd.socket')
+    t.equal(m.sh('systemctl', 'is-active', 'aditd').stdout, 'inactive\n')
+    t.true(t.logs_in(m, **there(m)), 'no login')
+    t.equal(m.sh('systemctl', 'is-active', 'aditd').stdout, 'active\n')
+    t.match('a socket of the service manager', m.run('journalctl', '-u',
+                                                     'aditd'))
+
+
+@case('the journal has fields, fail2ban finds the failures', 'aditd')
+def _(t):
+    m = installed(t)
+    t.true(t.logs_in(m, **there(m)), 'no login')
+    m.append('/etc/adit/policy', 'LogLevel VERBOSE\n'
+             'PerSourcePenalties no\n')
+    m.run('systemctl', 'reload', 'aditd')
+    t.true(not t.logs_in(m, user='ann', key='id2', host=m.address), 'id2')
+    for user in ('nobody-here', 'x from 192.0.2.99 port 7 ssh2'):
+        t.true(not t.logs_in(m, user=user, host=m.address), user)
+    log = m.run('journalctl', '-t', 'aditd', '-o', 'short', '--no-pager')
+    t.match('Failed publickey for ann from 192.0.2.1 port', log)
+    t.match('Invalid user nobody-here from 192.0.2.1', log)
+    with open(f'{t.folder}/log', 'w') as f:
+        f.write(log)
+    regex, folder = fail2ban_regex()
+    shutil.copytree(folder, f'{t.folder}/fail2ban')
+    conf = shutil.copy(f'{unpacked(t)}/etc/fail2ban/filter.d/aditd.conf',
+                       f'{t.folder}/fail2ban/filter.d')
+    done = run(*regex, '--print-all-matched', f'{t.folder}/log', conf)
+    matched = t.match(r'(?s)Matched line\(s\):\n(.*?)\n`-', done)[1]
+    found = re.findall(r'(?m)^\|  (.*aditd\[.*)$', matched)
+    want = [line for line in log.splitlines() if re.search(
+        'Failed|Invalid user|Connection closed by (auth|inv)', line)]
+    t.equal(sorted(found), sorted(want))
+    done = run(*regex, '-o', 'ip', f'{t.folder}/log', conf)
+    t.equal(set(done.split()), {'192.0.2.1'})
+
+
+def fail2ban_regex():
+    program, top = found('fail2ban-regex')
+    return ['env', f'PYTHONPATH={top}/usr/lib/python3/dist-packages',
+            '/usr/bin/python3', program], f'{top}/etc/fail2ban'
+
+
+@case('logrotate: the audit log is renewed, for those that are there, too',
+      'aditd')
+def _(t):
+    m = installed(t)
+    client = t.client(m, **there(m))
+    m.run('logrotate', '-f', '/etc/logrotate.d/adit')
+    wait_for(lambda: 'reopen' in m.read('/var/log/adit/audit.log'), 10,
+             'it was not opened again')
+    t.match('"login"', m.read('/var/log/adit/audit.log.1'))
+    client.stop()
+    wait_for(lambda: '"logout"' in m.read('/var/log/adit/audit.log'), 10,
+             'no logout in the new file')
+    t.equal(m.run('stat', '-c', '%a %U %G', '/var/log/adit/audit.log'),
+            '640 root adm\n')
+
+
+@case('upgraded, removed, purged', 'aditd', timeout=180)
+def _(t):
+    m = machine(t)
+    before, had = files(m), accounts(m)
+    m.install(older(t))
+    opened(m)
+    m.run('systemctl', 'reload', 'aditd')
+    echo, local = m.target(t), t.port()
+    client = t.client(m, '-L', f'{local}:127.0.0.1:{echo.port}', **there(m))
+    flow = connect(local)
+    t.undo.callback(flow.close)
+    still(t, flow, local)
+    pid, keys = main_pid(m), m.run('sha256sum', '/etc/adit/ssh_host_rsa_key')
+    m.install(deb())  # the policy is changed, and kept without a question
+    t.true(main_pid(m) != pid, 'it was not restarted')
+    still(t, flow, local)
+    t.equal(len(sessions(m)), 1)
+    t.equal(m.run('sha256sum', '/etc/adit/ssh_host_rsa_key'), keys)
+    t.equal(m.read('/etc/adit/policy'), OPEN)
+    m.run('dpkg', '-r', 'adit')
+    client.wait()
+    t.equal([p for p in processes() if p.comm.startswith('adit')], [])
+    t.equal(m.read('/etc/adit/policy'), OPEN)
+    m.run('dpkg', '-P', 'adit')
+    t.equal(m.sh('systemctl', 'is-enabled', 'aditd').returncode, 1)
+    m.run('userdel', '-r', 'ann')
+    t.equal(sorted(files(m) ^ before), [])
+    t.equal(accounts(m), had)
+
+
+def older(t):
+    """What came before: the same, with a lower version."""
+    folder = f'{t.folder}/older'
+    run('dpkg-deb', '-R', deb(), folder)
+    with open(f'{folder}/DEBIAN/control') as f:
+        text = f.read()
+    with open(f'{folder}/DEBIAN/control', 'w') as f:
+        f.write(re.sub('(?m)^(Version: .*)$', r'\1~older', text))
+    run('dpkg-deb', '--root-owner-group', '-b', folder, f'{folder}.deb')
+    return f'{folder}.deb'
+
+
+# ---- without systemd ----
+
+@case('without systemd: nothing is started, and a session outlives an upgrade',
+      'aditd')
+def _(t):
+    m = machine(t, init=('/bin/sleep', 'infinity'))
+    m.install(older(t))
+    t.equal([p for p in processes() if p.comm.startswith('adit')], [])
+    t.equal(os.listdir(f'{m.top}/etc/adit'), ['policy'], 'keys')
+    m.run('/usr/libexec/adit/keygen')
+    opened(m)
+    m.run('aditd')
+    echo, local = m.target(t), t.port()
+    t.client(m, '-L', f'{local}:127.0.0.1:{echo.port}', **there(m))
+    flow = connect(local)
+    t.undo.callback(flow.close)
+    m.install(deb())
+    still(t, flow, local)
+    m.run('sh', '-c', 'kill "$(cat /run/adit/aditd.pid)"')
+    wait_for(lambda: not os.path.exists(f'{m.top}/run/adit/aditd.pid'), 10,
+             'it does not end')
+    m.run('aditd')
+    still(t, flow, local)
+    t.true(t.logs_in(m, **there(m)), 'no login')
+
+
+@case('machines of one image have keys of their own', 'aditd')
+def _(t):
+    m = machine(t, init=('/bin/sleep', 'infinity'))
+    m.install(deb())
+    image = f'{t.folder}/image'
+    run('cp', '-a', f'{m.folder}/up', image)
+    m.stop()
+    keys = set()
+    for n in range(2):
+        m = machine(t, under=f'{image}:', name=f'clone{n}')
+        keys.add(m.read('/etc/adit/ssh_host_ed25519_key.pub').split()[1])
+        t.equal(m.sh('systemctl', 'is-active', 'aditd').stdout, 'active\n')
+        m.stop()
+    t.equal(len(keys), 2)
+
+
+main()
