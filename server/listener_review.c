@@ -146,18 +146,24 @@ static void over(struct review *v)
 	c->review = NULL;
 }
 
-/* A broker that does not end, or does not answer. */
-static void on_stubborn(void *arg)
+/* A broker that does not end, or does not answer. v is gone then. */
+static void stubborn(struct review *v)
 {
-	struct review *v = arg;
 	struct conn *c = v->conn;
 
-	v->timer = NULL;
 	log_error("security: the broker of %s port %u does not %s: killed",
 	          c->address, c->port, v->state == ENDING
 	          ? "end a connection that may not go on"
 	          : "take what holds for it now");
 	listener_conn_kill(c);
+}
+
+static void on_stubborn(void *arg)
+{
+	struct review *v = arg;
+
+	v->timer = NULL;
+	stubborn(v);
 }
 
 static void gone(struct review *v, const struct proto_field *why)
@@ -208,7 +214,7 @@ static void kept(struct review *v)
 		rc = ipc_send(c->broker, NULL, 0, LISTENER_APPLY);
 	set_timer(v, APPLY_MS, on_stubborn);
 	if (rc < 0 || v->timer == NULL) {
-		on_stubborn(v);
+		stubborn(v);
 		return;
 	}
 	c->generation = v->generation;
@@ -252,7 +258,7 @@ static void on_reviewer(void *arg, uint32_t events)
 		} else if (m.type == REVIEW_PART) {
 			if (pass_on(v, &m) == 0)
 				continue;
-			on_stubborn(v); /* its queue is full */
+			stubborn(v); /* its queue is full, or it is gone */
 		} else if (m.type == REVIEW_KEPT) {
 			kept(v);
 		} else if (m.type == REVIEW_GONE) {

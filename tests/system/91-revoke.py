@@ -931,4 +931,34 @@ def _(t):
     ended(t, client, since)
 
 
+@case('a session that ends while it is reviewed', timeout=120)
+def _(t):
+    command = f'{TOP}/slow-command'
+    with open(command, 'w') as f:
+        f.write(f'#!/bin/sh\nwhile [ -e {TOP}/wait ]; do sleep 0.05; done\n'
+                f'cat {TOP}/id.pub\n')
+    os.chmod(command, 0o755)
+    authorize(USER, '')
+    srv = t.server(f'{VERBOSE}AuthorizedKeysCommand {command}\n'
+                   f'AuthorizedKeysCommandUser {OTHER}')
+    client = t.client(srv)
+    with open(f'{TOP}/wait', 'w'):
+        pass
+    os.kill(srv.pid, signal.SIGHUP)
+    wait_for(lambda: processes('adit-reviewer'), 10, 'no reviewer')
+    os.kill(srv.pid, signal.SIGSTOP)
+    try:  # its answer comes first, then the end of who is to have it
+        os.unlink(f'{TOP}/wait')
+        wait_for(lambda: not processes('adit-reviewer'), 10, 'it is slow')
+        for p in processes(COMMS['broker']):
+            os.kill(p.pid, signal.SIGKILL)
+        wait_for(lambda: not processes(COMMS['broker']), 10, 'a broker')
+    finally:
+        os.kill(srv.pid, signal.SIGCONT)
+    client.wait()
+    if SLOW > 1:  # what a timer that is left would touch is seen then
+        time.sleep(26)
+    t.true(t.logs_in(srv), 'no login')
+
+
 main()
