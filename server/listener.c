@@ -247,16 +247,19 @@ static bool reload(struct listener *l, const char *because)
 		config_free(&fresh);
 		return false;
 	}
+	snapshot = config_snapshot(&fresh);
+	if (snapshot < 0) {
+		say_reload(l, "no memory: the old policy stays in force");
+		reloaded(l, because, "no memory");
+		config_free(&fresh);
+		return false;
+	}
+	/* the last that can fail: what it changes stays */
 	if (listener_audit_open(l, fresh.global.audit_log) < 0) {
 		say_reload(l, "AuditLog cannot be opened: the old policy "
 		           "stays in force");
 		reloaded(l, because, "AuditLog cannot be opened");
-		config_free(&fresh);
-		return false;
-	}
-	snapshot = config_snapshot(&fresh);
-	if (snapshot < 0) {
-		say_reload(l, "no memory: the old policy stays in force");
+		close(snapshot);
 		config_free(&fresh);
 		return false;
 	}
