@@ -513,13 +513,29 @@ def _(t):
     t.equal(m.read('/etc/adit/policy'), OPEN)
     m.run('dpkg', '-r', 'adit')
     client.wait()
-    t.equal([p for p in processes() if p.comm.startswith('adit')], [])
+    gone()
     t.equal(m.read('/etc/adit/policy'), OPEN)
     m.run('dpkg', '-P', 'adit')
     t.equal(m.sh('systemctl', 'is-enabled', 'aditd').returncode, 1)
     m.run('userdel', '-r', 'ann')
     t.equal(sorted(files(m) ^ before), [])
     t.equal(accounts(m), had)
+
+
+@case('removed, it ends the sessions that aditctl cannot reach', 'aditd')
+def _(t):
+    m = installed(t)
+    m.append('/etc/adit/policy', 'ControlSocket none\n')
+    m.run('systemctl', 'restart', 'aditd')
+    client = t.client(m, **there(m))
+    m.run('dpkg', '-r', 'adit')
+    client.wait()
+    gone()
+
+
+def gone():
+    wait_for(lambda: not [p for p in processes() if p.comm.startswith('adit')],
+             10, lambda: f'left: {processes()}')
 
 
 def older(t):
@@ -541,7 +557,7 @@ def older(t):
 def _(t):
     m = machine(t, init=('/bin/sleep', 'infinity'))
     m.install(older(t))
-    t.equal([p for p in processes() if p.comm.startswith('adit')], [])
+    gone()
     t.equal(os.listdir(f'{m.top}/etc/adit'), ['policy'], 'keys')
     m.run('/usr/libexec/adit/keygen')
     opened(m)
