@@ -31,14 +31,18 @@ def start(name, *argv, **env):
     with open(f'{DIR}/{name}.log', 'w') as out:
         return name, subprocess.Popen(
             argv, stdin=subprocess.DEVNULL, stdout=out,
-            stderr=subprocess.STDOUT, env=dict(os.environ, **env))
+            stderr=subprocess.STDOUT, env=dict(os.environ, **env),
+            start_new_session=True)
 
 
 def finish(name, job):
-    ok = job.wait() == 0
+    try:
+        ok = job.wait(600) == 0
+    except subprocess.TimeoutExpired:
+        os.killpg(job.pid, signal.SIGKILL)
+        ok = False
     if not ok:
         os.rename(f'{DIR}/{name}.log', f'{DIR}/{name}.why')
-    return ok
 
 
 def build(name, place, umask, **env):
@@ -222,7 +226,7 @@ AuditLog /var/log/adit/audit.log
 def machine(t, under='', name='machine', **kw):
     if os.path.exists(f'{DIR}/root.why'):
         with open(f'{DIR}/root.why', errors='replace') as f:
-            raise Skip(f'no root: {f.read().splitlines()[-1]}')
+            raise Skip(f'no root: {"".join(list(f)[-1:]).strip()}')
     if not unified():
         raise Skip('no cgroup2')
     m = Machine(f'{t.folder}/{name}', f'{under}{DIR}/root', **kw)
@@ -236,7 +240,7 @@ def installed(t, **kw):
     m.install(deb())
     opened(m)
     if m.booted:
-        m.run('systemctl', 'reload', 'aditd')
+        reloaded(m)
     return m
 
 
@@ -245,6 +249,16 @@ def opened(m):
     if '\nann:' not in m.read('/etc/passwd'):
         m.account('ann', public('id'))
     known(m)
+
+
+def reloaded(m):
+    """systemctl does not wait until the new policy holds."""
+    def done():
+        return int(re.search(r'(?m)^Reloads +(\d+)',
+                             m.run('aditctl', 'status'))[1])
+    before = done()
+    m.run('systemctl', 'reload', 'aditd')
+    wait_for(lambda: done() > before, 10, 'the reload does not end')
 
 
 def known(m):
@@ -304,7 +318,7 @@ def _(t):
     known(m)
     t.true(not t.logs_in(m, **there(m)), 'somebody gets in')
     opened(m)
-    m.run('systemctl', 'reload', 'aditd')
+    reloaded(m)
     echo, local = m.target(t), t.port()
     t.client(m, '-L', f'{local}:127.0.0.1:{echo.port}', '-R',
              '/home/ann/s:127.0.0.1:9', '-R', '/tmp/s:127.0.0.1:9', **there(m))
@@ -325,7 +339,7 @@ def _(t):
     m = installed(t)
     m.append('/etc/adit/policy', 'TunnelAddress 10.99.0.1 10.99.0.2\n'
              'TunnelAddress fd99::1 fd99::2\n')
-    m.run('systemctl', 'reload', 'aditd')
+    reloaded(m)
     t.client(m, '-w', '0:0', **there(m))
     run('ip', 'addr', 'add', '10.99.0.2', 'peer', '10.99.0.1', 'dev', 'tun0')
     run('ip', 'link', 'set', 'tun0', 'up')
@@ -439,6 +453,12 @@ def _(t):
     t.equal(m.sh('systemctl', 'is-active', 'aditd').stdout, 'active\n')
     t.match('a socket of the service manager', m.run('journalctl', '-u',
                                                      'aditd'))
+    m.run('dpkg', '-r', 'adit')
+    try:
+        connect(m.port, m.address).close()
+        raise Failure('the port is open')
+    except ConnectionRefusedError:
+        pass
 
 
 @case('the journal has fields, fail2ban finds the failures', 'aditd')
@@ -447,7 +467,7 @@ def _(t):
     t.true(t.logs_in(m, **there(m)), 'no login')
     m.append('/etc/adit/policy', 'LogLevel VERBOSE\n'
              'PerSourcePenalties no\n')
-    m.run('systemctl', 'reload', 'aditd')
+    reloaded(m)
     t.true(not t.logs_in(m, user='ann', key='id2', host=m.address), 'id2')
     for user in ('nobody-here', 'x from 192.0.2.99 port 7 ssh2'):
         t.true(not t.logs_in(m, user=user, host=m.address), user)
@@ -498,7 +518,7 @@ def _(t):
     before, had = files(m), accounts(m)
     m.install(older(t))
     opened(m)
-    m.run('systemctl', 'reload', 'aditd')
+    reloaded(m)
     echo, local = m.target(t), t.port()
     client = t.client(m, '-L', f'{local}:127.0.0.1:{echo.port}', **there(m))
     flow = connect(local)
@@ -511,6 +531,12 @@ def _(t):
     t.equal(len(sessions(m)), 1)
     t.equal(m.run('sha256sum', '/etc/adit/ssh_host_rsa_key'), keys)
     t.equal(m.read('/etc/adit/policy'), OPEN)
+    pid = main_pid(m)
+    m.append('/etc/adit/policy', 'Nonsense yes\n')
+    m.install(deb())
+    t.equal(main_pid(m), pid, 'restarted into an error')
+    m.write('/etc/adit/policy', OPEN)
+    still(t, flow, local)
     m.run('dpkg', '-r', 'adit')
     client.wait()
     gone()

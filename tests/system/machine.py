@@ -1,6 +1,7 @@
 """A machine of its own: a Debian root in namespaces, with systemd as process
 1 or with next to nothing. It is gone with its process 1."""
 import contextlib
+import glob
 import os
 import shutil
 import signal
@@ -66,6 +67,14 @@ def remove_cgroup(path):
     return True
 
 
+def remove_old_cgroups(top):
+    """What those left who were killed; not of somebody who just starts."""
+    for path in glob.glob(f'{top}/adit-test-*'):
+        age = time.monotonic_ns() - int(path.rpartition('-')[2])
+        if not 0 < age < 600e9:
+            remove_cgroup(path)
+
+
 class Machine:
     address, ours = '192.0.2.2', '192.0.2.1'
     port = 2222  # as a server of the harness has one
@@ -77,6 +86,7 @@ class Machine:
         sh('mount', '-t', 'tmpfs', '-o', 'mode=755', 'tmpfs', folder)
         for name in ('up', 'work', 'root'):
             os.mkdir(f'{folder}/{name}')
+        remove_old_cgroups(unified())
         self.cgroup = f'{unified()}/adit-test-{time.monotonic_ns()}'
         os.mkdir(self.cgroup)
         self.out = open(f'{folder}/console', 'wb')
