@@ -47,6 +47,8 @@ struct engine {
 	size_t out_head, out_tail, out_cap;
 	bool started, versions_done, service, authenticated, dead;
 	bool rekeying;
+	bool extensions;      /* the client takes an EXT_INFO, */
+	bool extensions_sent; /* got ours, and libssh has not tried yet */
 	unsigned queued;
 	uint64_t rekey_bytes, since_in, since_out; /* since the last exchange */
 	uint64_t keyed_at_s;
@@ -88,6 +90,13 @@ uint64_t engine_now_s(void);
 int engine_offer_set(ssh_bind b, const struct hostkeys *keys, const char *list);
 /* NULL: it is not offered. */
 const struct engine_offer *engine_offer_find(const char *name, size_t len);
+
+/* engine_extensions.c: does the client's first KEXINIT (its body) ask for
+ * EXT_INFO? Send it, once. Hold libssh's back, if that is what b has. */
+void engine_extensions_asked(struct engine *e, const uint8_t *kexinit,
+                             size_t len);
+void engine_extensions_send(struct engine *e);
+bool engine_extensions_hold(struct engine *e, ssh_buffer b);
 
 /* It is over; the first reason counts (static, or libssh's). */
 void engine_die(struct engine *e, const char *why);

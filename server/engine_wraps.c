@@ -18,7 +18,7 @@ enum wrap {
 	WRAP_NEWKEYS, WRAP_SEND_REKEX, WRAP_RANDOM, WRAP_SIGN_SESSIONID,
 	WRAP_SIGN_DATA, WRAP_EXPORT_PUBKEY, WRAP_SET_KEX, WRAP_SHA256,
 	WRAP_SHA384, WRAP_SHA512, WRAP_FIND, WRAP_FIND_ALL, WRAP_EXPORT_BLOB,
-	WRAP__MAX
+	WRAP_SEND_NEWKEYS, WRAP__MAX
 };
 static const char *const wrap_names[WRAP__MAX] = {
 	"ssh_packet_channel_open", "ssh_packet_channel_open_conf",
@@ -33,7 +33,7 @@ static const char *const wrap_names[WRAP__MAX] = {
 	"ssh_srv_pki_do_sign_sessionid", "pki_sign_data",
 	"ssh_pki_export_privkey_to_pubkey", "server_set_kex", "sha256",
 	"sha384", "sha512", "ssh_find_matching", "ssh_find_all_matching",
-	"ssh_pki_export_pubkey_blob"
+	"ssh_pki_export_pubkey_blob", "ssh_packet_send_newkeys"
 };
 static unsigned long wrap_counts[WRAP__MAX];
 
@@ -92,6 +92,8 @@ uint32_t __wrap_ssh_buffer_get_len(ssh_buffer b)
 	size_t n;
 
 	wrap_counts[WRAP_BUFFER_LEN]++;
+	if (e != NULL && e->extensions_sent && engine_extensions_hold(e, b))
+		return 0;
 	if (e == NULL || !e->inject)
 		return __real_ssh_buffer_get_len(b);
 	e->inject = false;
@@ -135,6 +137,9 @@ int __wrap_ssh_packet_kexinit(ssh_session s, uint8_t type, ssh_buffer b,
 	if (engine_here != NULL) {
 		engine_here->rekeying = true;
 		engine_here->offer = NULL;
+		if (!engine_here->authenticated)
+			engine_extensions_asked(engine_here, ssh_buffer_get(b),
+			                        __real_ssh_buffer_get_len(b));
 	}
 	return __real_ssh_packet_kexinit(s, type, b, user);
 }
@@ -147,6 +152,16 @@ int __wrap_ssh_send_rekex(ssh_session s)
 	return __real_ssh_send_rekex(s);
 }
 
+int __wrap_ssh_packet_send_newkeys(ssh_session s)
+{
+	int rc = __real_ssh_packet_send_newkeys(s);
+
+	wrap_counts[WRAP_SEND_NEWKEYS]++;
+	if (engine_here != NULL && rc == SSH_OK)
+		engine_extensions_send(engine_here);
+	return rc;
+}
+
 int __wrap_ssh_packet_newkeys(ssh_session s, uint8_t type, ssh_buffer b,
                               void *user)
 {
@@ -156,6 +171,7 @@ int __wrap_ssh_packet_newkeys(ssh_session s, uint8_t type, ssh_buffer b,
 	rc = __real_ssh_packet_newkeys(s, type, b, user);
 	if (engine_here != NULL) {
 		engine_here->rekeying = false;
+		engine_here->extensions_sent = false;
 		engine_here->queued = 0;
 		engine_here->since_in = engine_here->since_out = 0;
 		engine_here->keyed_at_s = engine_now_s();

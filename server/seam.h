@@ -50,6 +50,8 @@ seam_handler __real_ssh_packet_kexinit, __wrap_ssh_packet_kexinit,
 	__wrap_ssh_request_denied, __wrap_ssh_packet_userauth_request;
 int __real_ssh_send_rekex(ssh_session);
 int __wrap_ssh_send_rekex(ssh_session);
+int __real_ssh_packet_send_newkeys(ssh_session);
+int __wrap_ssh_packet_send_newkeys(ssh_session);
 int __real_server_set_kex(ssh_session);
 int __wrap_server_set_kex(ssh_session);
 typedef int seam_digest(const unsigned char *, size_t, unsigned char *);

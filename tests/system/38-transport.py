@@ -184,6 +184,8 @@ def _(t):
                 left -= len(s.recv(min(left, 65536)))
     n = client.err().count('SSH2_MSG_KEXINIT received')
     t.true(4 <= n <= 40, f'{n} exchanges for 8 MB each way')
+    t.equal(client.err().count('SSH2_MSG_EXT_INFO received'), 1,
+            'lists of signatures')
 
 
 @case('RekeyLimit by time', 'aditd')
