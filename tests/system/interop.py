@@ -30,7 +30,8 @@ from harness import (COMMS, Client, Failure, PER_CONNECTION, SLOW, Skip, TOP,
 SOURCES = os.path.join(os.environ.get('SRCDIR', '.'), 'tests/interop')
 BUILT = os.path.join(os.path.dirname(os.environ['ADITD']), 'tests/interop')
 KINDS = ('ed25519', 'rsa', 'ecdsa')
-REKEY = 3000000  # bytes between the client's own key exchanges
+# Bytes between the client's own key exchanges.
+REKEY = 3000000 if SLOW == 1 else 1000000
 
 
 def keys():
@@ -85,6 +86,7 @@ def ended(srv):
 class Program:
     """A client that is run as it is."""
     stdio_option = '-W'
+    loud = []  # without it, not a word of a remote forward that failed
     fails = ()
 
     def __init__(self, name, program, has):
@@ -152,6 +154,15 @@ class Program:
     def command(self, t, srv):
         return self._run(t, self.argv(t, srv) + ['echo', 'hello'])
 
+    def refused_remote(self, t, srv):
+        """What it says of a remote forward that it does not get. It stays."""
+        client = self._start(t, self.argv(
+            t, srv, *self.loud, '-N', '-R', f'{t.port()}:127.0.0.1:9'),
+            lambda: True)
+        client.wait_err('(?i)fail|refused')
+        client.stop()
+        return client.said()
+
 
 class OpenSSH(Program):
     def argv(self, t, srv, *words, kind='ed25519', rekey=False, alive=False):
@@ -185,6 +196,7 @@ class Dropbear(Program):
 
 class Plink(Program):
     stdio_option = '-nc'
+    loud = ['-v']
 
     def argv(self, t, srv, *words, kind='ed25519', rekey=False, alive=False):
         """Some of its settings can only be had from a saved session."""
@@ -237,7 +249,7 @@ class Library:
         return client
 
     def _finish(self, client, data=b''):
-        out, err = client.communicate(data, timeout=20 * SLOW)
+        out, err = client.communicate(data, timeout=40 * SLOW)
         if client.returncode != 0:
             raise Failure(f'{self.name} ended with {client.returncode}: '
                           f'{err.decode()[-2000:]}')
@@ -273,6 +285,13 @@ class Library:
         return subprocess.run(
             self.argv(srv, 'open', '127.0.0.1', port, **options), input=data,
             capture_output=True, timeout=30 * SLOW)
+
+    def refused_remote(self, t, srv):
+        done = subprocess.run(self.argv(srv, 'listen', t.port()),
+                              stdin=subprocess.DEVNULL, capture_output=True,
+                              timeout=30 * SLOW)
+        t.true(done.returncode != 0 and not done.stdout, 'it listens')
+        return done.stderr.decode()
 
     def command(self, t, srv):
         return subprocess.run(self.argv(srv, 'exec', 'echo hello'),

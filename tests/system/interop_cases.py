@@ -143,7 +143,7 @@ def rekeying(client):
                 raise
             show(client, 'rekey', 'no')
             return
-        t.true(PEER != 'aditd' or n > 4, f'{n} signatures')
+        t.true(PEER != 'aditd' or n > 3, f'{n} signatures')
         show(client, 'rekey')
 
     if 'rekey' in client.fails:
@@ -171,6 +171,13 @@ def refusals(client):
         ended(srv)
         t.equal((echo.accepted, done.stdout), (0, b''), 'it came through')
         show(client, 'reason', told(done, 'not permitted by policy'))
+
+    @one(client, 'reason', 'a remote forward that is refused, is said to be')
+    def _(t):
+        srv = t.server('PermitListen none\n')
+        said = client.refused_remote(t, srv)
+        ended(srv)
+        t.match('(?i)fail|refused|denied|unable', said, 'what it says')
 
     @one(client, 'shell', 'a command is refused, with a reason')
     def _(t):
