@@ -221,12 +221,13 @@ static void on_broker(void *arg, uint32_t events)
 	for (unsigned n = 0; n < LISTENER_MESSAGES_A_WAKEUP &&
 	     ((rc = ipc_recv(c->broker, &m, &why)) > 0 ||
 	      (rc < 0 && why != NULL && errno == EMFILE)); n++) {
-		if (rc > 0)
+		if (rc > 0) {
 			take(c, &m);
-		else
-			log_error("no descriptor is left for a takeover");
-		if (rc > 0)
 			ipc_msg_close(&m);
+		} else {
+			log_error("no descriptor is left for a takeover");
+			rc = 1; /* there may be more */
+		}
 	}
 	if (rc >= 0 && !(gone && rc == 0)) {
 		listener_conn_watch(c);
