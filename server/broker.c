@@ -6,7 +6,7 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
-#include "server/broker_private.h"
+#include "server/broker_login.h"
 #include "server/heap.h"
 #include "server/role.h"
 #include "server/zygote.h"
@@ -63,6 +63,20 @@ void broker_refuse(struct broker *b, uint32_t id, unsigned reason,
                    const char *text)
 {
 	broker_tell(b, -1, BROKER_REFUSED, id, reason, text, strlen(text));
+}
+
+void broker_turn_down(struct broker *b, uint32_t id, unsigned reason,
+                      const struct broker_thing *t, const char *what,
+                      const char *why, const char *text)
+{
+	struct event e;
+
+	broker_event(b, &e, EVENT_REFUSED, t, why);
+	broker_say(b, &b->tick_failures, POLICY_LOG_INFO, &e,
+	           "refused %s for %s from %s port %u: %s", what,
+	           b->user_shown, b->address, b->port, why);
+	broker_count(b, t->kind, METRICS_REFUSED);
+	broker_refuse(b, id, reason, text);
 }
 
 bool broker_may_log(struct broker *b, unsigned *lines)
@@ -188,13 +202,20 @@ static void end_by_listener(struct broker *b, const struct proto_field *why)
 		broker_end(b);
 }
 
+static void renew_keyholder(struct broker *b, struct proto_msg *m)
+{
+	if (broker_keyholder_connect(b, m->fds[0]) == 0)
+		broker_sign_next(b);
+	m->fds[0] = -1;
+}
+
 void broker_from_listener(struct broker *b, struct proto_msg *m)
 {
+	const struct proto_field *f = m->f;
+
 	switch (m->type) {
 	case LISTENER_KEYHOLDER:
-		if (broker_keyholder_connect(b, m->fds[0]) == 0)
-			broker_sign_next(b);
-		m->fds[0] = -1;
+		renew_keyholder(b, m);
 		break;
 	case LISTENER_CLIENT:
 		b->client = m->fds[0];
@@ -214,15 +235,14 @@ void broker_from_listener(struct broker *b, struct proto_msg *m)
 		broker_on_take_end(b, m);
 		break;
 	case LISTENER_ADMITTED:
-		b->admission = m->f[0].n != 0 ? BROKER_ADMITTED
-		                              : BROKER_NOT_ADMITTED;
+		b->admission = f[0].n != 0 ? BROKER_ADMITTED
+		                           : BROKER_NOT_ADMITTED;
 		break;
 	case LISTENER_LIST:
 		broker_control_list(b, (uint32_t)m->f[0].n);
 		break;
 	case LISTENER_CLOSE:
-		broker_control_close(b, (uint32_t)m->f[0].n,
-		                     (uint32_t)m->f[1].n);
+		broker_control_close(b, (uint32_t)f[0].n, (uint32_t)f[1].n);
 		break;
 	case LISTENER_COUNT:
 		broker_tell_counts(b);
@@ -238,13 +258,13 @@ void broker_from_listener(struct broker *b, struct proto_msg *m)
 		broker_on_review(b, m);
 		break;
 	case LISTENER_AUDIT:
-		b->audit = m->f[0].n != 0;
+		b->audit = f[0].n != 0;
 		break;
 	case LISTENER_LOG_FILE:
 		log_reopened(m->fds[0]);
 		break;
 	default:
-		end_by_listener(b, &m->f[0]);
+		end_by_listener(b, &f[0]);
 		break;
 	}
 	ipc_msg_close(m);

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "server/broker_private.h"
+#include "server/broker_login.h"
 #include "server/penalties.h"
 
 enum { ANSWER_MS = 5000, SSH_TOO_MANY_CONNECTIONS = 12 };

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "server/broker_private.h"
+#include "server/broker_login.h"
 #include "server/claim.h"
 #include "server/role.h"
 

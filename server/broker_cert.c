@@ -9,7 +9,7 @@
 #include <time.h>
 
 #include "server/algorithms.h"
-#include "server/broker_private.h"
+#include "server/broker_login.h"
 #include "server/command.h"
 
 enum { CA_FILE_MAX = 1024 * 1024 };

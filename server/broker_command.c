@@ -6,7 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "server/broker_private.h"
+#include "server/broker_login.h"
 #include "server/command.h"
 
 enum { COMMAND_SLACK_MS = 6000 };

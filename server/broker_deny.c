@@ -7,7 +7,7 @@
 
 #include <openssl/evp.h>
 
-#include "server/broker_private.h"
+#include "server/broker_login.h"
 
 /* As sshd's: all work of a refusal fits into the first, and the second differs
  * by name, lest what is left be told by comparing two names. */

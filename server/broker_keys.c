@@ -13,7 +13,7 @@
 #include <openssl/evp.h>
 
 #include "server/algorithms.h"
-#include "server/broker_private.h"
+#include "server/broker_login.h"
 #include "server/command.h"
 #include "server/revoked.h"
 

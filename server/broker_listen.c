@@ -1,10 +1,9 @@
 /*
- * tcpip-forward (RFC 4254, 7.1) and streamlocal-forward@openssh.com: bind,
- * accept, hand over.
+ * tcpip-forward (RFC 4254, 7.1) and streamlocal-forward@openssh.com: what is
+ * asked for, and what there is.
  */
 #include <errno.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,7 +14,7 @@
 #include "server/address.h"
 #include "server/broker_listening.h"
 
-enum { SAME_PORT_TRIES = 8, ACCEPTS_A_WAKEUP = 8 };
+enum { SAME_PORT_TRIES = 8 };
 
 static void close_sockets(struct listening *l)
 {
@@ -63,8 +62,6 @@ void broker_listen_free(struct broker *b)
 	while (b->listening != NULL)
 		listening_free(b->listening);
 }
-
-static void on_accept(void *arg, uint32_t events);
 
 struct broker_thing listening_thing(const struct listening *l)
 {
@@ -152,7 +149,7 @@ static void answer(struct listening *l, const char *why)
 	for (size_t i = 0; i < l->nsockets; i++) {
 		l->sockets[i].io = loop_add(b->loop, l->sockets[i].fd,
 		                            b->listeners_held ? 0 : EPOLLIN,
-		                            on_accept, l);
+		                            listening_on_accept, l);
 		if (l->sockets[i].io == NULL) {
 			refuse(l, strerror(errno));
 			return;
@@ -222,86 +219,6 @@ static void on_addresses(void *arg, const struct addresses *a, const char *why)
 		listening_go_on(l, &used, NULL);
 }
 
-/* MaxChannels counts what others open, too. */
-static bool may_accept(struct listening *l)
-{
-	struct broker *b = l->broker;
-	struct policy_verdict v;
-	char where[600], what[640];
-	struct broker_thing t = { .kind = l->is_path ? BROKER_FORWARDED_PATH
-	                                             : BROKER_FORWARDED,
-		.host = l->host, .port = l->port, .address = "" };
-
-	policy_may_add_channel(&b->settings, broker_channels(b), &v);
-	if (!v.allowed) {
-		broker_count(b, t.kind, METRICS_REFUSED);
-		broker_count_refusal(b, &v);
-		snprintf(what, sizeof(what), "a connection by %s",
-		         listening_describe(l, where, sizeof(where)));
-		broker_log_refusal(b, &t, what, &v);
-	}
-	return v.allowed;
-}
-
-static void hand_over(struct listening *l, int fd,
-                      const struct sockaddr_storage *ss)
-{
-	struct broker *b = l->broker;
-	char host[64] = "";
-	struct broker_thing what = { .kind = l->is_path
-	                             ? BROKER_FORWARDED_PATH : BROKER_FORWARDED,
-		.host = l->host, .port = l->port, .address = host,
-		.asked_port = l->asked_port, .bind = l->bind };
-	uint32_t id;
-	int one = 1;
-
-	if (!may_accept(l))
-		return;
-	if (!l->is_path && address_format(ss, host, sizeof(host),
-	                                  &what.address_port) < 0)
-		strcpy(host, "?");
-	if (broker_grant_accepted(b, fd, &what, &id) < 0) {
-		b->accept_failed = true;
-		broker_count(b, what.kind, METRICS_FAILED);
-		return;
-	}
-	broker_count(b, what.kind, METRICS_OPENED);
-	if (l->is_path) {
-		broker_path_plain(fd);
-		broker_tell(b, fd, BROKER_ACCEPTED_PATH, id, l->host,
-		            strlen(l->host));
-		return;
-	}
-	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-	broker_tell(b, fd, BROKER_ACCEPTED, id, l->host, strlen(l->host),
-	            l->port, host, strlen(host), what.address_port);
-}
-
-static void on_accept(void *arg, uint32_t events)
-{
-	struct listening *l = arg;
-	struct broker *b = l->broker;
-
-	(void)events;
-	for (size_t i = 0; i < l->nsockets; i++) {
-		for (int n = 0; n < ACCEPTS_A_WAKEUP && !b->ending; n++) {
-			struct sockaddr_storage ss;
-			socklen_t len = sizeof(ss);
-			int fd = accept4(l->sockets[i].fd, (void *)&ss, &len,
-			                 SOCK_CLOEXEC | SOCK_NONBLOCK);
-
-			if (fd < 0) {
-				if (errno != EAGAIN && errno != EINTR &&
-				    errno != ECONNABORTED)
-					b->accept_failed = true;
-				break;
-			}
-			hand_over(l, fd, &ss);
-			close(fd);
-		}
-	}
-}
-
 void broker_listen_update(struct broker *b)
 {
 	bool hold = ipc_pending(b->session) || b->accept_failed ||
@@ -358,29 +275,20 @@ static void start(struct listening *l)
 		l->resolve = job;
 }
 
-/* A new listening on what the message's string says, if MaxListeners and
- * policy allow it; NULL: the answer is given. */
-static struct listening *admit(struct broker *b, struct proto_msg *m,
-                               bool is_path)
+/* NULL: out of memory, or an address that is none; the answer is given. */
+static struct listening *new_listening(struct broker *b,
+                                       const struct proto_msg *m, bool is_path)
 {
 	struct listening *l = calloc(1, sizeof(*l));
-	struct policy_verdict v;
-	struct broker_thing t;
-	struct event e;
-	char what[600];
+	struct broker_thing t = { .kind = is_path ? BROKER_LISTENER_PATH
+	                                          : BROKER_LISTENER };
 
 	if (l == NULL || (!is_path && m->f[2].n > 65535) ||
 	    proto_cstr(&m->f[1], l->host, sizeof(l->host)) < 0) {
-		broker_event(b, &e, EVENT_REFUSED, &(struct broker_thing){
-			.kind = is_path ? BROKER_LISTENER_PATH
-			                : BROKER_LISTENER }, "bad address");
-		broker_say(b, &b->tick_failures, POLICY_LOG_INFO, &e,
-		           "refused %s for %s from %s port %u: bad address",
-		           is_path ? "streamlocal-forward" : "tcpip-forward",
-		           b->user_shown, b->address, b->port);
-		broker_count(b, is_path ? BROKER_LISTENER_PATH
-		                        : BROKER_LISTENER, METRICS_REFUSED);
-		broker_refuse(b, (uint32_t)m->f[0].n, 1, "bad address");
+		broker_turn_down(b, (uint32_t)m->f[0].n, 1, &t,
+		                 is_path ? "streamlocal-forward"
+		                         : "tcpip-forward",
+		                 "bad address", "bad address");
 		free(l);
 		return NULL;
 	}
@@ -393,6 +301,21 @@ static struct listening *admit(struct broker *b, struct proto_msg *m,
 	l->reviews = b->reviews;
 	l->bind = policy_bind(b->settings.gateway_ports, l->host);
 	log_escape(l->shown, sizeof(l->shown), l->host, strlen(l->host));
+	return l;
+}
+
+/* A new listening on what the message's string says, if MaxListeners and
+ * policy allow it; NULL: the answer is given. */
+static struct listening *admit(struct broker *b, const struct proto_msg *m,
+                               bool is_path)
+{
+	struct listening *l = new_listening(b, m, is_path);
+	struct policy_verdict v;
+	struct broker_thing t;
+	char what[600];
+
+	if (l == NULL)
+		return NULL;
 	if (is_path)
 		policy_may_listen_path(&b->settings, &b->key.opts, l->host,
 		                       &v);

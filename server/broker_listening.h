@@ -1,4 +1,5 @@
-/* broker_listen.c, broker_take.c, broker_yield.c: what listens for a client. */
+/* broker_listen.c, broker_bind.c, broker_accept.c, broker_take.c, broker_yield.c:
+ * what listens for a client. */
 #ifndef ADIT_BROKER_LISTENING_H
 #define ADIT_BROKER_LISTENING_H
 
@@ -34,6 +35,9 @@ struct listening {
  * error like others. */
 size_t listening_bind(struct listening *l, const struct addresses *a,
                       int *error, struct addresses *used);
+
+/* broker_accept.c: loop_add()'s callback of each socket, whose arg is l. */
+void listening_on_accept(void *arg, uint32_t events);
 
 /* broker_listen.c */
 /* Is the request answered, with success? */

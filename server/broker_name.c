@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "server/broker_private.h"
+#include "server/broker_login.h"
 
 enum { NAME_WAIT_MS = 5000 };
 

@@ -238,19 +238,14 @@ void broker_on_open_tcp(struct broker *b, struct proto_msg *m)
 	struct broker_thing t = { .kind = BROKER_DIRECT, .host = host,
 		.port = port, .address = "" };
 	struct resolve *job;
-	struct event e;
 	struct open *o;
 
 	if (proto_cstr(&m->f[1], host, sizeof(host)) < 0 || host[0] == '\0' ||
 	    port == 0 || port > 65535) {
-		broker_event(b, &e, EVENT_REFUSED, &(struct broker_thing){
-			.kind = BROKER_DIRECT }, "bad destination");
-		broker_say(b, &b->tick_failures, POLICY_LOG_INFO, &e,
-		           "refused direct-tcpip for %s from %s port %u: "
-		           "bad destination", b->user_shown, b->address,
-		           b->port);
-		broker_count(b, BROKER_DIRECT, METRICS_REFUSED);
-		broker_refuse(b, id, 1, "bad destination");
+		t.host = "";
+		t.port = 0;
+		broker_turn_down(b, id, 1, &t, "direct-tcpip",
+		                 "bad destination", "bad destination");
 		return;
 	}
 	log_escape(shown, sizeof(shown), host, strlen(host));
@@ -266,14 +261,9 @@ void broker_on_open_tcp(struct broker *b, struct proto_msg *m)
 		return;
 	o = b->nopens < BROKER_PENDING_MAX ? calloc(1, sizeof(*o)) : NULL;
 	if (o == NULL) {
-		broker_event(b, &e, EVENT_REFUSED, &t,
-		             "too many at once that are not open yet");
-		broker_say(b, &b->tick_failures, POLICY_LOG_INFO, &e,
-		           "refused %s for %s from %s port %u: too many at "
-		           "once that are not open yet", what, b->user_shown,
-		           b->address, b->port);
-		broker_count(b, BROKER_DIRECT, METRICS_REFUSED);
-		broker_refuse(b, id, 4, "too many channels on their way");
+		broker_turn_down(b, id, 4, &t, what,
+		                 "too many at once that are not open yet",
+		                 "too many channels on their way");
 		return;
 	}
 	o->broker = b;

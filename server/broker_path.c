@@ -73,13 +73,9 @@ void broker_on_open_path(struct broker *b, struct proto_msg *m)
 	int fd;
 
 	if (proto_cstr(&m->f[1], path, sizeof(path)) < 0) {
-		broker_event(b, &e, EVENT_REFUSED, &(struct broker_thing){
-			.kind = BROKER_DIRECT_PATH }, "bad path");
-		broker_say(b, &b->tick_failures, POLICY_LOG_INFO, &e,
-		           "refused direct-streamlocal for %s from %s port "
-		           "%u: bad path", b->user_shown, b->address, b->port);
-		broker_count(b, BROKER_DIRECT_PATH, METRICS_REFUSED);
-		broker_refuse(b, id, 1, "bad path");
+		thing.host = "";
+		broker_turn_down(b, id, 1, &thing, "direct-streamlocal",
+		                 "bad path", "bad path");
 		return;
 	}
 	log_escape(shown, sizeof(shown), path, strlen(path));

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "server/broker_private.h"
+#include "server/broker_login.h"
 
 enum { PARTS_MAX = 256, TEXT_MAX = 1024 * 1024, /* of all parts */
        SSH_BY_APPLICATION = 11, CHAIN = BROKER_CHAIN };

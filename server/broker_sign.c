@@ -8,7 +8,7 @@
 #include <sys/epoll.h>
 #include <sys/random.h>
 
-#include "server/broker_private.h"
+#include "server/broker_login.h"
 
 /* What V_S begins with. */
 static const char version[] = "SSH-2.0-adit_" PACKAGE_VERSION;

@@ -2,7 +2,7 @@
 #ifndef ADIT_EXPLAIN_PRIVATE_H
 #define ADIT_EXPLAIN_PRIVATE_H
 
-#include "server/broker_private.h"
+#include "server/broker_login.h"
 #include "server/explain.h"
 
 enum { LINES_MAX = 2 * POLICY_CHAIN_MAX + 6, TEXT_MAX = 1024 };

@@ -138,22 +138,25 @@ static void not_logged_in(struct conn *c, uint64_t outcome)
 		listener_door_penalise(c->listener, c->address, c->outcome);
 }
 
+static void admit(struct conn *c, const struct proto_field *f)
+{
+	bool good = listener_door_admit(c, f[0].p, f[0].len, (unsigned)f[1].n);
+
+	if (!good)
+		c->listener->counts[METRICS_DOOR + METRICS_MAX_CONNECTIONS]++;
+	if (good && f[2].n != 0)
+		listener_door_share(c);
+	ipc_send(c->broker, NULL, 0, LISTENER_ADMITTED, good ? 1u : 0u);
+}
+
 /* What the broker says, who is trusted, and never the session. */
 static void take(struct conn *c, const struct proto_msg *m)
 {
 	const struct proto_field *f = m->f;
-	bool admit;
 
 	switch (m->type) {
 	case LISTENER_ADMIT:
-		admit = listener_door_admit(c, f[0].p, f[0].len,
-		                            (unsigned)f[1].n);
-		if (!admit)
-			c->listener->counts[METRICS_DOOR +
-			                    METRICS_MAX_CONNECTIONS]++;
-		if (admit && f[2].n != 0)
-			listener_door_share(c);
-		ipc_send(c->broker, NULL, 0, LISTENER_ADMITTED, admit ? 1u : 0u);
+		admit(c, f);
 		break;
 	case LISTENER_LOGGED_IN:
 		logged_in(c, m);

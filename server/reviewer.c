@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "server/broker_private.h"
+#include "server/broker_login.h"
 #include "server/reviewer.h"
 #include "server/role.h"
 

@@ -15,7 +15,7 @@
 #include <netinet/in.h>
 
 #include "server/address.h"
-#include "server/broker_private.h"
+#include "server/broker_login.h"
 
 /* NUMBER is one of these, and 16 times its argument. */
 enum attack { DEAF = 1, FORGE, STRANGE_ANSWERS, HELPERS, AGAIN, GIVE,
