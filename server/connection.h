@@ -118,8 +118,8 @@ void connection_client(struct connection *c, const char *version);
 void connection_window(struct connection *c, uint32_t most);
 /* The same, less than that, of tunnels. */
 void connection_tun_window(struct connection *c, uint32_t most);
-/* Let the client have so much of a window on that channel from now on, if it has
- * less, and there is memory. */
+/* Let the client have so much of a window on that channel from now on, if it
+ * has less and there is memory. */
 void connection_widen(struct connection *c, uint32_t chan, uint32_t window);
 
 /* One payload from the client: message number type (80..127), its body after

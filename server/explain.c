@@ -150,12 +150,13 @@ static bool is_set(const struct policy_rate *r)
 static void add_limits(struct explain *e)
 {
 	static const char *const takeovers[] = {
-		[POLICY_TAKEOVER_NO] = "ListenTakeover no: not while an older "
-			"session of the same key listens there",
-		[POLICY_TAKEOVER_YES] = "ListenTakeover yes: also from an older "
-			"session of the same key whose client does not answer",
-		[POLICY_TAKEOVER_ALWAYS] = "ListenTakeover always: also from an "
-			"older session of the same key",
+		[POLICY_TAKEOVER_NO] = "ListenTakeover no: not while an "
+			"older session of the same key listens there",
+		[POLICY_TAKEOVER_YES] = "ListenTakeover yes: also from an "
+			"older session of the same key whose client does not "
+			"answer",
+		[POLICY_TAKEOVER_ALWAYS] = "ListenTakeover always: also from "
+			"an older session of the same key",
 	};
 	const struct policy_settings *s = &e->b.settings;
 	char rates[160], text[200];

@@ -607,8 +607,8 @@ def _(t):
                '8080').stdout
     t.match('^allowed: tcpip-forward', text)
     t.match(rf'{srv.policy}:3 +ListenTakeover always: .*\n'
-            rf' +{srv.policy}:4 +RateLimit session up 5242880/s down 5242880/s$',
-            text)
+            rf' +{srv.policy}:4 +RateLimit session up {5 << 20}/s '
+            rf'down {5 << 20}/s$', text)
     t.match('not HOST:PORT', ctl('explain', *spec, 'open', 'x',
                                  check=2).stderr)
     ctl('explain', *spec, 'login', '/nothing', check=2)
