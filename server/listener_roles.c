@@ -133,8 +133,9 @@ static void lost(struct role *r)
 
 void listener_role_hangs(struct role *r)
 {
-	log_error("%s (process %d) does not answer", kinds[r->kind].name,
-	          (int)r->pid);
+	log_error("%s (process %d) does not answer: killed",
+	          kinds[r->kind].name, (int)r->pid);
+	kill(r->pid, SIGKILL); /* a child of ours, or its edge had ended */
 	lost(r);
 }
 

@@ -327,10 +327,11 @@ def _(t):
     srv = t.server(POLICY + 'LoginGraceTime 1')
     old = reader().pid
     os.kill(old, signal.SIGSTOP)
-    t.undo.callback(os.kill, old, signal.SIGKILL)
     t.equal(answer(srv, v2()), b'')
-    srv.wait_log(r'proxy \(process \d+\) does not answer$')
+    srv.wait_log(r'proxy \(process \d+\) does not answer: killed$')
     wait_for(lambda: served(srv, v2()), 5, 'nobody is served')
+    wait_for(lambda: old not in [p.pid for p in processes('adit-proxy')], 5,
+             'it is still there')
 
 
 @case('a reload brings the reader, renews it and takes it away', 'aditd')
