@@ -217,6 +217,7 @@ int engine_warm(const struct hostkeys *keys, const struct transport *t,
 	int no = 0;
 
 	engine_keys = keys;
+	engine_extensions_set(t);
 	*why = "libssh could not be initialised";
 	if (ssh_init() != 0)
 		return -1;

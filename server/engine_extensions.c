@@ -8,10 +8,16 @@
 #include <string.h>
 
 #include "server/engine_private.h"
-#include "server/pki.h"
 #include "server/wire.h"
 
-enum { EXT_INFO = 7, COOKIE = 16, LIST_MAX = 1024 };
+enum { EXT_INFO = 7, COOKIE = 16 };
+
+static char taken[TRANSPORT_LIST_MAX];
+
+void engine_extensions_set(const struct transport *t)
+{
+	memcpy(taken, t->pubkeys, sizeof(taken));
+}
 
 void engine_extensions_asked(struct engine *e, const uint8_t *kexinit,
                              size_t len)
@@ -48,14 +54,14 @@ void engine_extensions_send(struct engine *e)
 {
 	static const char name[] = "server-sig-algs";
 	static const uint8_t head[] = { EXT_INFO, 0, 0, 0, 1 };
-	uint8_t m[sizeof(head) + 8 + sizeof(name) + LIST_MAX], *p = m;
+	uint8_t m[sizeof(head) + 8 + sizeof(name) + sizeof(taken)], *p = m;
 
-	if (!e->extensions || strlen(pki_accepted_algorithms()) > LIST_MAX)
+	if (!e->extensions)
 		return;
 	e->extensions = false;
 	memcpy(p, head, sizeof(head));
 	p = put_string(p + sizeof(head), name);
-	p = put_string(p, pki_accepted_algorithms());
+	p = put_string(p, taken);
 	engine_send(e, m, (size_t)(p - m));
 	e->extensions_sent = !e->dead;
 }
