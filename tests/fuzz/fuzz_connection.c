@@ -283,6 +283,8 @@ static size_t receiver(uint8_t what, const uint8_t *p, size_t left)
 	case 10: manner = (uint8_t)chan; break;
 	case 11: connection_client(c, chan & 1 ? "AsyncSSH" : "x"); break;
 	case 12: forward_path(); break;
+	case 13: connection_widen(c, chan, (uint32_t)len * 64); break;
+	case 14: connection_tun_window(c, (uint32_t)len * 16); break;
 	default: break;
 	}
 	return left < 2 ? left : 2;
