@@ -215,6 +215,22 @@ def _(t):
         f'{unpacked(t)}/usr/share/apparmor/extra-profiles/usr.sbin.aditd')
 
 
+@case('completions of both commands, for both shells', 'aditd')
+def _(t):
+    share = f'{unpacked(t)}/usr/share'
+    for name in ('aditd', 'aditctl'):
+        run('bash', '-n', f'{share}/bash-completion/completions/{name}')
+        if shutil.which('zsh'):
+            run('zsh', '-n', f'{share}/zsh/vendor-completions/_{name}')
+    for words, want in (('--ex', '--explain'), ('--explain tun', 'tunnel'),
+                        ('--explain tunnel e', 'ethernet')):
+        done = run('bash', '-c',
+                   f'. {share}/bash-completion/completions/aditd; '
+                   'COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _aditd; '
+                   'echo "${COMPREPLY[@]}"', '-', 'aditd', *words.split())
+        t.equal(done.strip(), want)
+
+
 # ---- a machine with systemd ----
 
 OPEN = """Port 2222
