@@ -105,6 +105,11 @@ from harness import (Failure, SLOW, Skip, case, connect, main, need,  # noqa
 from machine import Machine, unified  # noqa
 
 
+def here(name):
+    """A case. Machines boot slowly where others work."""
+    return case(name, 'aditd', timeout=180)
+
+
 # ---- what was built ----
 
 def built(name='one', place='.'):
@@ -126,7 +131,7 @@ def unpacked(t):
     return folder
 
 
-@case('two builds are the same, byte for byte', 'aditd')
+@here('two builds are the same, byte for byte')
 def _(t):
     one, two = built(), built('two', 'a/longer/place')
     names = sorted(n for n in os.listdir(one) if re.search(
@@ -138,7 +143,7 @@ def _(t):
         run('cmp', f'{one}/{name}', f'{two}/{name}')
 
 
-@case('lintian has nothing to say', 'aditd')
+@here('lintian has nothing to say')
 def _(t):
     dsc, = glob.glob(f'{built()}/*.dsc')
     pages = glob.glob(f'{unpacked(t)}/usr/share/man/man*/*')
@@ -150,13 +155,13 @@ def _(t):
              if not line.startswith('N:')], [])
 
 
-@case('libssh, which is in it, is named', 'aditd')
+@here('libssh, which is in it, is named')
 def _(t):
     t.match(r'^libssh \(= \S+\)$', run('dpkg-deb', '-f', deb(),
                                          'Static-Built-Using').strip())
 
 
-@case('the policy: nobody, nothing; its examples are good', 'aditd')
+@here('the policy: nobody, nothing; its examples are good')
 def _(t):
     top = unpacked(t)
     aditd, policy = f'{top}/usr/sbin/aditd', f'{top}/etc/adit/policy'
@@ -190,7 +195,7 @@ def _(t):
         t.equal(done.returncode, status, f'{user} {words}: {done.stdout}')
 
 
-@case('the units: what is left open, by systemd-analyze', 'aditd')
+@here('the units: what is left open, by systemd-analyze')
 def _(t):
     analyze, top = need('systemd-analyze'), unpacked(t)
     for unit, most in (('aditd', 3.7), ('adit-keygen', 1.2)):
@@ -208,14 +213,14 @@ def found(program):
     return path, os.path.dirname(os.path.dirname(path)).removesuffix('/usr')
 
 
-@case('the AppArmor profile parses', 'aditd')
+@here('the AppArmor profile parses')
 def _(t):
     parser, top = found('apparmor_parser')
     run(parser, '-Q', '-K', '-b', f'{top}/etc/apparmor.d',
         f'{unpacked(t)}/usr/share/apparmor/extra-profiles/usr.sbin.aditd')
 
 
-@case('completions of both commands, for both shells', 'aditd')
+@here('completions of both commands, for both shells')
 def _(t):
     share = f'{unpacked(t)}/usr/share'
     for name in ('aditd', 'aditctl'):
@@ -243,8 +248,8 @@ def machine(t, under='', name='machine', **kw):
     if os.path.exists(f'{DIR}/root.why'):
         with open(f'{DIR}/root.why', errors='replace') as f:
             raise Skip(f'no root: {"".join(list(f)[-1:]).strip()}')
-    if not unified():
-        raise Skip('no cgroup2')
+    if not unified() or not os.access(unified(), os.W_OK):
+        raise Skip('no cgroup2 to write to')
     m = Machine(f'{t.folder}/{name}', f'{under}{DIR}/root', **kw)
     t.undo.callback(m.stop)
     return m
@@ -319,7 +324,7 @@ def still(t, flow, local):
     t.equal(talk(local), b'through the tunnel')
 
 
-@case('installed, it serves, and lets nobody in; opened, it does', 'aditd')
+@here('installed, it serves, and lets nobody in; opened, it does')
 def _(t):
     m = machine(t)
     t.equal(m.sh('ls', '/etc/adit').stdout, '')
@@ -345,10 +350,10 @@ def _(t):
     log = m.run('journalctl', '-u', 'aditd', '--no-pager')
     t.true(not re.search(r'namespace|empty root|capability|Landlock|missing|'
                          'rror|SECCOMP|not locked', log), log)
-    t.equal(m.sh('systemctl', 'is-system-running').stdout, 'running\n')
+    t.true('adit' not in m.run('systemctl', '--failed'), 'failed units')
 
 
-@case('a tunnel, and its settings in /proc/sys', 'aditd')
+@here('a tunnel, and its settings in /proc/sys')
 def _(t):
     if not os.path.exists('/dev/net/tun'):
         raise Skip('no /dev/net/tun')
@@ -363,8 +368,7 @@ def _(t):
     t.equal(m.run('cat', '/proc/sys/net/ipv6/conf/tun0/accept_ra'), '0\n')
 
 
-@case('within the unit nothing else can be written, and no device opened',
-      'aditd')
+@here('within the unit nothing else can be written, and no device opened')
 def _(t):
     m = installed(t)
     within = ['nsenter', '-t', main_pid(m), '-m', '--']
@@ -382,8 +386,7 @@ def _(t):
             {'null', 'zero', 'full', 'random', 'urandom', 'tty', 'tun'})
 
 
-@case('the other roles within the unit: a command, metrics, a watcher',
-      'aditd')
+@here('the other roles within the unit: a command, metrics, a watcher')
 def _(t):
     m = installed(t)
     m.account('bob', '')
@@ -406,8 +409,7 @@ echo '{public('id').strip()}'
     t.match('no longer authorised', client.err())
 
 
-@case('restarted and crashed under load, it drops nobody', 'aditd',
-      timeout=120)
+@here('restarted and crashed under load, it drops nobody')
 def _(t):
     m = installed(t)
     echo, local = m.target(t), t.port()
@@ -436,11 +438,11 @@ def _(t):
     t.equal(m.run('systemctl', 'show', '-P', 'NRestarts', 'aditd'), '1\n')
 
 
-@case('the watchdog: a keyholder that hangs', 'aditd', timeout=120)
+@here('the watchdog: a keyholder that hangs')
 def _(t):
     m = installed(t)
     m.write('/etc/systemd/system/aditd.service.d/w.conf',
-            '[Service]\nWatchdogSec=2\n')
+            '[Service]\nWatchdogSec=4\n')
     m.run('systemctl', 'daemon-reload')
     m.run('systemctl', 'restart', 'aditd')
     client = t.client(m, **there(m))
@@ -456,7 +458,7 @@ def _(t):
     t.equal(client.process.poll(), None)
 
 
-@case('aditd.socket opens the port, and starts it', 'aditd')
+@here('aditd.socket opens the port, and starts it')
 def _(t):
     m = installed(t)
     m.write('/etc/systemd/system/aditd.socket.d/port.conf',
@@ -477,7 +479,7 @@ def _(t):
         pass
 
 
-@case('the journal has fields, fail2ban finds the failures', 'aditd')
+@here('the journal has fields, fail2ban finds the failures')
 def _(t):
     m = installed(t)
     t.true(t.logs_in(m, **there(m)), 'no login')
@@ -512,8 +514,7 @@ def fail2ban_regex():
             '/usr/bin/python3', program], f'{top}/etc/fail2ban'
 
 
-@case('logrotate: the audit log is renewed, for those that are there, too',
-      'aditd')
+@here('logrotate: the audit log is renewed, for those that are there, too')
 def _(t):
     m = installed(t)
     client = t.client(m, **there(m))
@@ -528,7 +529,7 @@ def _(t):
             '640 root adm\n')
 
 
-@case('upgraded, removed, purged', 'aditd', timeout=180)
+@here('upgraded, removed, purged')
 def _(t):
     m = machine(t)
     before, had = files(m), accounts(m)
@@ -564,7 +565,7 @@ def _(t):
     t.equal(accounts(m), had)
 
 
-@case('removed, it ends the sessions that aditctl cannot reach', 'aditd')
+@here('removed, it ends the sessions that aditctl cannot reach')
 def _(t):
     m = installed(t)
     m.append('/etc/adit/policy', 'ControlSocket none\n')
@@ -594,8 +595,7 @@ def older(t):
 
 # ---- without systemd ----
 
-@case('without systemd: nothing is started, and a session outlives an upgrade',
-      'aditd')
+@here('without systemd: nothing is started, and a session outlives an upgrade')
 def _(t):
     m = machine(t, init=('/bin/sleep', 'infinity'))
     m.install(older(t))
@@ -618,7 +618,7 @@ def _(t):
     t.true(t.logs_in(m, **there(m)), 'no login')
 
 
-@case('machines of one image have keys of their own', 'aditd')
+@here('machines of one image have keys of their own')
 def _(t):
     m = machine(t, init=('/bin/sleep', 'infinity'))
     m.install(deb())
