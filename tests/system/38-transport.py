@@ -5,7 +5,7 @@ import os
 import re
 import subprocess
 
-from harness import TOP, Client, case, connect, main, public, wait_for
+from harness import TOP, Client, case, connect, main, public, run, wait_for
 
 
 def asks(t, srv, *options):
@@ -30,6 +30,15 @@ def _(t):
     for bad in ('Ciphers=aes128-ctr', 'KexAlgorithms=curve25519-sha256'):
         t.match(REFUSED, asks(t, srv, bad), bad)
     t.match(REFUSED, asks(t, srv, 'Ciphers=aes256-ctr', 'MACs=hmac-sha2-256'))
+
+
+@case('the greeting is of the version that aditd -V says', 'aditd')
+def _(t):
+    srv = t.server()
+    with connect(srv.port) as s:
+        said = s.makefile('rb').readline().decode()
+    version = run(f'{TOP}/aditd', '-V').split(',')[0]
+    t.equal(said, f'SSH-2.0-{version}\r\n')
 
 
 @case('lists with +, - and ^')

@@ -6,6 +6,7 @@ import os
 import re
 import socket
 import struct
+import subprocess
 
 # Before the harness: it starts what this names.
 if not os.environ.get('ADITD', '').endswith('/owned'):
@@ -50,7 +51,9 @@ INTENTS = {n for n in NUMBERS if n.startswith('SESSION_') and n[8] != '_'}
 GRANTS = (AUTHENTICATED, OPENED, TUNNEL, LISTENING, ACCEPTED, ACCEPTED_PATH,
           PROVED)
 LOGIN, OPEN = 1, 2  # phases
-VERSION = 'SSH-2.0-adit_0.1'
+VERSION = 'SSH-2.0-' + subprocess.run(
+    [os.environ['ADITD'], '-V'], capture_output=True,
+    text=True).stdout.split(',')[0]
 HASHES = {32: 'sha256', 48: 'sha384', 64: 'sha512'}
 PLAIN, HOSTBOUND = 'publickey', 'publickey-hostbound-v00@openssh.com'
 CLIENT, BROKER = 0, 1  # which of its own descriptors goes along
