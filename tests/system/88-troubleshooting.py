@@ -217,12 +217,14 @@ def _(t):
 
 @symptom('DenyOpen')
 def _(t):
+    localhost()
     srv = t.server('DenyOpen 127.0.0.0/8:*')
     return ssh(t, srv, '-W', 'localhost:5432'), srv
 
 
 @symptom('connection refused')
 def _(t):
+    localhost()
     srv = t.server()
     return ssh(t, srv, '-W', 'localhost:9'), srv
 
@@ -310,6 +312,11 @@ def _(t):
         second.recv(1)
     c.wait_err('open failed')
     return c.said(), srv
+
+
+def localhost():
+    """Not every root has an /etc/hosts."""
+    append('/etc/hosts', '127.0.0.1 localhost\n')
 
 
 def tun():

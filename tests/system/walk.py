@@ -26,6 +26,8 @@ from harness import SLOW, TOP, Failure, append, processes, sh, wait_for
 FENCE = re.compile(r'((?:^<!-- [^\n]* -->\n)*)^```\w*\n(.*?)^```\n',
                    re.M | re.S)
 PROMPT = re.compile(r'^([a-z]+)(2?[#$]) (.*)')
+# That pages make.
+ACCOUNTS = ('ann', 'acme', 'branch', 'partners')
 # What is another one each time.
 VARIES = [(re.compile(p), r) for p, r in (
     (r'SHA256:[A-Za-z0-9+/]{43}|SHA256:[A-Za-z0-9+/]{4}…', 'SHA256:KEY'),
@@ -147,8 +149,9 @@ class Host:
         if not self.holder.stdout.readline():
             raise Failure(f'no host {name}')
         self.inside = ['nsenter', '-t', str(self.holder.pid), '-n', '-m', '-u',
-                       '--wd=/']
+                       '-r', '--wd=/']
         self.folder = folder
+        self.run('test', '-e', '/etc/a-host-of-walk.py')  # nobody else's /etc
         if user:
             self.run('useradd', '-m', '-p', '*', '-s', '/bin/bash', user)
 
@@ -185,7 +188,18 @@ class World:
         os.mkdir(f'{TOP}/hosts')
         t.undo.callback(self.close)
         shutil.copytree('/etc', f'{TOP}/hosts/etc', symlinks=True)
-        append(f'{TOP}/hosts/etc/hosts', '\n'.join(names) + '\n')
+        shutil.rmtree(f'{TOP}/hosts/etc/adit', ignore_errors=True)
+        append(f'{TOP}/hosts/etc/a-host-of-walk.py', '')
+        append(f'{TOP}/hosts/etc/hosts',
+               '\n'.join(['127.0.0.1 localhost', *names]) + '\n')
+        for name in ('passwd', 'shadow', 'group', 'gshadow', 'subuid',
+                     'subgid'):  # the page's accounts are new
+            path = f'{TOP}/hosts/etc/{name}'
+            if os.path.exists(path):
+                with open(path) as f:
+                    lines = [x for x in f if x.split(':')[0] not in ACCOUNTS]
+                with open(path, 'w') as f:
+                    f.writelines(lines)
         self.links, self.hosts = [], {}
         for name, user in hosts.items():
             self.hosts[name] = Host(name, user)
