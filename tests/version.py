@@ -4,6 +4,7 @@ has what a reader is sent to."""
 import os
 import re
 import subprocess
+import sys
 
 TOP = os.environ.get('SRCDIR') or \
     os.path.join(os.path.dirname(os.path.abspath(__file__)), '..')
@@ -109,13 +110,15 @@ def main():
               ('packages have it', packages), ('links lead somewhere', links),
               ('links to headings do', anchors),
               ('pages are in the tarball', shipped))
+    failed = False
     print(f'1..{len(checks)}')
     for n, (name, check) in enumerate(checks, 1):
         wrong = list(check())
         for line in wrong:
             print(f'#   {line}')
         print(f'{"not ok" if wrong else "ok"} {n} - {name} ({VERSION})')
-    return any(wrong)
+        failed |= bool(wrong)
+    sys.exit(failed)
 
 
 main()

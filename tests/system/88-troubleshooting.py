@@ -441,7 +441,7 @@ def _(t):
 
 @symptom('no host key')
 def _(t):
-    return starts(t, f'Port {t.port()}\n')
+    return starts(t, f'Port {t.port()}\nHostKey {t.folder}/none\n')
 
 
 @symptom('port in use at start')
