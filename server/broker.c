@@ -34,8 +34,8 @@ static void log_end(struct broker *b)
 		       b->port);
 	else
 		log_info("Connection closed by %s user %s %s port %u [preauth]",
-		         b->account.exists && b->may_login ? "authenticating"
-		                                           : "invalid",
+		         !b->known || (b->account.exists && b->may_login)
+		         ? "authenticating" : "invalid",
 		         b->user_shown, b->address, b->port);
 }
 

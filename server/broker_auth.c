@@ -85,6 +85,7 @@ static int name_user(struct broker *b, const struct proto_field *f)
 	if (b->user[0] != '\0')
 		return strcmp(user, b->user) == 0 ? 0 : -1;
 	strcpy(b->user, user);
+	log_escape(b->user_shown, sizeof(b->user_shown), user, strlen(user));
 	return 0;
 }
 

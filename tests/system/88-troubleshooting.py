@@ -72,6 +72,12 @@ def _(t):
     return logs_in(t, srv, key='id2'), srv
 
 
+@symptom('no key')
+def _(t):
+    srv = t.server()
+    return logs_in(t, srv, '-o', 'PreferredAuthentications=password'), srv
+
+
 @symptom('StrictModes')
 def _(t):
     srv = t.server()
