@@ -1,4 +1,4 @@
-"""The clients of other people that 98-interop*.py connect.
+"""The clients of other people that 67-interop*.py connect.
 
 What is a program is run as its users run it. What is a library is in a small
 program of ours, tests/interop/client_*, each with the same words:
