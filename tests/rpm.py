@@ -22,10 +22,12 @@ FILES = {
     '/usr/lib/systemd/system/aditd.socket': '-rw-r--r--',
     '/usr/lib/sysusers.d/adit.conf': '-rw-r--r--',
     '/usr/lib/tmpfiles.d/adit.conf': '-rw-r--r--',
-    '/usr/sbin/aditctl': '-rwxr-xr-x',
+    '/usr/bin/aditctl': '-rwxr-xr-x',
     '/usr/sbin/aditd': '-rwxr-xr-x',
     '/usr/share/bash-completion/completions/aditctl': '-rw-r--r--',
+    '/usr/share/bash-completion/completions/aditd': '-rw-r--r--',
     '/usr/share/zsh/site-functions/_aditctl': '-rw-r--r--',
+    '/usr/share/zsh/site-functions/_aditd': '-rw-r--r--',
     '/usr/share/man/man1/aditctl.1': '-rw-r--r-- d',
     '/usr/share/man/man5/adit_policy.5': '-rw-r--r-- d',
     '/usr/share/man/man8/aditd.8': '-rw-r--r-- d',
@@ -130,7 +132,7 @@ def _(p):
     os.mkdir(root)
     run('sh', '-c', f'rpm2cpio {p.binary} | cpio -idm --quiet', cwd=root)
     assert f'adit_{version()},' in run(f'{root}/usr/sbin/aditd', '-V')
-    run(f'{root}/usr/sbin/aditctl', '--help')
+    run(f'{root}/usr/bin/aditctl', '--help')
     run('ssh-keygen', '-q', '-t', 'ed25519', '-N', '', '-f', f'{root}/key')
     run(f'{root}/usr/sbin/aditd', '-t', '-f', f'{root}/etc/adit/policy',
         '-h', f'{root}/key')
