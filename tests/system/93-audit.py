@@ -51,12 +51,21 @@ def check(event, against={}):
         raise Failure(f'{json.dumps(event)}\n{best.message}')
 
 
+def read_lines(path):
+    """Who reads may be in the midst of a write(2)."""
+    lines = []
+
+    def read():
+        with open(path, 'rb') as f:
+            lines[:] = f.read().split(b'\n')
+        return lines[-1] == b''
+    wait_for(read, 2, 'an unfinished line')
+    return lines
+
+
 def events(path=AUDIT, name=None, **fields):
     """The events of the file so far, each valid."""
-    with open(path, 'rb') as f:
-        lines = f.read().split(b'\n')
-    if lines[-1] != b'':
-        raise Failure(f'an unfinished line: {lines[-1]}')
+    lines = read_lines(path)
     found = []
     for line in lines[:-1]:
         if re.search(rb'[^ -~]', line):

@@ -325,6 +325,7 @@ def _(t):
 @case('one that does not answer is replaced', 'aditd')
 def _(t):
     srv = t.server(POLICY + 'LoginGraceTime 1')
+    t.true(served(srv, v2()), 'it is not ready')
     old = reader().pid
     os.kill(old, signal.SIGSTOP)
     t.equal(answer(srv, v2()), b'')
