@@ -242,15 +242,17 @@ void listener_role_hangs(struct role *r);
 /* Is every process there that a connection needs? */
 bool listener_roles_serve(const struct listener *l);
 
-/* listener.c: read the policy again. What goes wrong is logged, and told to
+/* listener_reload.c: read the policy again. What goes wrong is logged, and told to
  * listener_control_said(). false: the old one stays. */
 bool listener_reload(struct listener *l, const char *because);
+/* A log level for everybody, or -1: the policy's. */
+void listener_level(struct listener *l, int level);
+
+/* listener.c */
 /* RUNSTATEDIR/adit. */
 void listener_make_folder(void);
 /* Accept no more. */
 void listener_close_sockets(struct listener *l);
-/* A log level for everybody, or -1: the policy's. */
-void listener_level(struct listener *l, int level);
 
 /* listener.c: watch the sockets if every role is ready. */
 void listener_accept_update(struct listener *l);
