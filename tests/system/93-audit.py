@@ -476,8 +476,9 @@ def _(t):
     t.match('^root', event('control', action='kill user neighbour')['by'])
     t.equal(event('logout', user='neighbour')['reason'],
             'ended by the administrator')
-    for p in processes(COMMS['session']):
-        os.kill(p.pid, signal.SIGKILL)
+    wait_for(lambda: len(processes(COMMS['session'])) == 1, 5,
+             'the neighbour is there')
+    os.kill(processes(COMMS['session'])[0].pid, signal.SIGKILL)
     e = event('killed')
     t.equal((e['process'], e['signal'], e['connection']),
             ('session', 9, 1))

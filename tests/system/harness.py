@@ -191,10 +191,12 @@ class Process:
         return os.readlink(f'/proc/{self.pid}/{name}')
 
     def fds(self):
-        found = {}
-        for fd in os.listdir(f'/proc/{self.pid}/fd'):
-            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
-                found[int(fd)] = os.readlink(f'/proc/{self.pid}/fd/{fd}')
+        """Those it has now; one that is over has none."""
+        found, gone = {}, (FileNotFoundError, ProcessLookupError)
+        with contextlib.suppress(*gone):
+            for fd in os.listdir(f'/proc/{self.pid}/fd'):
+                with contextlib.suppress(*gone):  # closed meanwhile
+                    found[int(fd)] = os.readlink(f'/proc/{self.pid}/fd/{fd}')
         return found
 
     def __repr__(self):
