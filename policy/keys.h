@@ -1,6 +1,6 @@
 /*
- * policy/keys.h: what keys, certificates and principals bring with them. Part of
- * policy.h, under the same contract.
+ * policy/keys.h: what keys, certificates and principals bring with them. Part
+ * of policy.h, under the same contract.
  */
 #ifndef ADIT_POLICY_KEYS_H
 #define ADIT_POLICY_KEYS_H

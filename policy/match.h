@@ -1,6 +1,6 @@
 /*
- * policy/match.h: what names and addresses are held against. Shared by the files
- * of policy/ alone.
+ * policy/match.h: what names and addresses are held against. Shared by the
+ * files of policy/ alone.
  */
 #ifndef ADIT_POLICY_MATCH_H
 #define ADIT_POLICY_MATCH_H

@@ -32,9 +32,9 @@ struct policy_error {
 
 /* One source text. Texts given earlier win over later ones (first value
  * wins), so the -o options of the command line come first. What accumulates
- * (HostKey, AllowUsers, Port, ...) does so over all texts. A value inside Match wins
- * over any global one, of the command line too, as in sshd. A Match block ends
- * with its text; the "command line" may not have one. */
+ * (HostKey, AllowUsers, Port, ...) does so over all texts. A value inside Match
+ * wins over any global one, of the command line too, as in sshd. A Match block
+ * ends with its text; the "command line" may not have one. */
 struct policy_text {
 	const char *name; /* file name for messages, or "command line" */
 	const char *text; /* need not be NUL-terminated */

@@ -83,8 +83,8 @@ static void differ_by_paths(const struct policy *p,
 {
 	if (s->endpoints.n != 0 || s->endpoints.none)
 		policy_remark(p, POLICY_DIFFERS, s->where, "%s: a unix socket "
-		              "needs a pattern of its path; sshd %s whatever is "
-		              "here", keyword, does);
+		              "needs a pattern of its path; sshd %s whatever "
+		              "is here", keyword, does);
 }
 
 static void differ_by_timeouts(const struct policy *p,
@@ -107,8 +107,9 @@ static void risk_wide_networks(const struct policy *p,
 		if (policy_net_parse(s->words.v[i].text, &net) == NULL &&
 		    net.bits < (net.family == 4 ? 16 : 32))
 			policy_remark(p, POLICY_RISKY, s->where,
-			              "ProxyProtocolFrom %s: whoever can connect "
-			              "from there can claim any address",
+			              "ProxyProtocolFrom %s: whoever can "
+			              "connect from there can claim any "
+			              "address",
 			              s->words.v[i].text);
 	}
 }
@@ -229,8 +230,8 @@ void policy_remark_defaults(const struct policy *p)
 		{ POLICY_PER_SOURCE_PENALTIES, "PerSourcePenalties are on, as "
 		                               "in sshd 9.8; 9.2 has none" },
 		{ POLICY_PERMIT_PRIVILEGED_PORTS,
-		  "PermitPrivilegedPorts is no, for root, too; in sshd root may "
-		  "listen on them" },
+		  "PermitPrivilegedPorts is no, for root, too; in sshd root "
+		  "may listen on them" },
 		{ POLICY_LISTEN_TAKEOVER,
 		  "ListenTakeover is yes: a -R gets the port of an older "
 		  "session of the same key whose client does not answer; in "

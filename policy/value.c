@@ -115,7 +115,7 @@ static const char *parse_listen(const char *s, struct policy_endpoint *e)
 
 	memset(e, 0, sizeof *e);
 	if (*s != '[' && (colon == NULL || strchr(colon + 1, ':') != NULL))
-		e->host = strdup(s); /* a name, an IPv4 or a bare IPv6 address */
+		e->host = strdup(s); /* a name, IPv4 or bare IPv6 */
 	else if (*s == '[' && s[n - 1] == ']')
 		e->host = strndup(s + 1, n - 2);
 	else
@@ -155,8 +155,9 @@ int policy_take_listen(const struct policy_stmt *st, struct policy_setting *out)
 	       fail_memory(st) : 0;
 }
 
-/* What is there to read tells how a machine is used: it is for what runs on that
- * machine. A program there may pass it on, and ask for a name and a key. */
+/* What is there to read tells how a machine is used: it is for what runs on
+ * that machine. A program there may pass it on, and ask for a name and a
+ * key. */
 static const char *check_metrics(size_t i, const char *text)
 {
 	struct policy_endpoint e;

@@ -204,7 +204,8 @@ static const struct profile_rule make_tun_rules[] = {
 	{ "openat", 1, { { 2, INT, O_RDWR | O_CLOEXEC } } },
 	{ "ioctl", 1, { { 1, INT, TUNSETIFF } } },
 	{ "ioctl", 2, { { 1, INT, TUNSETOFFLOAD },
-	    { 2, ALL, TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN } } },
+	    { 2, ALL, TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 |
+	              TUN_F_TSO_ECN } } },
 	{ "socket", 2, { { 0, INT, AF_NETLINK }, { 2, INT, NETLINK_ROUTE } } },
 };
 static const struct profile_group make_tun =
@@ -309,7 +310,8 @@ static const struct profile profiles[SANDBOX__MAX] = {
 		.covers = ROLE(KEYHOLDER) | ROLE(BROKER_ZYGOTE) |
 		          ROLE(BROKER) | ROLE(ACCOUNT) | ROLE(RESOLVER) |
 		          ROLE(TUNMAKER) | ROLE(SESSION_ZYGOTE) |
-		          ROLE(SESSION) | ROLE(PROXY) | ROLE(WATCHER) | ROLE(METRICS),
+		          ROLE(SESSION) | ROLE(PROXY) | ROLE(WATCHER) |
+		          ROLE(METRICS),
 		.covers_asked = ROLE(COMMAND),
 		.limits = { NO_CORE, NOFILE(65536) },
 		.groups = { &base, &code, &bytes, &fds, &self, &files, &client,
@@ -344,8 +346,8 @@ static const struct profile profiles[SANDBOX__MAX] = {
 		.covers = ROLE(ACCOUNT) | ROLE(RESOLVER),
 		.paths = PROFILE_PATHS_SOCKETS,
 		.limits = { NO_CORE, NOFILE(16384) },
-		.groups = { &base, &code, &bytes, &fds, &self, &read_files, &client,
-		            &children, &confine, &ids },
+		.groups = { &base, &code, &bytes, &fds, &self, &read_files,
+		            &client, &children, &confine, &ids },
 		.soft = no_clone3,
 	},
 	[SANDBOX_ACCOUNT] = {
@@ -354,8 +356,9 @@ static const struct profile profiles[SANDBOX__MAX] = {
 		.caps_asked = CAP(NET_BIND_SERVICE),
 		.covers = ROLE(RESOLVER),
 		.limits = { NO_CORE, NOFILE(16384) },
-		.groups = { &base, &code, &bytes, &fds, &self, &read_files, &client,
-		            &server, &unix_sockets, &tun, &children, &confine },
+		.groups = { &base, &code, &bytes, &fds, &self, &read_files,
+		            &client, &server, &unix_sockets, &tun, &children,
+		            &confine },
 		.soft = no_clone3,
 	},
 	[SANDBOX_RESOLVER] = {

@@ -19,7 +19,7 @@ enum sandbox_role {
 	SANDBOX_LISTENER,       /* accepts, spawns; superset of all others */
 	SANDBOX_KEYHOLDER,      /* signs with the host keys */
 	SANDBOX_BROKER_ZYGOTE,  /* forks brokers, tun makers */
-	SANDBOX_BROKER,         /* before login: root, reads keys and accounts */
+	SANDBOX_BROKER,         /* before login: root; reads keys, accounts */
 	SANDBOX_ACCOUNT,        /* the broker after login: is the account */
 	SANDBOX_RESOLVER,       /* short-lived getaddrinfo child of ACCOUNT */
 	SANDBOX_TUNMAKER,       /* short-lived child of BROKER_ZYGOTE, not root:
@@ -31,7 +31,7 @@ enum sandbox_role {
 	                         * ordinary user's program, whatever it does */
 	SANDBOX_PROXY,          /* reads the headers of proxies; no right, empty
 	                         * root */
-	SANDBOX_WATCHER,        /* not root: looks when files change, opens none */
+	SANDBOX_WATCHER,        /* not root: when do files change? opens none */
 	SANDBOX_METRICS,        /* answers by HTTP; no right, empty root */
 	SANDBOX__MAX
 };
@@ -55,10 +55,10 @@ void sandbox_commands(bool yes);
 
 struct sandbox; /* a role's profile, its seccomp program compiled */
 
-/* Compile the role's seccomp program and Landlock ruleset. trap: a refused system call raises
- * SIGSYS (a handler prints role and number to stderr, then the process dies)
- * instead of killing silently. Returns NULL with errno set. Costs about a
- * millisecond: zygotes prepare for their children. */
+/* Compile the role's seccomp program and Landlock ruleset. trap: a refused
+ * system call raises SIGSYS (a handler prints role and number to stderr, then
+ * the process dies) instead of killing silently. Returns NULL with errno set.
+ * Costs about a millisecond: zygotes prepare for their children. */
 struct sandbox *sandbox_prepare(enum sandbox_role role, bool trap);
 void sandbox_free(struct sandbox *sb); /* accepts NULL */
 

@@ -110,7 +110,8 @@ static int become(const struct account *a)
 
 static void become_root(void)
 {
-	/* Staying somebody else with root's saved id would be worse than dying. */
+	/* Staying somebody else with root's saved id would be worse than
+	 * dying. */
 	if (seteuid(0) < 0 || setegid(0) < 0 || setgroups(0, NULL) < 0)
 		abort();
 }

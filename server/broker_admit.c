@@ -27,7 +27,8 @@ static void refuse(struct broker *b)
 static void refuse_uncounted(struct broker *b)
 {
 	log_error("the listener does not count the connections of %s: refused "
-	          "a login from %s port %u", b->user_shown, b->address, b->port);
+	          "a login from %s port %u", b->user_shown, b->address,
+	          b->port);
 	b->blameless = true;
 	broker_finish(b, SSH_TOO_MANY_CONNECTIONS,
 	              "the connections of this account cannot be counted");

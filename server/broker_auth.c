@@ -299,7 +299,8 @@ static const char *check_signature(struct broker *b, const char *method,
 {
 	const struct hostkeys *keys = &b->env->hostkeys;
 	struct claim c = {
-		.session_id = b->session_id, .session_id_len = b->session_id_len,
+		.session_id = b->session_id,
+		.session_id_len = b->session_id_len,
 		.user = b->user, .method = method, .algorithm = algorithm,
 		.key = m->f[3].p, .key_len = m->f[3].len };
 

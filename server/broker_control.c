@@ -112,7 +112,8 @@ void broker_control_list(struct broker *b, uint32_t request)
 	broker_rate_tell(b, request);
 	ipc_send(b->listener, NULL, 0, LISTENER_LISTED, request,
 	         broker_channels(b), s->max_channels, l.listeners,
-	         s->max_listeners, l.tunnels, s->max_tunnels, broker_refusals(b));
+	         s->max_listeners, l.tunnels, s->max_tunnels,
+	         broker_refusals(b));
 }
 
 void broker_control_close(struct broker *b, uint32_t request, uint32_t number)

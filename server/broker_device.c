@@ -1,8 +1,8 @@
 /*
- * The devices of tunnels: one that exists is attached to as the account, without
- * any capability: with CAP_NET_ADMIN the kernel would not ask whose it is. One that
- * does not exist is made by a tun maker, a process of its own that the zygote forks
- * on request.
+ * The devices of tunnels: one that exists is attached to as the account,
+ * without any capability: with CAP_NET_ADMIN the kernel would not ask whose it
+ * is. One that does not exist is made by a tun maker, a process of its own that
+ * the zygote forks on request.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -55,8 +55,8 @@ static void ask_maker(struct tunnel *t)
 	join(&s->tunnel_routes, routes, sizeof(routes));
 	t->state = MAKING;
 	if (new_request(t) < 0 ||
-	    ipc_send(b->maker, NULL, 0, MAKER_MAKE, t->request, t->mode, t->name,
-	             strlen(t->name), s->tunnel_mtu,
+	    ipc_send(b->maker, NULL, 0, MAKER_MAKE, t->request, t->mode,
+	             t->name, strlen(t->name), s->tunnel_mtu,
 	             (unsigned)(s->tunnel_tx_queue_len + 1),
 	             s->tunnel_up ? 1u : 0u, bridge, strlen(bridge), addresses,
 	             strlen(addresses), routes, strlen(routes),

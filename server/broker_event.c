@@ -215,7 +215,8 @@ static void on_thing(void *arg, const struct broker_thing *t)
 	broker_event_closed(b, t, "the connection is over");
 }
 
-/* What is queued for the listener, or there would be forwards without an end. */
+/* What is queued for the listener, or there would be forwards without an
+ * end. */
 static void flush(struct broker *b)
 {
 	uint64_t end = loop_now_ms() + END_MS, now;

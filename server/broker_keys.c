@@ -434,7 +434,8 @@ void broker_each_file(const struct broker *b,
                       void (*fn)(void *arg, const char *path), void *arg)
 {
 	const struct policy_settings *s = &b->settings;
-	const char *const fixed[] = { s->revoked_keys, s->trusted_user_ca_keys };
+	const char *const fixed[] = { s->revoked_keys,
+		s->trusted_user_ca_keys };
 	const char *word;
 	char path[4096];
 

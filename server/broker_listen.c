@@ -207,7 +207,7 @@ static void on_addresses(void *arg, const struct addresses *a, const char *why)
 	/* the port that one family gives may be taken in the other: again */
 	for (int i = 0; i < SAME_PORT_TRIES; i++) {
 		size_t bad = listening_bind(l, a, &error,
-		                      l->port != 0 ? &used : NULL);
+		                            l->port != 0 ? &used : NULL);
 
 		if (bad == 0 || l->port != 0 || i == SAME_PORT_TRIES - 1)
 			break;

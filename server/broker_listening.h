@@ -1,5 +1,5 @@
-/* broker_listen.c, broker_bind.c, broker_accept.c, broker_take.c, broker_yield.c:
- * what listens for a client. */
+/* broker_listen.c, broker_bind.c, broker_accept.c, broker_take.c,
+ * broker_yield.c: what listens for a client. */
 #ifndef ADIT_BROKER_LISTENING_H
 #define ADIT_BROKER_LISTENING_H
 

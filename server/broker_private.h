@@ -122,8 +122,8 @@ struct broker {
 	uint8_t cookie[EXCHANGE_COOKIE_LEN]; /* of the next exchange */
 	struct {
 		bool busy, asked;
-		unsigned tries; /* keyholders asked: a hash that kills one is not
-		                   given to a third */
+		unsigned tries; /* keyholders asked: a hash that kills one is
+		                   not given to a third */
 		unsigned hostkey;
 		bool certified;
 		char algorithm[PKI_ALGORITHM_MAX];
@@ -229,8 +229,8 @@ void broker_refuse(struct broker *b, uint32_t id, unsigned reason,
  * told which keyword or key option did it. */
 void broker_refuse_by(struct broker *b, uint32_t id, const char *thing,
                       const struct policy_verdict *v);
-/* What no rule refuses, but its form, or how many there are. what: "direct-tcpip
- * to host port 22"; why is for the logs, text for the client. */
+/* What no rule refuses, but its form, or how many there are. what:
+ * "direct-tcpip to host port 22"; why is for the logs, text for the client. */
 void broker_turn_down(struct broker *b, uint32_t id, unsigned reason,
                       const struct broker_thing *t, const char *what,
                       const char *why, const char *text);
@@ -238,8 +238,8 @@ void broker_turn_down(struct broker *b, uint32_t id, unsigned reason,
  * tick_listens): a client can ask for thousands of things a second. Lines left
  * out are counted, and the log says so. */
 bool broker_may_log(struct broker *b, unsigned *lines);
-/* Log that policy refused what ("direct-tcpip to host port 22"), and why. t: the
- * same thing. */
+/* Log that policy refused what ("direct-tcpip to host port 22"), and why. t:
+ * the same thing. */
 void broker_log_refusal(struct broker *b, const struct broker_thing *t,
                         const char *what, const struct policy_verdict *v);
 
@@ -286,9 +286,9 @@ unsigned broker_channels(const struct broker *b);
 /* A number for a thing. */
 uint32_t broker_number(struct broker *b);
 /* Keep a copy of fd, to be handed over as id, and of what is said of it but
- * number, since_ms and fd. Ours ends the session's when the session says so, so that
- * it cannot keep one that is no longer counted. sentence: for the log, or NULL.
- * -1: no descriptor, no memory. */
+ * number, since_ms and fd. Ours ends the session's when the session says so, so
+ * that it cannot keep one that is no longer counted. sentence: for the log, or
+ * NULL. -1: no descriptor, no memory. */
 int broker_grant(struct broker *b, uint32_t id, int fd,
                  const struct broker_thing *what, const char *sentence);
 /* The same, as an id of ours: *id. */

@@ -156,8 +156,9 @@ static void cut(struct broker *b, int way)
 
 	ends(r, &first, &last);
 	log_error("security: session of %s port %u for %s does not keep to its "
-	          "rate: %llu bytes %s in %llu ms, %llu a second are permitted: "
-	          "%s: RateLimit %s", b->address, b->port, b->user_shown,
+	          "rate: %llu bytes %s in %llu ms, %llu a second are "
+	          "permitted: %s: RateLimit %s", b->address, b->port,
+	          b->user_shown,
 	          (unsigned long long)(r->seen[last][way] -
 	                               r->seen[first][way]),
 	          way == UP ? "up" : "down",

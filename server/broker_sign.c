@@ -97,7 +97,8 @@ static void on_keyholder(void *arg, uint32_t events)
 		} else if (m.type == KEY_PROVED) {
 			answer_prove(b, m.f[0].p, m.f[0].len);
 		} else {
-			log_escape(reason, sizeof(reason), m.f[0].p, m.f[0].len);
+			log_escape(reason, sizeof(reason), m.f[0].p,
+			           m.f[0].len);
 			refuse(b, reason);
 		}
 	}
@@ -194,8 +195,8 @@ void broker_on_sign(struct broker *b, struct proto_msg *m)
 	const char *why;
 
 	if (b->sign.busy) {
-		log_error("security: session of %s port %u wants two signatures "
-		          "at once", b->address, b->port);
+		log_error("security: session of %s port %u wants two "
+		          "signatures at once", b->address, b->port);
 		broker_end(b);
 		return;
 	}

@@ -153,7 +153,8 @@ int command_words(const struct config *config, const struct proto_msg *m,
 {
 	char user[256], address[64], local[64], host[256];
 	struct policy_conn conn = { .address = address,
-		.version = CONFIG_VERSION, .local_address = local, .local_port = (unsigned)m->f[5].n };
+		.version = CONFIG_VERSION, .local_address = local,
+		.local_port = (unsigned)m->f[5].n };
 	struct policy_settings s;
 	struct account who;
 	int rc = -1;

@@ -158,8 +158,9 @@ static int parse(struct config *c, const struct config_reports *reports)
 	size_t n = 0;
 
 	for (; n < o->noverrides; n++)
-		texts[n] = (struct policy_text){ "command line", o->overrides[n],
-			strlen(o->overrides[n]), o->override_is_port[n] };
+		texts[n] = (struct policy_text){ "command line",
+			o->overrides[n], strlen(o->overrides[n]),
+			o->override_is_port[n] };
 	texts[n++] = (struct policy_text){ c->name, c->text, c->text_len,
 		false };
 	c->policy = policy_parse_with(texts, n, &hooks, NULL);
@@ -327,7 +328,7 @@ int config_snapshot(const struct config *c)
 void config_own_ids(const char *name, uid_t *uid, gid_t *gid)
 {
 	struct passwd *pw = getpwnam(name);
-	uid_t id = 64980; /* above what distributions give to people and daemons */
+	uid_t id = 64980; /* above those of people and of daemons */
 
 	if (pw != NULL) {
 		*uid = pw->pw_uid;

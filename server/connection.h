@@ -128,8 +128,8 @@ int connection_input(struct connection *c, uint8_t type, const uint8_t *body,
                      size_t len);
 
 /* Answers to open_tcp, open_tun, open_path. After refuse the channel is gone
- * (no gone op). Both are ignored when chan went meanwhile (returns -1). text: shown to
- * the user, cut at 512 bytes. */
+ * (no gone op). Both are ignored when chan went meanwhile (returns -1). text:
+ * shown to the user, cut at 512 bytes. */
 int connection_accept(struct connection *c, uint32_t chan);
 int connection_refuse(struct connection *c, uint32_t chan,
                       enum connection_reason reason, const char *text);

@@ -11,7 +11,8 @@
 int dump_run(const struct config *c);
 
 /* Read -C's argument, which is changed and which *who and *key then point into.
- * key NULL: there is none to be had. Returns 0, or -1: said on standard error. */
+ * key NULL: there is none to be had. Returns 0, or -1: said on standard
+ * error. */
 int dump_spec(char *spec, struct policy_conn *who, const char **key);
 
 #endif

@@ -26,8 +26,8 @@ enum edge_role_msg {
 	ROLE_KILL,        /* -> zygote: w connection: kill its process */
 	ROLE_KILLED,      /* zygote ->: w connection, w signal that ended it */
 	ROLE_NOTE,        /* role ->: s text for the log */
-	ROLE_HEADER,      /* -> proxy: w connection, w ms until it must be there,
-	                     + fd: READ or BAD */
+	ROLE_HEADER,      /* -> proxy: w connection, w ms until it must be
+	                     there, + fd: READ or BAD */
 	ROLE_HEADER_READ, /* proxy ->: w connection, b it is the proxy's own,
 	                     s source, w its port, s destination, w its port */
 	ROLE_HEADER_BAD,  /* proxy ->: w connection, b it went without a word,
@@ -81,7 +81,7 @@ enum edge_listener_msg {
 	LISTENER_OUTCOME,  /* b enum penalty_kind: nobody logged in */
 	LISTENER_CLIENT,   /* -> broker: + fd, the client's socket; only where
 	                      policy has a RateLimit. First of all */
-	LISTENER_SHARE,    /* -> broker: w how many share the user's RateLimit */
+	LISTENER_SHARE,    /* -> broker: w how many share a user's RateLimit */
 	LISTENER_USER_TIMEOUT, /* w ms, TCP_USER_TIMEOUT of the client's socket:
 	                          before LOGGED_IN, where a Match block may
 	                          say something else */
@@ -127,8 +127,8 @@ enum edge_listener_msg {
 	LISTENER_APPLY,    /* that was all: REVIEWED */
 	LISTENER_GONE,     /* s reason, for the log: the login is void */
 	LISTENER_REVIEWED, /* the broker has applied it */
-	LISTENER_COUNTS,  /* s what it counts, by metrics_pack(): at the end of a
-	                     login, and as often as it is asked */
+	LISTENER_COUNTS,  /* s what it counts, by metrics_pack(): at the end of
+	                     a login, and as often as it is asked */
 	LISTENER_COUNT,   /* -> broker: COUNTS */
 	LISTENER_EVENT, /* event.h: b enum event_kind, w number, b enum
 	                   broker_kind, s host, w port, s address, w its port,
@@ -185,8 +185,8 @@ enum { REVIEWED_GROUPS, /* the account's, a line each */
 
 /* broker -> its zygote, answered by a tun maker, or by what runs a command */
 enum edge_maker_msg {
-	MAKER_MAKE = 1, /* w request, w mode, s name, w mtu, w txqueuelen + 1, b up,
-	                   s bridge, s addresses, s routes (a line each),
+	MAKER_MAKE = 1, /* w request, w mode, s name, w mtu, w txqueuelen + 1,
+	                   b up, s bridge, s addresses, s routes (a line each),
 	                   b offload */
 	MAKER_OPEN,     /* w request: /dev/net/tun, bound to no device yet */
 	MAKER_MADE,     /* w request, w mtu, w interface index, b frames (as in
@@ -209,8 +209,8 @@ enum { DENIED_LAST = 1, DENIED_PARTIAL = 2 };
 
 /* session -> broker: intents; each is answered */
 enum edge_session_msg {
-	SESSION_SIGN = 1, /* b host key, s algorithm, b length of the hash, s what
-	                     it is of: SIGNED, or the end */
+	SESSION_SIGN = 1, /* b host key, s algorithm, b length of the hash, s
+	                     what it is of: SIGNED, or the end */
 	SESSION_QUERY,    /* s user, s algorithm, s key blob: QUERIED */
 	SESSION_AUTH,     /* s user, s method, s algorithm, s key, s signature:
 	                     AUTHENTICATED or DENIED */
@@ -221,10 +221,10 @@ enum edge_session_msg {
 	SESSION_CANCEL,   /* w id, s address, w port: CANCELLED or REFUSED */
 	SESSION_CLOSE,    /* w grant: the forward of that id (of its OPEN, or of
 	                     its ACCEPTED) is over; its socket is shut */
-	SESSION_PROVE,    /* w id, s host keys, a byte each: PROVED or REFUSED */
+	SESSION_PROVE,    /* w id, s host keys, a byte each: PROVED, REFUSED */
 	SESSION_LOG,      /* b level, s text: the session's words */
 	/* broker -> session */
-	BROKER_SIGNED,        /* s signature blob, s cookie of the next exchange */
+	BROKER_SIGNED,        /* s signature blob, s cookie for the next one */
 	BROKER_QUERIED,       /* b usable */
 	BROKER_BANNER,        /* s text to show before the login's answer */
 	BROKER_AUTHENTICATED, /* w alive interval s, w alive count, q rekey

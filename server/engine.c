@@ -85,7 +85,7 @@ void engine_fill(struct engine *e, size_t max,
 		engine_die(e, "libssh did not take a packet of ours");
 	} else if (rc == SSH_ERROR && e->filled) {
 		engine_die(e, "libssh could not send a packet");
-	} /* nothing filled in: libssh refuses the empty packet and forgets it */
+	} /* nothing filled in: libssh refuses an empty packet, forgets it */
 }
 
 static size_t fill_copy(void *arg, uint8_t *p, size_t max)
@@ -134,7 +134,8 @@ static int on_service(ssh_session s, const char *service, void *user)
 		before = out_len(e);
 		engine_send(e, ignore, sizeof(ignore));
 		if (out_len(e) < before + sizeof(ignore)) {
-			engine_die(e, "self-test: libssh's output does not reach us");
+			engine_die(e, "self-test: libssh's output does not "
+			              "reach us");
 			return -1;
 		}
 	}
@@ -236,7 +237,8 @@ int engine_warm(const struct hostkeys *keys, const struct transport *t,
 	if (import_keys(bind_options, keys) < 0)
 		return -1;
 	*why = "cryptographic self-test failed";
-	if (ssh_pki_generate(SSH_KEYTYPE_ED25519, 0, &engine_throwaway) != SSH_OK)
+	if (ssh_pki_generate(SSH_KEYTYPE_ED25519, 0, &engine_throwaway) !=
+	    SSH_OK)
 		return -1;
 	return seam_warm_crypto();
 }
@@ -256,7 +258,8 @@ struct engine *engine_new(const struct engine_ops *ops, void *arg)
 	e->in = malloc(IN_CAP);
 	e->out = malloc(e->out_cap);
 	e->ssh = ssh_new();
-	/* libssh seeds the generator below; a forked one is seeded anew anyway. */
+	/* libssh seeds the generator below; a forked one is seeded anew
+	 * anyway. */
 	if (e->in == NULL || e->out == NULL || e->ssh == NULL ||
 	    socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0,
 	               e->dummy) < 0)
@@ -380,11 +383,12 @@ static void feed(struct engine *e)
 	size_t k = have < FEED ? have : FEED, used;
 
 	for (;;) {
-		used = ssh_packet_socket_callback(e->in + e->in_head, k, e->ssh);
+		used = ssh_packet_socket_callback(e->in + e->in_head, k,
+		                                  e->ssh);
 		if (e->dead)
 			return;
-		if ((ssh_get_status(e->ssh) & (SSH_CLOSED | SSH_CLOSED_ERROR)) ||
-		    used > k) {
+		if (used > k || (ssh_get_status(e->ssh) &
+		                 (SSH_CLOSED | SSH_CLOSED_ERROR)) != 0) {
 			engine_die(e, ssh_get_error(e->ssh));
 			return;
 		}

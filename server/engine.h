@@ -23,23 +23,25 @@ struct engine;
 struct hostkeys;
 
 struct engine_ops {
-	/* Write the cookie of our next SSH_MSG_KEXINIT (RFC 4253, 7.1) to cookie:
-	 * EXCHANGE_COOKIE_LEN bytes. Synchronous. Returns 0 or -1. */
+	/* Write the cookie of our next SSH_MSG_KEXINIT (RFC 4253, 7.1) to
+	 * cookie: EXCHANGE_COOKIE_LEN bytes. Synchronous. Returns 0 or -1. */
 	int (*cookie)(void *arg, uint8_t *cookie);
-	/* Sign an exchange hash (RFC 4253, 8) of hash_len bytes with the host key
-	 * of that index, signature algorithm by name. What it is the hash of has
-	 * len bytes (up to EXCHANGE_MAX). Synchronous. Write the signature blob to
-	 * sig (cap PKI_SIGNATURE_MAX). Returns its length or -1. */
+	/* Sign an exchange hash (RFC 4253, 8) of hash_len bytes with the host
+	 * key of that index, signature algorithm by name. What it is the hash
+	 * of has len bytes (up to EXCHANGE_MAX). Synchronous. Write the
+	 * signature blob to sig (cap PKI_SIGNATURE_MAX). Returns its length or
+	 * -1. */
 	int (*sign)(void *arg, unsigned hostkey, const char *algorithm,
 	            const uint8_t *exchange, size_t len, size_t hash_len,
 	            uint8_t *sig);
 	/* SSH_MSG_USERAUTH_REQUEST (RFC 4252, 5): the body after the message
-	 * number. Answer with engine_send() or engine_auth_success(). Also called
-	 * after success (the caller ignores it, RFC 4252, 5.1). */
+	 * number. Answer with engine_send() or engine_auth_success(). Also
+	 * called after success (the caller ignores it, RFC 4252, 5.1). */
 	void (*auth)(void *arg, const uint8_t *body, size_t len);
 	/* A message of the connection protocol (80..127), only after
 	 * engine_auth_success(). */
-	void (*payload)(void *arg, uint8_t type, const uint8_t *body, size_t len);
+	void (*payload)(void *arg, uint8_t type, const uint8_t *body,
+	                size_t len);
 	/* Keys were exchanged: first or again. */
 	void (*newkeys)(void *arg);
 };

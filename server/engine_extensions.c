@@ -1,9 +1,9 @@
 /*
  * SSH_MSG_EXT_INFO (RFC 8308): which signatures of users' keys are taken.
  * libssh says it once it has the client's NEWKEYS. A client that begins to log
- * in as soon as it has ours takes it that there is no such list, and with an RSA
- * key goes no further: libssh's own does. So it follows our NEWKEYS, as in sshd,
- * and libssh's is held back.
+ * in as soon as it has ours takes it that there is no such list, and with an
+ * RSA key goes no further: libssh's own does. So it follows our NEWKEYS, as in
+ * sshd, and libssh's is held back.
  */
 #include <string.h>
 

@@ -61,7 +61,7 @@ struct engine {
 	size_t (*fill)(void *arg, uint8_t *p, size_t max);
 	void *fill_arg;
 	bool filled;
-	bool cookie_due; /* the next random bytes of that length are the cookie */
+	bool cookie_due; /* the next random bytes of its length are it */
 	/* negotiated for the exchange that runs, or the last one; NULL: none */
 	const struct engine_offer *offer;
 	bool signing; /* with the host key, just now */
@@ -92,7 +92,8 @@ int engine_offer_set(ssh_bind b, const struct hostkeys *keys, const char *list);
 const struct engine_offer *engine_offer_find(const char *name, size_t len);
 
 /* engine_extensions.c: what EXT_INFO says. Does the client's first KEXINIT (its
- * body) ask for it? Send it, once. Hold libssh's back, if that is what b has. */
+ * body) ask for it? Send it, once. Hold libssh's back, if that is what b
+ * has. */
 void engine_extensions_set(const struct transport *t);
 void engine_extensions_asked(struct engine *e, const uint8_t *kexinit,
                              size_t len);

@@ -56,7 +56,8 @@ int __wrap_ssh_socket_write(ssh_socket s, const void *data, uint32_t len)
 	if (e == NULL)
 		return SSH_ERROR;
 	if (e->out_tail + len > e->out_cap && e->out_head > 0) {
-		memmove(e->out, e->out + e->out_head, e->out_tail - e->out_head);
+		memmove(e->out, e->out + e->out_head,
+		        e->out_tail - e->out_head);
 		e->out_tail -= e->out_head;
 		e->out_head = 0;
 	}
@@ -123,7 +124,8 @@ int __wrap_ssh_list_append(struct ssh_list *list, const void *data)
 	if (e != NULL && e->injected != NULL && data == (void *)e->injected) {
 		e->rekeying = true;
 		if (++e->queued > QUEUED_MAX)
-			engine_die(e, "too many packets wait for the end of a rekey");
+			engine_die(e, "too many packets wait for the end of "
+			              "a rekey");
 	}
 	return __real_ssh_list_append(list, data);
 }

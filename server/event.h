@@ -85,7 +85,8 @@ void event_log(enum policy_log_level level, const struct event *e,
                const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
 /* As LISTENER_EVENT or LISTENER_FAILED, which do not say whose it is, but of a
- * login that there is none of yet. what: an enum broker_kind, or EVENT_NOTHING. */
+ * login that there is none of yet. what: an enum broker_kind, or
+ * EVENT_NOTHING. */
 enum { EVENT_NOTHING = 255 };
 int event_send(struct ipc_peer *p, const struct event *e, unsigned what);
 /* What is in m, whose texts it borrows. -1: no such event, or none of a

@@ -15,10 +15,10 @@ enum { EXPLAIN_ALLOWED, EXPLAIN_REFUSED, EXPLAIN_FAILED };
  * status, one of the above. */
 int explain_run(struct config *c);
 
-/* The same in a child of the broker zygote, for a ROLE_EXPLAIN message: with the
- * policy in force, in the broker's sandbox, and into the message's descriptor,
- * errors and all; at the end a NUL and the exit status as a digit. Opens no file
- * that the request names. */
+/* The same in a child of the broker zygote, for a ROLE_EXPLAIN message: with
+ * the policy in force, in the broker's sandbox, and into the message's
+ * descriptor, errors and all; at the end a NUL and the exit status as a digit.
+ * Opens no file that the request names. */
 struct broker_env;
 int explain_child(const struct broker_env *env, struct proto_msg *m);
 

@@ -95,7 +95,8 @@ static void describe(struct explain *e, const char *word)
 		snprintf(e->what, sizeof(e->what), "direct-tcpip to %s port %u",
 		         shown, e->port);
 	else if (e->kind == LISTEN)
-		snprintf(e->what, sizeof(e->what), "tcpip-forward on %s port %u",
+		snprintf(e->what, sizeof(e->what),
+		         "tcpip-forward on %s port %u",
 		         shown[0] != '\0' ? shown : "*", e->port);
 	else if (e->kind == TUNNEL && e->unit >= 0)
 		snprintf(e->what, sizeof(e->what), "tunnel (%s, unit %d)", word,

@@ -16,8 +16,8 @@ enum { HASHES_LEN_MAX = 64, HASHES_REMEMBERED = 64 };
 struct hashes {
 	bool logged_in;
 	unsigned n; /* signed so far */
-	/* the latest ones, as SHA-256 of each: a repeated hash is an attack, since
-	 * our own key share is in it */
+	/* the latest ones, as SHA-256 of each: a repeated hash is an attack,
+	 * since our own key share is in it */
 	uint8_t seen[HASHES_REMEMBERED][32];
 	uint8_t first[32]; /* the SHA-256 of the first */
 };

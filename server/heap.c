@@ -115,7 +115,8 @@ void heap_prepare(void)
 	while (f != NULL && nregions < REGIONS_MAX &&
 	       fgets(line, sizeof(line), f) != NULL) {
 		name[0] = '\0';
-		if (sscanf(line, "%" SCNxPTR "-%" SCNxPTR " %7s %*s %*s %*s %7s",
+		if (sscanf(line,
+		           "%" SCNxPTR "-%" SCNxPTR " %7s %*s %*s %*s %7s",
 		           &from, &to, mode, name) < 3 ||
 		    strcmp(mode, "rw-p") != 0 ||
 		    (strcmp(name, "[heap]") != 0 && name[0] != '/' &&

@@ -36,8 +36,9 @@ int hostkeys_send(const struct hostkeys *h, struct ipc_peer *edge);
 int hostkeys_take(struct hostkeys *h, const struct proto_msg *m);
 void hostkeys_free(struct hostkeys *h);
 /* A zygote's start: ROLE_HOSTKEY messages, and ROLE_TRANSPORT into *t, until
- * ROLE_START, which says what sandbox_required() holds, and who to be: *ids. (The
- * broker zygote gets neither: NULL.) -1: the peer is gone, or no memory. */
+ * ROLE_START, which says what sandbox_required() holds, and who to be: *ids.
+ * (The broker zygote gets neither: NULL.) -1: the peer is gone, or no
+ * memory. */
 int hostkeys_receive(struct ipc_peer *edge, struct hostkeys *h,
                      struct transport *t, struct sandbox_ids *ids);
 

@@ -111,7 +111,8 @@ static int sign(struct client *c, const struct proto_msg *m)
 			             m->f[2].len, sig, sizeof(sig));
 	}
 	if (n > 0)
-		return ipc_send(c->peer, NULL, 0, KEY_SIGNATURE, sig, (size_t)n);
+		return ipc_send(c->peer, NULL, 0, KEY_SIGNATURE, sig,
+		                (size_t)n);
 	/* The broker logs it; syslog(3) would want a socket, some day. */
 	return ipc_send(c->peer, NULL, 0, KEY_REFUSED, why, strlen(why));
 }
@@ -211,7 +212,8 @@ static void note_dropped(struct keyholder *h, const char *why)
 {
 	char text[128];
 
-	snprintf(text, sizeof(text), "%s: a connection gets no signatures", why);
+	snprintf(text, sizeof(text), "%s: a connection gets no signatures",
+	         why);
 	ipc_send(h->edge, NULL, 0, ROLE_NOTE, text, strlen(text));
 }
 
@@ -358,14 +360,14 @@ static int lock_up(struct keyholder *h)
 	if (h->privileged)
 		config_own_ids("_adit", &ids.uid, &ids.gid);
 	/* With MCL_FUTURE allocations would fail at a limit, later, without
-	 * CAP_IPC_LOCK; for an ordinary user it may be too low for what there is
-	 * now. */
+	 * CAP_IPC_LOCK; for an ordinary user it may be too low for what there
+	 * is now. */
 	getrlimit(RLIMIT_MEMLOCK, &memlock);
 	if (memlock.rlim_cur == RLIM_INFINITY)
 		what |= MCL_FUTURE;
 	if (mlockall(what) < 0)
-		log_info("keyholder: the host keys are not locked in memory: %s",
-		         strerror(errno));
+		log_info("keyholder: the host keys are not locked in memory: "
+		         "%s", strerror(errno));
 	/* From here on nothing is logged, and no log file is held. */
 	if (confine_detach() < 0)
 		return -1;

@@ -428,7 +428,8 @@ void listener_conn_new_keyholder(struct listener *l)
 	for (struct conn *c = l->conns; c != NULL; c = c->next) {
 		int sv[2];
 
-		/* it asks for keys by their place; the old keyholder may live */
+		/* it asks for keys by their place; the old keyholder may
+		 * live */
 		if (c->hostkeys_mark != l->hostkeys_mark || ipc_pair(sv) < 0)
 			continue;
 		if (ipc_send(l->serving[KEYHOLDER]->edge, &sv[0], 1,

@@ -146,8 +146,8 @@ static enum policy_log_level note_throttling(struct listener *l)
 		log_error("beginning MaxStartups throttling");
 		l->dropping_since_ms = l->dropping_said_ms = now;
 	} else if (now - l->dropping_said_ms >= THROTTLED_SAY_MS) {
-		log_error("in MaxStartups throttling for %llu s, %u connections "
-		          "dropped", (unsigned long long)
+		log_error("in MaxStartups throttling for %llu s, %u "
+		          "connections dropped", (unsigned long long)
 		          (now - l->dropping_since_ms) / 1000, l->dropped + 1);
 		l->dropping_said_ms = now;
 	} else {

@@ -28,7 +28,8 @@ struct files {
 	unsigned n;
 };
 
-/* Lines of the log that somebody else can cause: few, and then how many more. */
+/* Lines of the log that somebody else can cause: few, and then how many
+ * more. */
 struct few_lines {
 	unsigned n; /* in the second from since_ms on */
 	uint64_t since_ms;
@@ -101,7 +102,8 @@ struct conn {
 	char *end_why; /* what its broker said; NULL: nothing yet */
 };
 
-/* Whose connection it is, and where it came in: as its socket says, or a proxy. */
+/* Whose connection it is, and where it came in: as its socket says, or a
+ * proxy. */
 struct caller {
 	char address[64], local[64];
 	unsigned port, local_port;
@@ -154,7 +156,7 @@ struct listener {
 	struct loop *loop;
 	int snapshot; /* the policy's text, for the roles */
 	unsigned generation; /* of the snapshot: one a reload */
-	unsigned edition;    /* of its text, which a reload may leave as it was */
+	unsigned edition;    /* of its text, which a reload may leave as is */
 	char *pid_file; /* that we wrote, or NULL */
 	uid_t session_uid; /* for sessions, which have no name services */
 	gid_t session_gid;
@@ -304,7 +306,8 @@ void listener_door_resume(struct conn *c);
 void listener_door_resumed(struct listener *l);
 
 /* listener_proxy.c */
-/* Have the header read that fd (taken) begins with, then start the connection. */
+/* Have the header read that fd (taken) begins with, then start the
+ * connection. */
 void listener_proxy_wait(struct listener *l, int fd,
                          const struct caller *from);
 /* What the reader says. */

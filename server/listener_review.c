@@ -346,7 +346,8 @@ static void pump(struct listener *l)
 	if (all->first == NULL && all->asking == 0 && all->applying == 0)
 		say(all);
 	/* one with the policy of before would be asked again */
-	if (l->stopping || zygote == NULL || zygote->generation != l->generation)
+	if (l->stopping || zygote == NULL ||
+	    zygote->generation != l->generation)
 		return;
 	while (all->first != NULL && all->asking < AT_ONCE) {
 		if (all->done == 0)

@@ -414,7 +414,8 @@ void listener_roles_reap(struct listener *l)
 			log_error("security: process %d of ours was killed by "
 			          "signal %d%s", (int)pid, WTERMSIG(status),
 			          WTERMSIG(status) == SIGSYS
-			          ? " (a system call outside its sandbox)" : "");
+			          ? " (a system call outside its sandbox)"
+			          : "");
 		}
 }
 

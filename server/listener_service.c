@@ -79,7 +79,8 @@ void listener_service_look(struct listener *l)
 
 	if (notify_of(l) == NULL || l->stopping)
 		return;
-	if ((!s->ready && l->accepting) || (s->reloading && listener_is_reloaded(l))) {
+	if ((!s->ready && l->accepting) ||
+	    (s->reloading && listener_is_reloaded(l))) {
 		s->ready = true;
 		s->reloading = false;
 		notify_say(s->notify, "READY=1\nMAINPID=%d", (int)getpid());
@@ -108,7 +109,8 @@ static void on_watchdog(void *arg)
 	s->watchdog = loop_after(l->loop, s->given->watchdog_us / 2000,
 	                         on_watchdog, s);
 	s->watchdog_due = true;
-	/* it may be in the hands of whoever connects: no reason for a restart */
+	/* it may be in the hands of whoever connects: no reason for a
+	 * restart */
 	if (l->serving[PROXY] != NULL && l->serving[PROXY]->asked)
 		listener_role_hangs(l->serving[PROXY]);
 	for (enum kind k = 0; k <= PROXY; k++) {

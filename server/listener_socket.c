@@ -36,8 +36,8 @@ void listener_socket_timeout(int fd, unsigned ms)
 
 /* During the key exchange stock clients leave Nagle's algorithm on: what they
  * send behind their SSH_MSG_KEXINIT waits until that is acknowledged, which our
- * TCP delays by 40 ms. Since Linux 6.15 it can be told to be quicker, by no less
- * than two of its ticks. */
+ * TCP delays by 40 ms. Since Linux 6.15 it can be told to be quicker, by no
+ * less than two of its ticks. */
 static void acknowledge_soon(int fd)
 {
 	static const int longest_us[] = { 8000, 20000 };

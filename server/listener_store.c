@@ -84,9 +84,9 @@ static int put_conn(struct registry *r, const struct conn *c)
 {
 	const struct proto_field *f = c->who != NULL ? c->who->f : NULL;
 
-	if (listener_store_put(r, REGISTRY_CONN, c->id, c->address, strlen(c->address),
-	        c->port, c->since_ms, c->login_ms, c->account,
-	        c->account_len, c->shares ? 1u : 0u, c->identity,
+	if (listener_store_put(r, REGISTRY_CONN, c->id, c->address,
+	        strlen(c->address), c->port, c->since_ms, c->login_ms,
+	        c->account, c->account_len, c->shares ? 1u : 0u, c->identity,
 	        c->identified ? sizeof(c->identity) : (size_t)0,
 	        c->hostkeys_mark) < 0)
 		return -1;
@@ -107,7 +107,8 @@ static int put_all(struct registry *r, const struct listener *l)
 	const struct conn *last = l->conns;
 
 	if (pwrite(r->fd, REGISTRY_MAGIC, REGISTRY_MAGIC_LEN, 0) !=
-	    REGISTRY_MAGIC_LEN || listener_store_put(r, REGISTRY_LAST, l->last_id) < 0)
+	    REGISTRY_MAGIC_LEN ||
+	    listener_store_put(r, REGISTRY_LAST, l->last_id) < 0)
 		return -1;
 	while (last != NULL && last->next != NULL)
 		last = last->next;

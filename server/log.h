@@ -10,9 +10,9 @@
 
 #include "policy/policy.h"
 
-/* use_syslog false: standard error; if that is the journal's, the journal in its
- * own protocol. Called once, before any message; opens the socket at once, so
- * that it survives a change of root. */
+/* use_syslog false: standard error; if that is the journal's, the journal in
+ * its own protocol. Called once, before any message; opens the socket at once,
+ * so that it survives a change of root. */
 void log_open(bool use_syslog, enum policy_log_level level);
 /* LogFormat fields. */
 void log_format(bool fields);
@@ -42,8 +42,8 @@ void log_at(enum policy_log_level level, const char *fmt, ...)
 #define log_verbose(...) log_at(POLICY_LOG_VERBOSE, __VA_ARGS__)
 #define log_debug(...) log_at(POLICY_LOG_DEBUG1, __VA_ARGS__)
 
-/* For event.c: is a line of that level written; are they key=value; do they go to
- * the journal, which takes fields of their own ("KEY=value\n" each, all
+/* For event.c: is a line of that level written; are they key=value; do they go
+ * to the journal, which takes fields of their own ("KEY=value\n" each, all
  * printable)? text: one line; what is not printable in it becomes a ?. */
 bool log_wants(enum policy_log_level level);
 bool log_has_fields(void);

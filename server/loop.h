@@ -14,8 +14,8 @@ struct loop_timer;
 /* NULL: errno. */
 struct loop *loop_new(void);
 void loop_free(struct loop *l); /* watches and timers too, not their fds */
-/* In a fork: close what the loop has open, and leave its memory, which is shared
- * with the parent, as it is. */
+/* In a fork: close what the loop has open, and leave its memory, which is
+ * shared with the parent, as it is. */
 void loop_leave(struct loop *l);
 
 /* Watch fd (borrowed) for EPOLLIN/EPOLLOUT; level-triggered. fn gets the

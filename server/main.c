@@ -212,7 +212,8 @@ static int run(struct options *o)
 		return 0;
 	}
 	if (report)
-		reports = (struct config_reports){ report_error, report_remark };
+		reports = (struct config_reports){ report_error,
+			report_remark };
 	rc = config_load(&c, o, -1, &reports);
 	if (report && report_print(stderr) < 0)
 		fprintf(stderr, "aditd: out of memory\n");

@@ -14,7 +14,7 @@ static int override(struct options *o, const char *keyword, const char *value)
 		fprintf(stderr, "aditd: too many -o, -p and -h options\n");
 		return -1;
 	}
-	if (keyword == NULL) { /* "Keyword=value", as ssh(1)'s and sshd(8)'s -o */
+	if (keyword == NULL) { /* "Keyword=value", as sshd(8)'s -o */
 		line = strdup(value);
 		if (line != NULL && strchr(line, '=') != NULL &&
 		    strcspn(line, "=") < strcspn(line, " \t\""))
@@ -37,7 +37,8 @@ static void usage(void)
 	fprintf(stderr,
 "usage: aditd [-DdetTvV] [-C spec] [-E log_file] [-f policy_file]\n"
 "             [-h host_key_file] [-o option] [-p port]\n"
-"       aditd --explain [--no-dns] -C spec [-f policy_file] [-o option] request...\n"
+"       aditd --explain [--no-dns] -C spec [-f policy_file] [-o option]"
+" request...\n"
 "  -D  stay in the foreground       -e  log to standard error\n"
 "  -t  check the policy and keys    -T  print the policy in force\n"
 "  -C  for whom -T prints: user=USER,host=NAME,addr=ADDR,laddr=ADDR,\n"
@@ -75,7 +76,10 @@ int options_parse(int argc, char *const *argv, struct options *o)
 		switch (c) {
 		case 'C': o->dump_spec = optarg; o->dump = true; break;
 		case 'D': o->foreground = true; break;
-		case 'd': o->debug++; o->foreground = o->to_stderr = true; break;
+		case 'd':
+			o->debug++;
+			o->foreground = o->to_stderr = true;
+			break;
 		case 'E': o->log_file = optarg; break;
 		case 'e': o->to_stderr = true; break;
 		case 'f': o->policy_file = policy_name(optarg); break;
@@ -94,7 +98,8 @@ int options_parse(int argc, char *const *argv, struct options *o)
 	}
 	o->request = argv + optind;
 	if (!bad && optind != argc && !o->explain) {
-		fprintf(stderr, "aditd: unexpected argument: %s\n", argv[optind]);
+		fprintf(stderr, "aditd: unexpected argument: %s\n",
+		        argv[optind]);
 		bad = 1;
 	}
 	if (!bad)

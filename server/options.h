@@ -20,7 +20,7 @@ struct options {
 	bool verbose;             /* -v */
 	bool version;             /* -V */
 	bool explain;             /* --explain */
-	bool no_dns;              /* --no-dns: with it, names are not resolved */
+	bool no_dns;              /* --no-dns: of it, no name is resolved */
 	char *const *request;     /* what it explains: words, NULL at the end */
 	const char *dump_spec;    /* -C user=...,addr=..., see dump.c */
 	const char *role;         /* -x: internal, see role.h */

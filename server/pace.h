@@ -1,7 +1,7 @@
 /*
  * pace: a token bucket, for RateLimit. What has passed is told as a total; it
- * may go beyond what was left, and the debt is worked off. Pure: the clock is an
- * argument.
+ * may go beyond what was left, and the debt is worked off. Pure: the clock is
+ * an argument.
  */
 #ifndef ADIT_PACE_H
 #define ADIT_PACE_H

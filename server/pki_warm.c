@@ -45,7 +45,8 @@ static int warm_poly1305(void)
 	size_t n;
 
 	return EVP_Q_mac(NULL, "POLY1305", NULL, NULL, NULL, key, sizeof(key),
-	                 key, sizeof(key), out, sizeof(out), &n) != NULL ? 0 : -1;
+	                 key, sizeof(key), out, sizeof(out), &n) != NULL
+	       ? 0 : -1;
 }
 
 /* The generators of this thread. A fork's are seeded anew before they give
@@ -95,7 +96,8 @@ int seam_warm_crypto(void)
 		EVP_PKEY *a = curves[i] != NULL
 			? EVP_PKEY_Q_keygen(NULL, NULL, "EC", curves[i])
 			: EVP_PKEY_Q_keygen(NULL, NULL, "X25519");
-		EVP_PKEY_CTX *ctx = a != NULL ? EVP_PKEY_CTX_new(a, NULL) : NULL;
+		EVP_PKEY_CTX *ctx = a != NULL ? EVP_PKEY_CTX_new(a, NULL)
+		                              : NULL;
 		int ok;
 
 		n = sizeof(out);

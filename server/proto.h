@@ -21,7 +21,7 @@ enum { PROTO_VERSION = 1, PROTO_MSG_MAX = 16384, PROTO_FIELDS_MAX = 24,
 struct proto_rule {
 	uint16_t type;
 	const char *name;
-	const char *fields;  /* b u8, h u16, w u32, q u64, s string (u32 length) */
+	const char *fields;  /* b u8, h u16, w u32, q u64, s u32 and bytes */
 	uint16_t string_max; /* longest any one string may be, bytes */
 	uint8_t nfds;        /* file descriptors that come with it, exactly */
 	uint32_t phases;     /* bit mask of the phases it is allowed in */
@@ -35,7 +35,7 @@ struct proto_table {
 
 struct proto_field {
 	uint64_t n;       /* b h w q */
-	const uint8_t *p; /* s: points into the received buffer, not terminated */
+	const uint8_t *p; /* s: in the received buffer, not terminated */
 	size_t len;
 };
 struct proto_msg {

@@ -60,7 +60,8 @@ static const char *read_ends(int family, char *line, struct proxy_header *h)
 
 	for (int i = 0; i < 4; i++) {
 		if (line == NULL || !next_word(&line, word, sizeof(word)))
-			return "a PROXY line of too few words, or too long ones";
+			return "a PROXY line of too few words, or too long "
+			       "ones";
 		if (i < 2 && (inet_pton(family, word, b) != 1 ||
 		              put_address(family, b, ends[i]) < 0))
 			return "a PROXY line with a wrong address";

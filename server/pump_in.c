@@ -9,11 +9,11 @@
 #include "server/pump_private.h"
 
 enum {
-	PACKETS_A_TURN = 4,       /* from one socket before the next has its turn */
+	PACKETS_A_TURN = 4,       /* from one socket, then from the next one */
 	BATCH = 256 * 1024,       /* bytes that a turn reads at once */
 	FLUSH_MARK = 256 * 1024,  /* bytes of output that are worth a send */
-	LITTLE = 16 * 1024,       /* the same, where a tunnel's data may follow */
-	BEHIND = 64 * 1024,       /* of output, while the socket takes no more, */
+	LITTLE = 16 * 1024,       /* the same, if a tunnel's data may follow */
+	BEHIND = 64 * 1024,       /* of output, if the socket takes no more, */
 	BEHIND_MAX = 512 * 1024,  /* and at most, where it soon takes more: */
 	BEHIND_MS = 2,            /* what it takes in this time */
 	RATE_MS = 10,             /* over which that is measured */
@@ -53,7 +53,8 @@ bool stream_reads(const struct stream *s)
 }
 
 /* Bytes of output that may wait for the client's socket. Nothing overtakes
- * them, so they are few where it is slow; where it is fast they are one batch. */
+ * them, so they are few where it is slow; where it is fast they are one
+ * batch. */
 static size_t behind(struct pump *p)
 {
 	uint64_t now, ms;
@@ -192,9 +193,10 @@ static void end_reading(struct stream *s, bool orderly)
 	connection_close(s->pump->connection, s->chan);
 }
 
-/* Bytes that may be the next packet of a turn; 0: not now. A stream that has not
- * stood in line may send a little at once: a key stroke is not to wait for
- * downloads. With a RateLimit a turn is one packet, so that all get the same. */
+/* Bytes that may be the next packet of a turn; 0: not now. A stream that has
+ * not stood in line may send a little at once: a key stroke is not to wait for
+ * downloads. With a RateLimit a turn is one packet, so that all get the
+ * same. */
 static size_t allowed(struct pump *p, int packets)
 {
 	size_t most;

@@ -7,9 +7,9 @@
  * and what waits in the client is little beside it. A round trip is from a
  * packet to the WINDOW_ADJUST that covers it, the shortest of a while.
  *
- * OpenSSH's clients alone, as they give back whenever three packets are due. Not
- * one that gives back more than it got, as those do that enlarge their windows:
- * what covers a packet then may have been sent before it.
+ * OpenSSH's clients alone, as they give back whenever three packets are due.
+ * Not one that gives back more than it got, as those do that enlarge their
+ * windows: what covers a packet then may have been sent before it.
  */
 #ifndef ADIT_PUMP_LIMIT_H
 #define ADIT_PUMP_LIMIT_H
@@ -35,7 +35,7 @@ struct pump_limit {
 	                               when; 0: none */
 	struct loop_timer *stuck;
 	uint64_t stuck_at; /* what was credited then */
-	bool off;          /* for good: the client gives back in larger pieces */
+	bool off;          /* for good: the client gives back larger pieces */
 };
 
 /* So many bytes more were sent. */

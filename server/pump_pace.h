@@ -1,6 +1,6 @@
 /*
- * pump_pace: RateLimit, as far as the session keeps it. What counts is what goes
- * over the client's socket, of which the broker knows, too.
+ * pump_pace: RateLimit, as far as the session keeps it. What counts is what
+ * goes over the client's socket, of which the broker knows, too.
  *
  * Down, nothing is read from forwards and devices while nothing is left. Up,
  * what came is delivered at once, but the client gets its windows back at that

@@ -28,7 +28,7 @@ struct pump {
 	uint64_t taken, sent; /* bytes from the client, and to it */
 	uint64_t rate, rate_since_ms, rate_sent; /* bytes/ms to it, lately */
 	struct pump_pace *pace; /* NULL: no RateLimit */
-	uint8_t *batch; /* what is read at once from one socket; NULL: not yet */
+	uint8_t *batch; /* what is read of a socket at once; NULL: not yet */
 	/* the output has grown by much: send it now */
 	void (*flush)(void *arg);
 	void *flush_arg;

@@ -155,7 +155,8 @@ static bool may_send(struct tunnel *t, size_t len)
 	struct pump *p = t->pump;
 
 	t->waiting = !engine_can_send(p->engine) || !pump_pace_open(p);
-	t->no_room = !t->waiting && connection_room(p->connection, t->chan) < len;
+	t->no_room = !t->waiting &&
+	             connection_room(p->connection, t->chan) < len;
 	return !t->waiting && !t->no_room;
 }
 

@@ -10,8 +10,8 @@
 struct tunnel;
 
 /* A datagram is one read and one write, or, where the device speaks the frames
- * of offload.h, many of them are. Those from the client are then held back until
- * tunnel_batch_end(). */
+ * of offload.h, many of them are. Those from the client are then held back
+ * until tunnel_batch_end(). */
 
 struct tunnel_counts {
 	uint64_t to_client, to_device; /* datagrams */

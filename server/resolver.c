@@ -67,7 +67,8 @@ static int lookup(const char *host, unsigned port, int flags, int family,
                   struct addresses *a)
 {
 	struct addrinfo hints = { .ai_socktype = SOCK_STREAM,
-		.ai_family = family, .ai_flags = flags | AI_NUMERICSERV }, *res = NULL;
+		.ai_family = family, .ai_flags = flags | AI_NUMERICSERV };
+	struct addrinfo *res = NULL;
 	char serv[16];
 	int rc;
 

@@ -187,7 +187,8 @@ static const char *review_account(struct reviewer *r)
 		broker_unsure(b, "the name service does not answer");
 	if (!b->account.exists)
 		return "there is no such account any more";
-	if (b->account.uid != r->uid || strcmp(b->account.name, r->account) != 0)
+	if (b->account.uid != r->uid ||
+	    strcmp(b->account.name, r->account) != 0)
 		return "the account is another one now";
 	if (b->settings.refuse_connection)
 		return by_setting(r, POLICY_REFUSE_CONNECTION,

@@ -1,7 +1,7 @@
 /*
  * seam: libssh's functions that no installed header declares, for engine*.c
- * and pki.c alone. All are cross-object references inside libssh's archive, which
- * configure proves. Types are opaque; enum arguments are int.
+ * and pki.c alone. All are cross-object references inside libssh's archive,
+ * which configure proves. Types are opaque; enum arguments are int.
  */
 #ifndef ADIT_SEAM_H
 #define ADIT_SEAM_H

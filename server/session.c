@@ -346,7 +346,8 @@ static int start(struct session *s, struct proto_msg *m)
 		return -1;
 	s->pump = (struct pump){ .loop = s->loop, .engine = s->engine,
 		.flush = session_flush, .flush_arg = s };
-	s->client_io = loop_add(s->loop, s->client, EPOLLIN, session_on_client, s);
+	s->client_io = loop_add(s->loop, s->client, EPOLLIN,
+	                        session_on_client, s);
 	s->broker_io = loop_add(s->loop, ipc_peer_fd(s->broker), EPOLLIN,
 	                        on_broker, s);
 	if (s->client_io == NULL || s->broker_io == NULL)

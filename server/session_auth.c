@@ -8,8 +8,9 @@
 #include "server/session_private.h"
 #include "server/wire.h"
 
-enum { MSG_FAILURE = 51, MSG_BANNER = 53, MSG_PK_OK = 60, NAME_MAX_ = 256, ALGORITHM_MAX_ = 64,
-       BLOB_MAX = 8192, PROTOCOL_ERROR = 2, SERVICE_NOT_AVAILABLE = 7 };
+enum { MSG_FAILURE = 51, MSG_BANNER = 53, MSG_PK_OK = 60,
+       NAME_CAP = 256, ALGORITHM_CAP = 64, BLOB_MAX = 8192,
+       PROTOCOL_ERROR = 2, SERVICE_NOT_AVAILABLE = 7 };
 
 struct request {
 	const uint8_t *user, *method, *algorithm, *blob, *signature;
@@ -36,7 +37,7 @@ static void denied(struct session *s, uint64_t how)
 /* RFC 4252, 7: SSH_MSG_USERAUTH_PK_OK repeats algorithm and blob. */
 static void pk_ok(struct session *s, const struct request *r)
 {
-	uint8_t m[1 + 4 + ALGORITHM_MAX_ + 4 + BLOB_MAX], *p = m;
+	uint8_t m[1 + 4 + ALGORITHM_CAP + 4 + BLOB_MAX], *p = m;
 	const struct { const uint8_t *p; size_t len; } parts[2] = {
 		{ r->algorithm, r->algorithm_len }, { r->blob, r->blob_len } };
 
@@ -133,7 +134,7 @@ static int publickey(struct session *s, struct wire *w, struct request *r,
 		wire_string(w, &n); /* the broker knows the host key itself */
 	if (has_signature)
 		r->signature = wire_string(w, &r->signature_len);
-	if (!wire_end(w) || r->algorithm_len >= ALGORITHM_MAX_ ||
+	if (!wire_end(w) || r->algorithm_len >= ALGORITHM_CAP ||
 	    r->blob_len > BLOB_MAX || r->signature_len > BLOB_MAX)
 		return -1;
 	if (has_signature)
@@ -157,7 +158,7 @@ void session_on_auth(void *arg, const uint8_t *body, size_t len)
 	r.user = wire_string(&w, &r.user_len);
 	service = wire_string(&w, &n);
 	r.method = wire_string(&w, &r.method_len);
-	if (w.bad || r.user_len >= NAME_MAX_ || r.method_len >= NAME_MAX_) {
+	if (w.bad || r.user_len >= NAME_CAP || r.method_len >= NAME_CAP) {
 		engine_disconnect(s->engine, PROTOCOL_ERROR,
 		                  "malformed authentication request");
 		return;

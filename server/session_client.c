@@ -13,7 +13,7 @@
 #include "server/session_private.h"
 
 enum {
-	NOTSENT = 32 * 1024,    /* bytes that the kernel holds and cannot send */
+	NOTSENT = 32 * 1024,    /* bytes that the kernel holds, not sent */
 	SLACK_NS = 1000,        /* a wait of 100 us is not to be one of 150 */
 	FAST = 12 * 1024,       /* bytes of input a millisecond */
 	BATCH = 48 * 1024,      /* bytes that are worth a read */

@@ -422,9 +422,9 @@ void session_on_broker(struct session *s, struct proto_msg *m)
 		break;
 	case BROKER_LISTENING:
 	case BROKER_CANCELLED:
-		connection_global_reply(s->connection,
-		                        (uint32_t)m->f[0].n & ~SESSION_GLOBAL_ID,
-		                        true, m->nf > 1 ? (unsigned)m->f[1].n : 0);
+		connection_global_reply(s->connection, (uint32_t)m->f[0].n &
+		                        ~SESSION_GLOBAL_ID, true,
+		                        m->nf > 1 ? (unsigned)m->f[1].n : 0);
 		break;
 	default:
 		session_end(s, "unexpected answer of the broker");

@@ -20,7 +20,8 @@ static const char *const names[SESSION_IDLE_KINDS] = {
 	[CONNECTION_FORWARDED_TCPIP] = "forwarded-tcpip",
 	[CONNECTION_TUN] = "tun@openssh.com",
 	[CONNECTION_DIRECT_STREAMLOCAL] = "direct-streamlocal@openssh.com",
-	[CONNECTION_FORWARDED_STREAMLOCAL] = "forwarded-streamlocal@openssh.com",
+	[CONNECTION_FORWARDED_STREAMLOCAL] =
+		"forwarded-streamlocal@openssh.com",
 };
 
 static int make_room(struct session *s)

@@ -32,7 +32,7 @@ static void on_wait_over(void *arg)
 {
 	struct session *s = arg;
 
-	s->pace_timer = NULL; /* all that waits is looked at before every wait */
+	s->pace_timer = NULL; /* before every wait all that waits is seen to */
 }
 
 void session_pace_wait(struct session *s)

@@ -29,7 +29,7 @@ enum {
 	SESSION_REKEY_MS = 30 * 1000,
 	SESSION_TICK_MS = 250,
 	SESSION_PROBE_TICKS = 8, /* a round trip is measured so often */
-	SESSION_IDLE_KINDS = 5 /* of channels, in the order of BROKER_TIMEOUTS */
+	SESSION_IDLE_KINDS = 5 /* of channels, as BROKER_TIMEOUTS has them */
 };
 
 /* Ids of global requests, apart from channel numbers. */

@@ -44,8 +44,8 @@ static int enter(void *arg)
 
 	if (confine_detach() < 0)
 		return -1;
-	return confine(SANDBOX_SESSION_ZYGOTE, env->privileged ? &env->ids : NULL,
-	               say, env);
+	return confine(SANDBOX_SESSION_ZYGOTE,
+	               env->privileged ? &env->ids : NULL, say, env);
 }
 
 int session_zygote_run(struct config *c, int edge)

@@ -34,7 +34,7 @@ struct tundev_config {
 	char bridge[TUNDEV_NAME_MAX]; /* to be a port of; "": none */
 	struct tundev_address addresses[TUNDEV_ADDRESSES_MAX];
 	size_t naddresses;
-	struct tundev_address routes[TUNDEV_ROUTES_MAX]; /* local: destination */
+	struct tundev_address routes[TUNDEV_ROUTES_MAX]; /* to local */
 	size_t nroutes;
 };
 
@@ -51,9 +51,10 @@ int tundev_parse(const char *local, const char *peer,
 int tundev_create(const struct tundev_config *c, char *err, size_t cap);
 /* The same in two steps, so that a process can be confined between them:
  * where no udev made /dev/net/tun everybody's (0666) it is root's alone, and
- * SANDBOX_TUNMAKER opens nothing but the device's own settings. tundev_open() returns the descriptor to make
- * a device on, or -1 with a reason; tundev_create_on() takes it and returns
- * it, with the interface's index, or closes it. */
+ * SANDBOX_TUNMAKER opens nothing but the device's own settings. tundev_open()
+ * returns the descriptor to make a device on, or -1 with a reason;
+ * tundev_create_on() takes it and returns it, with the interface's index, or
+ * closes it. */
 int tundev_open(char *err, size_t cap);
 int tundev_create_on(int fd, struct tundev_config *c, unsigned *index,
                      char *err, size_t cap);

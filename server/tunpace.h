@@ -4,9 +4,9 @@
  * maximum is outstanding, and none below that: so a little more than that is
  * the cheapest to have outstanding, if the path is short. A long one is kept
  * full: what it delivers in the shortest round trip, and as much again, but not
- * more than some 200 kB or a quarter, as that waits in the client. Its buffer grows by a
- * datagram at a time and is copied each time: to 2 MB, that takes it a second.
- * Pure.
+ * more than some 200 kB or a quarter, as that waits in the client. Its buffer
+ * grows by a datagram at a time and is copied each time: to 2 MB, that takes it
+ * a second. Pure.
  */
 #ifndef ADIT_TUNPACE_H
 #define ADIT_TUNPACE_H

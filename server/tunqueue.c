@@ -144,7 +144,8 @@ static uint32_t hash_of(const struct tunqueue *q, const uint8_t *p, size_t len)
  * lose what a download is told to. */
 static struct flow *flow_of(struct tunqueue *q, uint32_t hash)
 {
-	struct flow *set = &q->flows[(hash >> 16) % TUNQUEUE_FLOWS / WAYS * WAYS];
+	struct flow *set = &q->flows[(hash >> 16) % TUNQUEUE_FLOWS / WAYS *
+	                             WAYS];
 	struct flow *f = NULL;
 
 	for (unsigned i = 0; i < WAYS; i++) {
@@ -240,7 +241,8 @@ int tunqueue_put(struct tunqueue *q, size_t len, uint64_t now_us)
 	struct frame *f = frame_new(q, len);
 	struct flow *flow;
 
-	if (f == NULL || offload_cut_start(&f->cut, q->mode, f->bytes, len) < 0) {
+	if (f == NULL ||
+	    offload_cut_start(&f->cut, q->mode, f->bytes, len) < 0) {
 		if (f != NULL)
 			frame_free(f);
 		return -1;

@@ -1,7 +1,7 @@
 /*
  * watcher: says when files change. inotify(7) is a hint of when to look; what
- * counts is what stat(2) says of a file. Where there is no hint (changes by other
- * machines to a network's file system, folders that come and go, no more
+ * counts is what stat(2) says of a file. Where there is no hint (changes by
+ * other machines to a network's file system, folders that come and go, no more
  * watches) it is noticed by looking every now and then. Nothing is opened.
  */
 #include <errno.h>

@@ -329,7 +329,8 @@ static int open_channel(struct child *c)
 		c->channel = ipc_peer_new(sv[0], z->ops->requests,
 		                          z->ops->requests, 1);
 	if (c->channel != NULL)
-		c->channel_io = loop_add(z->loop, sv[0], EPOLLIN, on_channel, c);
+		c->channel_io = loop_add(z->loop, sv[0], EPOLLIN, on_channel,
+		                         c);
 	if (c->channel_io != NULL)
 		return sv[1];
 	close_channel(c);

@@ -13,17 +13,17 @@ struct zygote_ops {
 	 * ROLE_REVIEW message: does the work and returns the exit status.
 	 * channel: to the zygote, -1 without help. */
 	int (*child)(void *arg, struct proto_msg *fork_msg, int channel);
-	/* What a child may ask for on its channel, NULL: there is none. help runs
-	 * in a fork of the zygote for each request, answers on the channel (its
-	 * own copy), and returns the exit status. */
+	/* What a child may ask for on its channel, NULL: there is none. help
+	 * runs in a fork of the zygote for each request, answers on the channel
+	 * (its own copy), and returns the exit status. */
 	const struct proto_table *requests;
 	int (*help)(void *arg, struct proto_msg *request, int channel);
 	/* Answer a ROLE_EXPLAIN message, in a fork of its own; NULL: none come.
 	 * Returns the exit status. */
 	int (*explain)(void *arg, struct proto_msg *request);
 	/* Which descriptor of the ROLE_FORK message is a leash, or -1: the read
-	 * end of a pipe that nobody writes to. When its other end is closed, the
-	 * child has LEASH_MS to end before it is killed. */
+	 * end of a pipe that nobody writes to. When its other end is closed,
+	 * the child has LEASH_MS to end before it is killed. */
 	int leash;
 };
 
