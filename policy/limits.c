@@ -2,7 +2,6 @@
 #include "policy/internal.h"
 
 #include <limits.h>
-#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 

@@ -2,7 +2,6 @@
  * What policy's commands say of keys: asked of the zygote, which runs them.
  */
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 

@@ -4,9 +4,6 @@
  */
 #include <poll.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/socket.h>
 
 #include "server/broker_private.h"
 #include "server/tcpcount.h"

@@ -1,8 +1,6 @@
 /*
  * broker zygote: parses the policy, prepares the sandboxes, forks brokers.
  */
-#include <stdlib.h>
-#include <string.h>
 #include <sys/random.h>
 
 #include "server/broker.h"

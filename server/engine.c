@@ -2,8 +2,6 @@
  * engine: see engine.h. What libssh calls instead of its own functions is in
  * engine_wraps.c; the internal prototypes are in seam.h.
  */
-#include <errno.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>

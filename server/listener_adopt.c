@@ -3,8 +3,6 @@
  * kept. Nobody can come and say that he is an old session: descriptors are
  * inherited, and those that the registry does not know are closed.
  */
-#include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>

@@ -2,7 +2,6 @@
  * Who may come in: MaxStartups, PerSourceMaxStartups, PerSourcePenalties,
  * MaxConnections, and who shares a RateLimit.
  */
-#include <errno.h>
 #include <limits.h>
 #include <string.h>
 #include <sys/random.h>

@@ -2,8 +2,6 @@
 #ifndef ADIT_LISTENER_PRIVATE_H
 #define ADIT_LISTENER_PRIVATE_H
 
-#include <sys/socket.h>
-
 #include "server/config.h"
 #include "server/event.h"
 #include "server/hostkeys.h"

@@ -3,7 +3,6 @@
  * whose they are. The headers are read by another process; its word is checked,
  * and from then on a connection is one of that client's.
  */
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>

@@ -5,7 +5,6 @@
  * it is told is killed.
  */
 #include <stdlib.h>
-#include <string.h>
 #include <sys/epoll.h>
 #include <unistd.h>
 

@@ -2,9 +2,7 @@
  * The service manager's side: sockets that it opened for us, and what it hears:
  * that we serve, reload, stop, how many there are, that we live.
  */
-#include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>

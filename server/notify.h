@@ -5,8 +5,6 @@
 #ifndef ADIT_NOTIFY_H
 #define ADIT_NOTIFY_H
 
-#include <stdbool.h>
-
 #include "server/loop.h"
 
 enum { NOTIFY_FDS_MAX = 2 };

@@ -1,7 +1,6 @@
 /*
  * Forwards: between the connection protocol, the broker and the streams.
  */
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>

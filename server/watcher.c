@@ -5,7 +5,6 @@
  * watches) it is noticed by looking every now and then. Nothing is opened.
  */
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
