@@ -310,16 +310,6 @@ void event_vlog(enum policy_log_level level, const struct event *e,
 	log_line(level, line, native);
 }
 
-void event_log(enum policy_log_level level, const struct event *e,
-               const char *fmt, ...)
-{
-	va_list ap;
-
-	va_start(ap, fmt);
-	event_vlog(level, e, fmt, ap);
-	va_end(ap);
-}
-
 /* ---- to the listener ---- */
 
 #define STRING(f) e->v[EVENT_##f].p, (size_t)e->v[EVENT_##f].n

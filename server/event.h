@@ -81,8 +81,6 @@ size_t event_native(const struct event *e, char *buf, size_t cap);
  * sentence (NULL) only the latter. */
 void event_vlog(enum policy_log_level level, const struct event *e,
                 const char *fmt, va_list ap);
-void event_log(enum policy_log_level level, const struct event *e,
-               const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
 /* As LISTENER_EVENT or LISTENER_FAILED, which do not say whose it is, but of a
  * login that there is none of yet. what: an enum broker_kind, or

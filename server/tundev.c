@@ -329,15 +329,6 @@ int tundev_create_on(int fd, struct tundev_config *c, unsigned *index,
 	return -1;
 }
 
-int tundev_create(const struct tundev_config *c, char *err, size_t cap)
-{
-	struct tundev_config copy = *c;
-	int fd = tundev_open(err, cap);
-	unsigned index;
-
-	return fd >= 0 ? tundev_create_on(fd, &copy, &index, err, cap) : -1;
-}
-
 static const char *mode_name(unsigned mode)
 {
 	return mode == TUNDEV_ETHERNET ? "an Ethernet (tap)" :
@@ -432,17 +423,6 @@ int tundev_attach_on(int fd, unsigned mode, const char *name, unsigned *mtu,
 		return fd;
 	close(fd);
 	return -1;
-}
-
-int tundev_attach(unsigned mode, const char *name, unsigned *mtu, char *err,
-                  size_t cap)
-{
-	int fd;
-
-	if (tundev_check(mode, name, err, cap) < 0)
-		return -1;
-	fd = tundev_open(err, cap);
-	return fd >= 0 ? tundev_attach_on(fd, mode, name, mtu, err, cap) : -1;
 }
 
 unsigned tundev_index(const char *name)

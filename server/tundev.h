@@ -44,29 +44,23 @@ struct tundev_config {
 int tundev_parse(const char *local, const char *peer,
                  struct tundev_address *a);
 
-/* Create the device exclusively (it never attaches to one that exists) and
- * configure it; needs CAP_NET_ADMIN. It lives as long as the returned
- * descriptor (non-blocking, close-on-exec, IFF_NO_PI). -1 with a printable
- * reason in err: nothing is left behind. */
-int tundev_create(const struct tundev_config *c, char *err, size_t cap);
-/* The same in two steps, so that a process can be confined between them:
- * where no udev made /dev/net/tun everybody's (0666) it is root's alone, and
- * SANDBOX_TUNMAKER opens nothing but the device's own settings. tundev_open()
- * returns the descriptor to make a device on, or -1 with a reason;
- * tundev_create_on() takes it and returns it, with the interface's index, or
- * closes it. */
+/* The descriptor (non-blocking, close-on-exec) to make a device on, or to
+ * attach to one with. -1 with a printable reason in err. It is a step of its
+ * own so that a process can be confined behind it, or another one do it: where
+ * no udev made /dev/net/tun everybody's (0666) it is root's alone, and
+ * SANDBOX_TUNMAKER opens nothing but the device's own settings. */
 int tundev_open(char *err, size_t cap);
+/* Create the device exclusively (it never attaches to one that exists) and
+ * configure it; needs CAP_NET_ADMIN. Takes fd and returns it, IFF_NO_PI, with
+ * the interface's index: the device lives as long as it does. -1 with a reason:
+ * fd is closed, nothing is left behind. */
 int tundev_create_on(int fd, struct tundev_config *c, unsigned *index,
                      char *err, size_t cap);
-
 /* Attach to the existing device as whoever we are: without CAP_NET_ADMIN the
- * kernel wants its owner or group. Fills *mtu. -1 with a reason (of another
- * account, in use, of the other mode, no such device; or made for no account,
- * which only root gets). The descriptor is as tundev_create()'s. */
-int tundev_attach(unsigned mode, const char *name, unsigned *mtu, char *err,
-                  size_t cap);
-/* The same on a descriptor that tundev_open() gave, here or in a process that
- * may open it: taken, returned, closed on failure. */
+ * kernel wants its owner or group. Takes fd and returns it, IFF_NO_PI, and
+ * fills *mtu. -1 with a reason (of another account, in use, of the other mode,
+ * no such device; or made for no account, which only root gets): fd is
+ * closed. */
 int tundev_attach_on(int fd, unsigned mode, const char *name, unsigned *mtu,
                      char *err, size_t cap);
 /* Would an attempt be refused already by what the kernel says of the device?

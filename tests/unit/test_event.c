@@ -1,5 +1,6 @@
 #include <criterion/criterion.h>
 #include <fcntl.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -148,6 +149,16 @@ Test(event, sent_and_taken)
 	ipc_peer_free(b);
 }
 
+static void say(enum policy_log_level level, const struct event *e,
+                const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	event_vlog(level, e, fmt, ap);
+	va_end(ap);
+}
+
 /* With LogFormat fields every line is key=value. */
 Test(event, log_fields)
 {
@@ -162,8 +173,8 @@ Test(event, log_fields)
 	log_format(true);
 	event_init(&e, EVENT_STOP);
 	event_str(&e, EVENT_REASON, "x");
-	event_log(POLICY_LOG_INFO, &e, "a sentence");
-	event_log(POLICY_LOG_VERBOSE, &e, NULL);
+	say(POLICY_LOG_INFO, &e, "a sentence");
+	say(POLICY_LOG_VERBOSE, &e, NULL);
 	log_info("say \"%s\"", "it");
 	n = read(p[0], got, sizeof(got) - 1);
 	cr_assert_gt(n, 0);

@@ -112,12 +112,32 @@ static void route(struct tundev_config *c, const char *destination)
 	c->routes[c->nroutes++] = parsed(destination, NULL);
 }
 
+static int try_create(const struct tundev_config *c, char *text, size_t cap)
+{
+	struct tundev_config copy = *c;
+	int fd = tundev_open(text, cap);
+	unsigned index;
+
+	return fd >= 0 ? tundev_create_on(fd, &copy, &index, text, cap) : -1;
+}
+
+static int try_attach(unsigned mode, const char *name, unsigned *mtu,
+                      char *text, size_t cap)
+{
+	int fd;
+
+	if (tundev_check(mode, name, text, cap) < 0)
+		return -1;
+	fd = tundev_open(text, cap);
+	return fd >= 0 ? tundev_attach_on(fd, mode, name, mtu, text, cap) : -1;
+}
+
 static int create(const struct tundev_config *c)
 {
 	int fd;
 
 	err[0] = '\0';
-	fd = tundev_create(c, err, sizeof err);
+	fd = try_create(c, err, sizeof err);
 	cr_assert(fd >= 0, "%s", err);
 	return fd;
 }
@@ -129,7 +149,7 @@ static void expect_refused(const struct tundev_config *c, const char *why)
 	bool existed = tundev_exists(c->name);
 
 	close(before);
-	cr_expect_eq(tundev_create(c, err, sizeof err), -1, "not: %s", why);
+	cr_expect_eq(try_create(c, err, sizeof err), -1, "not: %s", why);
 	cr_expect_str_eq(err, why);
 	cr_expect_eq(tundev_exists(c->name), existed, "%s", why);
 	after = dup(0);
@@ -332,19 +352,19 @@ Test(tundev, no_descriptors)
 
 	close(next);
 	cr_assert_eq(setrlimit(RLIMIT_NOFILE, &few), 0);
-	cr_expect_eq(tundev_create(&c, err, sizeof err), -1);
+	cr_expect_eq(try_create(&c, err, sizeof err), -1);
 	cr_expect_str_eq(err, "/dev/net/tun: Too many open files");
-	cr_expect_eq(tundev_attach(TUNDEV_ETHERNET, "tap0", &mtu, err,
-	                           sizeof err), -1);
+	cr_expect_eq(try_attach(TUNDEV_ETHERNET, "tap0", &mtu, err,
+	                        sizeof err), -1);
 	cr_expect_str_eq(err, "netlink: Too many open files");
 	cr_expect(tundev_exists("tap0"), "not known to be free");
 	few.rlim_cur++;
 	cr_assert_eq(setrlimit(RLIMIT_NOFILE, &few), 0);
-	cr_expect_eq(tundev_create(&c, err, sizeof err), -1);
+	cr_expect_eq(try_create(&c, err, sizeof err), -1);
 	cr_expect_str_eq(err, "/proc/sys/net/ipv4/conf/tun0/accept_redirects: "
 	                 "Too many open files");
-	cr_expect_eq(tundev_attach(TUNDEV_ETHERNET, "tap0", &mtu, err,
-	                           sizeof err), -1);
+	cr_expect_eq(try_attach(TUNDEV_ETHERNET, "tap0", &mtu, err,
+	                        sizeof err), -1);
 	cr_expect_str_eq(err, "device tap0 does not exist");
 	few.rlim_cur += 64 - 1;
 	cr_assert_eq(setrlimit(RLIMIT_NOFILE, &few), 0);
@@ -359,11 +379,11 @@ Test(tundev, names_and_modes_that_are_none)
 
 	for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
 		strcpy(c.name, names[i]);
-		cr_expect_eq(tundev_create(&c, err, sizeof err), -1);
+		cr_expect_eq(try_create(&c, err, sizeof err), -1);
 		cr_expect_str_eq(err, "device name: invalid");
 	}
 	memset(c.name, 'x', sizeof c.name);
-	cr_expect_eq(tundev_create(&c, err, sizeof err), -1);
+	cr_expect_eq(try_create(&c, err, sizeof err), -1);
 	strcpy(c.name, "..");
 	expect_refused(&c, "device ..: Invalid argument");
 	strcpy(c.name, "tun0");
@@ -379,7 +399,7 @@ Test(tundev, short_reasons)
 	char little[8];
 
 	c.mtu = 65536;
-	cr_expect_eq(tundev_create(&c, little, sizeof little), -1);
+	cr_expect_eq(try_create(&c, little, sizeof little), -1);
 	cr_expect_str_eq(little, "mtu 655");
 }
 
@@ -400,7 +420,7 @@ static void expect_attach(uid_t uid, unsigned mode, const char *name,
 	if (pid == 0) {
 		unsigned mtu = 0;
 		drop_to(uid);
-		int fd = tundev_attach(mode, name, &mtu, err, sizeof err);
+		int fd = try_attach(mode, name, &mtu, err, sizeof err);
 		bool ok = why == NULL ? fd >= 0 && mtu == want_mtu :
 		                        fd == -1 && strcmp(err, why) == 0;
 		if (!ok)
@@ -456,7 +476,7 @@ Test(tundev, attached_by_one_only)
 	unsigned mtu;
 
 	run("ip tuntap add dev tap4 mode tap user 61234");
-	int fd = tundev_attach(TUNDEV_ETHERNET, "tap4", &mtu, err, sizeof err);
+	int fd = try_attach(TUNDEV_ETHERNET, "tap4", &mtu, err, sizeof err);
 	cr_assert(fd >= 0, "%s", err);
 	cr_expect_eq(fcntl(fd, F_GETFL) & O_NONBLOCK, O_NONBLOCK);
 	expect_attach(OWNER, TUNDEV_ETHERNET, "tap4",
@@ -483,8 +503,8 @@ Test(tundev, attaching_makes_nothing)
 {
 	unsigned mtu;
 
-	cr_expect_eq(tundev_attach(TUNDEV_POINTOPOINT, "tun9", &mtu, err,
-	                           sizeof err), -1);
+	cr_expect_eq(try_attach(TUNDEV_POINTOPOINT, "tun9", &mtu, err,
+	                        sizeof err), -1);
 	cr_expect_str_eq(err, "device tun9 does not exist");
 	cr_expect(!tundev_exists("tun9"));
 }
@@ -503,7 +523,7 @@ Test(tundev, attached_without_offloads)
 	cr_assert_eq(ioctl(fd, TUNSETOFFLOAD,
 	                   TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6), 0);
 	close(fd);
-	fd = tundev_attach(TUNDEV_ETHERNET, "tap4", &mtu, err, sizeof err);
+	fd = try_attach(TUNDEV_ETHERNET, "tap4", &mtu, err, sizeof err);
 	cr_assert(fd >= 0, "%s", err);
 	expect_said("ip -j -d link show dev tap4", "\"vnet_hdr\":false");
 	if (system("ethtool --version >/dev/null 2>&1") == 0) {
@@ -538,7 +558,7 @@ Test(tundev, without_a_right_nothing_is_made)
 
 	if (pid == 0) {
 		drop_to(OWNER);
-		_exit(tundev_create(&c, err, sizeof err) == -1 &&
+		_exit(try_create(&c, err, sizeof err) == -1 &&
 		      strcmp(err, "device tun0: Operation not permitted") == 0 ?
 		      0 : 1);
 	}
