@@ -75,8 +75,6 @@ const struct policy_choice policy_roots[] = {
 #define NO_METHOD "adit offers no method but publickey"
 #define NOT_YET "not supported yet"
 #define OBSOLETE "obsolete in sshd too"
-#define ALGORITHMS \
-	"not supported yet, and other algorithms than these would be accepted"
 
 static const struct policy_keyword_row rows[] = {
 	USED("Port", G, POLICY_PORT, port),

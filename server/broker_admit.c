@@ -10,6 +10,20 @@
 
 enum { ANSWER_MS = 5000, SSH_TOO_MANY_CONNECTIONS = 12 };
 
+/* Nobody gets in: log "WHAT for USER from ...", and by which rule. */
+static void log_refused(struct broker *b, const struct policy_verdict *v,
+                        const char *what)
+{
+	char chain[BROKER_CHAIN];
+	struct event e;
+
+	broker_event(b, &e, EVENT_LOGIN_REFUSED, NULL, "policy");
+	broker_event_rule(&e, v);
+	event_str(&e, EVENT_RULES, policy_chain_str(v, chain, sizeof(chain)));
+	broker_say(b, NULL, POLICY_LOG_INFO, &e, "%s for %s from %s port %u: "
+	           "%s", what, b->user_shown, b->address, b->port, chain);
+}
+
 static void refuse(struct broker *b)
 {
 	struct policy_verdict v = { .where =
@@ -17,7 +31,7 @@ static void refuse(struct broker *b)
 
 	snprintf(v.rule, sizeof(v.rule), "MaxConnections %u",
 	         b->settings.max_connections);
-	broker_login_refused(b, &v, "refused a login");
+	log_refused(b, &v, "refused a login");
 	b->blameless = true;
 	broker_finish(b, SSH_TOO_MANY_CONNECTIONS,
 	              "too many connections of this account");
@@ -64,19 +78,6 @@ bool broker_admitted(struct broker *b)
 	return false;
 }
 
-void broker_login_refused(struct broker *b, const struct policy_verdict *v,
-                          const char *what)
-{
-	char chain[BROKER_CHAIN];
-	struct event e;
-
-	broker_event(b, &e, EVENT_LOGIN_REFUSED, NULL, "policy");
-	broker_event_rule(&e, v);
-	event_str(&e, EVENT_RULES, policy_chain_str(v, chain, sizeof(chain)));
-	broker_say(b, NULL, POLICY_LOG_INFO, &e, "%s for %s from %s port %u: "
-	           "%s", what, b->user_shown, b->address, b->port, chain);
-}
-
 /* Without a word to the client, as in sshd. */
 bool broker_connection_refused(struct broker *b)
 {
@@ -86,7 +87,7 @@ bool broker_connection_refused(struct broker *b)
 
 	if (!b->settings.refuse_connection)
 		return false;
-	broker_login_refused(b, &v, "administratively prohibited connection");
+	log_refused(b, &v, "administratively prohibited connection");
 	b->refused = true;
 	broker_end(b);
 	return true;

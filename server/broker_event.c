@@ -124,7 +124,7 @@ void broker_say(struct broker *b, unsigned *lines, enum policy_log_level level,
 	va_end(ap);
 }
 
-bool broker_event_wanted(const struct broker *b)
+static bool is_wanted(const struct broker *b)
 {
 	return b->audit || (log_has_fields() &&
 	                    log_wants(POLICY_LOG_VERBOSE));
@@ -186,7 +186,7 @@ void broker_event_closed(struct broker *b, const struct broker_thing *t,
 	enum event_kind kind = opened_kind(t);
 	struct event e;
 
-	if (!broker_event_wanted(b))
+	if (!is_wanted(b))
 		return;
 	kind = kind == EVENT_FORWARD_OPEN ? EVENT_FORWARD_CLOSE
 		: kind == EVENT_LISTEN_OPEN ? EVENT_LISTEN_CLOSE
@@ -239,7 +239,7 @@ void broker_event_end(struct broker *b)
 	if (!b->logged_in)
 		return;
 	broker_event_tick(b);
-	if (broker_event_wanted(b))
+	if (is_wanted(b))
 		broker_each(b, on_thing, b);
 	broker_tun_over(b); /* before anything is waited for */
 	broker_event(b, &e, EVENT_LOGOUT, NULL, b->end_why[0] != '\0'

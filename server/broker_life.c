@@ -45,7 +45,9 @@ static void on_over(void *arg)
 	end(b, b->life_why, "the time of this connection is over");
 }
 
-int broker_life_until(struct broker *b, uint64_t seconds, const char *why)
+/* End it in so many seconds, at the latest; why is for the log (copied).
+ * Returns 0, or -1: no memory. */
+static int end_in(struct broker *b, uint64_t seconds, const char *why)
 {
 	uint64_t now = loop_now_ms(), end_ms = UINT64_MAX;
 
@@ -95,7 +97,7 @@ int broker_life_again(struct broker *b)
 		rule(b, POLICY_SESSION_LIFETIME, "SessionLifetime",
 		     (unsigned)seconds, why, sizeof(why));
 		seconds = seconds > used ? seconds - used : 0;
-		if (broker_life_until(b, seconds, why) < 0)
+		if (end_in(b, seconds, why) < 0)
 			return -1;
 	}
 	if (b->expires_s == UINT64_MAX)
@@ -103,8 +105,8 @@ int broker_life_again(struct broker *b)
 	b->look = loop_after(b->loop, LOOK_MS, on_look, b);
 	if (b->look == NULL)
 		return -1;
-	return broker_life_until(b, b->expires_s > wall ? b->expires_s - wall
-	                                                : 0, b->expires_why);
+	return end_in(b, b->expires_s > wall ? b->expires_s - wall : 0,
+	              b->expires_why);
 }
 
 static void on_unused(void *arg)

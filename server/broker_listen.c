@@ -63,7 +63,7 @@ void broker_listen_free(struct broker *b)
 		listening_free(b->listening);
 }
 
-struct broker_thing listening_thing(const struct listening *l)
+static struct broker_thing thing_of(const struct listening *l)
 {
 	return (struct broker_thing){ .number = l->number,
 		.kind = l->is_path ? BROKER_LISTENER_PATH : BROKER_LISTENER,
@@ -74,7 +74,7 @@ struct broker_thing listening_thing(const struct listening *l)
 
 void listening_closed(const struct listening *l, const char *why)
 {
-	struct broker_thing t = listening_thing(l);
+	struct broker_thing t = thing_of(l);
 
 	broker_event_closed(l->broker, &t, why);
 }
@@ -84,7 +84,7 @@ static void log_listening(const struct listening *l, enum event_kind kind,
                           const char *why)
 {
 	struct broker *b = l->broker;
-	struct broker_thing t = listening_thing(l);
+	struct broker_thing t = thing_of(l);
 	bool failed = kind == EVENT_FAILED;
 	struct event e;
 	char what[600];
@@ -102,7 +102,7 @@ static void log_listening(const struct listening *l, enum event_kind kind,
 static bool still_permitted(struct listening *l)
 {
 	struct broker *b = l->broker;
-	struct broker_thing what = listening_thing(l);
+	struct broker_thing what = thing_of(l);
 	struct policy_verdict v;
 	char text[600];
 
@@ -333,7 +333,7 @@ static struct listening *admit(struct broker *b, const struct proto_msg *m,
 	}
 	if (!v.allowed) {
 		count(l, METRICS_REFUSED);
-		t = listening_thing(l);
+		t = thing_of(l);
 		t.number = 0; /* there is no such thing */
 		broker_log_refusal(b, &t, listening_describe(l, what,
 		                   sizeof(what)), &v);
@@ -400,7 +400,7 @@ void broker_listen_each(struct broker *b,
 
 	for (const struct listening *l = b->listening; l; l = l->next)
 		if (listening_is_open(l)) {
-			what = listening_thing(l);
+			what = thing_of(l);
 			fn(arg, &what);
 		}
 }

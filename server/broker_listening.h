@@ -46,7 +46,6 @@ bool listening_is_open(const struct listening *l);
 const char *listening_describe(const struct listening *l, char *buf,
                                size_t cap);
 void listening_free(struct listening *l);
-struct broker_thing listening_thing(const struct listening *l);
 /* Tell the audit log, before it is freed. */
 void listening_closed(const struct listening *l, const char *why);
 /* The older session's answer came: bind what it did not give (rest, or the

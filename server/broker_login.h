@@ -1,5 +1,6 @@
 /* Who logs in, with what: broker_admit.c, broker_auth.c, broker_cert.c,
- * broker_deny.c, broker_keys.c, broker_name.c, broker_sign.c. */
+ * broker_command.c, broker_deny.c, broker_keys.c, broker_name.c,
+ * broker_sign.c. */
 #ifndef ADIT_BROKER_LOGIN_H
 #define ADIT_BROKER_LOGIN_H
 
@@ -55,10 +56,6 @@ const char *broker_key_signed(struct broker *b, const uint8_t *blob,
 int broker_key_identity(const struct broker *b, uint8_t md[32]);
 /* A name that lives as long as b, for struct policy_where. NULL: no memory. */
 const char *broker_file_name(struct broker *b, const char *path);
-/* What a command of the policy writes for this login; free(3) it. NULL: it
- * failed, which is logged. */
-char *broker_command(struct broker *b, unsigned which,
-                     const struct candidate *c, size_t *len);
 void broker_keys_free(struct broker *b);
 /* For b->finder, if there is one: the line of text that ends at pos decided; a
  * source gave no answer, which is printf(3)'s. */
@@ -75,6 +72,11 @@ void broker_each_file(const struct broker *b,
                       void (*fn)(void *arg, const char *path), void *arg);
 /* When the connection ends for its certificate or key: b->expires_s. */
 void broker_key_expiry(struct broker *b);
+
+/* broker_command.c: what a command of the policy writes for this login; free(3)
+ * it. NULL: it failed, which is logged. */
+char *broker_command(struct broker *b, unsigned which,
+                     const struct candidate *c, size_t *len);
 
 /* broker_cert.c */
 
@@ -108,9 +110,6 @@ int broker_keyholder_connect(struct broker *b, int fd);
 void broker_sign_next(struct broker *b);
 
 /* broker_admit.c */
-/* Nobody gets in: log "WHAT for USER from ...", and by which rule. */
-void broker_login_refused(struct broker *b, const struct policy_verdict *v,
-                          const char *what);
 /* May the account have one more connection? Waits for the listener's answer. If
  * not, the client and the log are told, and b ends. */
 bool broker_admitted(struct broker *b);

@@ -74,9 +74,9 @@ struct broker_finder; /* broker_login.h */
 struct broker_grant;
 struct broker_ask;
 struct open;     /* a direct-tcpip on its way, broker_open.c */
-struct listening; /* a tcpip-forward, broker_listen.c */
+struct listening; /* a tcpip-forward, broker_listening.h */
 struct tcpcount;
-struct tunnel;    /* a tun@openssh.com channel, broker_tun.c */
+struct tunnel;    /* a tun@openssh.com channel, broker_tunnel.h */
 struct yield;     /* a newer session's request, broker_yield.c */
 
 struct file_name; /* broker_keys.c */
@@ -249,7 +249,7 @@ void broker_event(const struct broker *b, struct event *e,
                   enum event_kind kind, const struct broker_thing *t,
                   const char *reason);
 void broker_event_rule(struct event *e, const struct policy_verdict *v);
-/* To the audit log, and as event_log(), if there is room among lines (NULL:
+/* To the audit log, and as event_vlog(), if there is room among lines (NULL:
  * always; see broker_may_log()). */
 void broker_say(struct broker *b, unsigned *lines, enum policy_log_level level,
                 const struct event *e, const char *fmt, ...)
@@ -262,7 +262,6 @@ void broker_event_closed(struct broker *b, const struct broker_thing *t,
 /* What went through t, as far as that is known. */
 void broker_event_bytes(const struct broker *b, struct event *e,
                         const struct broker_thing *t);
-bool broker_event_wanted(const struct broker *b);
 /* The listener has not taken what happened yet: nothing more shall happen. */
 bool broker_event_behind(const struct broker *b);
 void broker_event_tick(struct broker *b);
@@ -383,9 +382,6 @@ int broker_life_again(struct broker *b);
 /* End the connection, with a reason code of RFC 4253, 11.1, and a text for the
  * client. */
 void broker_finish(struct broker *b, unsigned reason, const char *text);
-/* End it in so many seconds, at the latest; why is for the log (copied).
- * Returns 0, or -1: no memory. */
-int broker_life_until(struct broker *b, uint64_t seconds, const char *why);
 /* SessionLifetime, and the time that certificate and key have left, run from
  * now on. Returns 0, or -1: no memory. */
 int broker_life_start(struct broker *b);

@@ -13,7 +13,7 @@
 enum { ANY_UNIT = 0x7fffffff, UNITS_MAX = 256, DEFAULT_MTU = 1500,
        OPENS_MS = 500, OPENS_BURST = 64 }; /* two a second, after a burst */
 
-const char *tunnel_mode_name(unsigned mode)
+static const char *mode_name(unsigned mode)
 {
 	return mode == TUNDEV_ETHERNET ? "ethernet" : "point-to-point";
 }
@@ -45,7 +45,7 @@ void broker_tun_free(struct broker *b)
 	ipc_peer_free(b->maker);
 }
 
-struct broker_thing tunnel_thing(const struct tunnel *t)
+static struct broker_thing thing_of(const struct tunnel *t)
 {
 	return (struct broker_thing){ .number = t->number,
 		.kind = BROKER_DEVICE, .host = t->name, .address = "",
@@ -56,14 +56,14 @@ struct broker_thing tunnel_thing(const struct tunnel *t)
 void tunnel_refuse(struct tunnel *t, const char *why)
 {
 	struct broker *b = t->broker;
-	struct broker_thing what = tunnel_thing(t);
+	struct broker_thing what = thing_of(t);
 	struct event e;
 
 	what.number = 0;
 	broker_event(b, &e, EVENT_FAILED, &what, why);
 	broker_say(b, NULL, POLICY_LOG_INFO, &e,
 	           "tunnel (%s%s%s) for %s from %s port %u failed: %s",
-	           tunnel_mode_name(t->mode), t->name[0] != '\0' ? ", " : "",
+	           mode_name(t->mode), t->name[0] != '\0' ? ", " : "",
 	           t->name, b->user_shown, b->address, b->port, why);
 	broker_count(b, BROKER_DEVICE, METRICS_FAILED);
 	broker_refuse(b, t->id, 2, why);
@@ -73,7 +73,7 @@ void tunnel_refuse(struct tunnel *t, const char *why)
 void tunnel_grant(struct tunnel *t, unsigned mtu, bool frames)
 {
 	struct broker *b = t->broker;
-	struct broker_thing what = tunnel_thing(t);
+	struct broker_thing what = thing_of(t);
 	struct policy_verdict v = { .allowed = true };
 	struct event e;
 
@@ -93,7 +93,7 @@ void tunnel_grant(struct tunnel *t, unsigned mtu, bool frames)
 	broker_event(b, &e, EVENT_TUNNEL_UP, &what, NULL);
 	broker_say(b, NULL, POLICY_LOG_INFO, &e,
 	           "tunnel %s (%s, %s) for %s from %s port %u", t->name,
-	           tunnel_mode_name(t->mode),
+	           mode_name(t->mode),
 	           t->state == ATTACHED ? "attached" : "made",
 	           b->user_shown, b->address, b->port);
 	broker_count(b, BROKER_DEVICE, METRICS_OPENED);
@@ -151,9 +151,9 @@ static const char *describe(unsigned mode, uint32_t unit, char *buf,
                             size_t cap)
 {
 	if (unit >= ANY_UNIT)
-		snprintf(buf, cap, "tunnel (%s, any unit)", tunnel_mode_name(mode));
+		snprintf(buf, cap, "tunnel (%s, any unit)", mode_name(mode));
 	else
-		snprintf(buf, cap, "tunnel (%s, unit %u)", tunnel_mode_name(mode),
+		snprintf(buf, cap, "tunnel (%s, unit %u)", mode_name(mode),
 		         (unsigned)unit);
 	return buf;
 }
@@ -226,7 +226,7 @@ bool broker_tun_closed(struct broker *b, uint32_t id)
 	if (t == NULL || t->state == MAKING || t->state == OPENING)
 		return false;
 	t->closed = true;
-	what = tunnel_thing(t);
+	what = thing_of(t);
 	broker_event(b, &e, EVENT_TUNNEL_DOWN, &what, NULL);
 	broker_event_bytes(b, &e, &what);
 	let_go(t);
@@ -259,7 +259,7 @@ void broker_tun_each(struct broker *b,
 
 	for (const struct tunnel *t = b->tunnels; t != NULL; t = t->next)
 		if (is_open(t)) {
-			what = tunnel_thing(t);
+			what = thing_of(t);
 			fn(arg, &what);
 		}
 }

@@ -29,9 +29,6 @@ struct tunnel {
 };
 
 /* broker_tun.c */
-const char *tunnel_mode_name(unsigned mode);
-/* As those are told of it who ask about it. */
-struct broker_thing tunnel_thing(const struct tunnel *t);
 /* No device: why is for client and log. t is freed. */
 void tunnel_refuse(struct tunnel *t, const char *why);
 /* t->fd is there. The session gets it, or, if policy has changed its mind, t is

@@ -77,25 +77,25 @@ void connection_tun_window(struct connection *c, uint32_t most)
 
 /* What we send. */
 
-void connection_begin(struct payload *p, uint8_t type)
-{
-	p->len = 0;
-	connection_put_u8(p, type);
-}
-
-void connection_put_u8(struct payload *p, uint8_t v)
+static void put_u8(struct payload *p, uint8_t v)
 {
 	if (p->len < sizeof(p->b))
 		p->b[p->len++] = v;
 }
 
+void connection_begin(struct payload *p, uint8_t type)
+{
+	p->len = 0;
+	put_u8(p, type);
+}
+
 void connection_put_u32(struct payload *p, uint32_t v)
 {
 	for (int shift = 24; shift >= 0; shift -= 8)
-		connection_put_u8(p, (uint8_t)(v >> shift));
+		put_u8(p, (uint8_t)(v >> shift));
 }
 
-void connection_put_string(struct payload *p, const void *s, size_t len)
+static void put_string(struct payload *p, const void *s, size_t len)
 {
 	size_t room = sizeof(p->b) - p->len;
 
@@ -109,7 +109,7 @@ void connection_put_string(struct payload *p, const void *s, size_t len)
 
 void connection_put_text(struct payload *p, const char *s)
 {
-	connection_put_string(p, s, strnlen(s, TEXT_MAX));
+	put_string(p, s, strnlen(s, TEXT_MAX));
 }
 
 void connection_send(struct connection *c, const struct payload *p)
@@ -161,7 +161,7 @@ void connection_keepalive(struct connection *c)
 
 	connection_begin(&p, MSG_GLOBAL_REQUEST);
 	connection_put_text(&p, "keepalive@openssh.com");
-	connection_put_u8(&p, 1);
+	put_u8(&p, 1);
 	c->keepalives++;
 	connection_send(c, &p);
 }
@@ -171,7 +171,7 @@ void connection_debug(struct connection *c, const char *text)
 	struct payload p;
 
 	connection_begin(&p, MSG_DEBUG);
-	connection_put_u8(&p, 1);
+	put_u8(&p, 1);
 	connection_put_text(&p, text);
 	connection_put_text(&p, "");
 	connection_send(c, &p);
@@ -414,7 +414,7 @@ void connection_hostkeys(struct connection *c, const uint8_t *const *blobs,
 
 	connection_begin(&head, MSG_GLOBAL_REQUEST);
 	connection_put_text(&head, name);
-	connection_put_u8(&head, 0);
+	put_u8(&head, 0);
 	len = head.len;
 	for (size_t i = 0; i < n; i++)
 		len += 4 + lens[i];

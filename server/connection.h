@@ -30,8 +30,7 @@ enum { CONNECTION_TUN_LAYER3 = 1, CONNECTION_TUN_LAYER2 = 2,
 enum connection_reason { CONNECTION_PROHIBITED = 1, CONNECTION_CONNECT_FAILED,
                          CONNECTION_UNKNOWN_TYPE, CONNECTION_RESOURCE };
 /* RFC 4253, 11.1 */
-enum { CONNECTION_PROTOCOL_ERROR = 2, CONNECTION_BY_APPLICATION = 11,
-       CONNECTION_TOO_MANY = 12 };
+enum { CONNECTION_PROTOCOL_ERROR = 2, CONNECTION_BY_APPLICATION = 11 };
 
 enum connection_kind { CONNECTION_DIRECT_TCPIP, CONNECTION_FORWARDED_TCPIP,
                        CONNECTION_TUN, CONNECTION_DIRECT_STREAMLOCAL,
@@ -196,6 +195,7 @@ unsigned connection_keepalives(const struct connection *c);
  * was refused. */
 void connection_debug(struct connection *c, const char *text);
 
+/* How many there are, in whatever state. */
 unsigned connection_channels(const struct connection *c);
 /* The number of every channel that there is or was is below this. */
 uint32_t connection_numbers(const struct connection *c);

@@ -118,9 +118,7 @@ struct payload {
 	uint8_t b[PAYLOAD_MAX];
 };
 void connection_begin(struct payload *p, uint8_t type);
-void connection_put_u8(struct payload *p, uint8_t v);
 void connection_put_u32(struct payload *p, uint32_t v);
-void connection_put_string(struct payload *p, const void *s, size_t len);
 void connection_put_text(struct payload *p, const char *s);
 void connection_send(struct connection *c, const struct payload *p);
 

@@ -10,7 +10,6 @@
 
 enum { PKI_BLOB_MAX = 8192, PKI_ALGORITHM_MAX = 64, PKI_FINGERPRINT_MAX = 64,
        PKI_SIGNATURE_MAX = 4096,
-       PKI_RSA_MIN_BITS = 2048, /* of host keys */
        PKI_RSA_FLOOR_BITS = 1024 /* below it nothing is verified at all */ };
 
 struct pki_private;

@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-enum { HEADER_LEN = 3, STRING_HEADER_LEN = 4, TABLE_MAX = 64 };
+enum { STRING_HEADER_LEN = 4, TABLE_MAX = 64 };
 
 struct reader {
 	const uint8_t *p;
