@@ -145,6 +145,9 @@ int policy_fail_missing(const struct policy_stmt *st);
 /* The only argument, or NULL with the error filled. */
 const struct policy_lex_word *policy_only_arg(const struct policy_stmt *st);
 
+/* These and all policy_take_*: what the arguments of st say, into *out, which
+ * is zero but for keyword, where and block, and the caller's to free, in
+ * failure too. Return 0, or -1 with st->err filled. */
 int policy_take_choice(const struct policy_stmt *, struct policy_setting *);
 int policy_take_number(const struct policy_stmt *, struct policy_setting *);
 int policy_take_port(const struct policy_stmt *, struct policy_setting *);
@@ -173,6 +176,7 @@ char *policy_form(const struct policy_keyword_row *row, char *buf, size_t cap);
 
 /* endpoint.c */
 
+/* May a host be called so? */
 bool policy_is_host(const char *s, size_t n);
 /* "host:ports", "[v6]:ports", a network, or a path; ports are "*", "N", "N-M".
  * slash: "host/port" too. bare: ports alone stand for any host. Returns NULL

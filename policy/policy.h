@@ -426,11 +426,11 @@ int policy_algorithms(const char *spec, const char *defaults, const char *all,
 int policy_expand(const char *word, const char *user, uid_t uid,
                   const char *home, char *buf, size_t cap);
 
-/* The same with tokens of the caller's; letter 0 ends them. */
 struct policy_token {
 	char letter;
 	const char *value;
 };
+/* The same with tokens of the caller's; letter 0 ends them. */
 int policy_expand_tokens(const char *word, const struct policy_token *tokens,
                          char *buf, size_t cap);
 

@@ -97,7 +97,8 @@ extern const struct profile_soft profile_program_soft[];
 
 /* profiles.c */
 const struct profile *profile_of(enum sandbox_role role);
-/* Its covers, with those that sandbox_commands() asked for. */
+
+/* sandbox.c: its covers, with those that sandbox_commands() asked for. */
 uint32_t profile_covers(const struct profile *pf);
 
 /* One system call of a role, with the ways to be allowed. */
@@ -112,8 +113,8 @@ struct profile_calls {
 	struct profile_call call[PROFILE_CALLS_MAX]; /* by name */
 };
 
-/* Put together all that a role and those it covers may call. NULL: no memory
- * or a constant above too small. The caller frees it. */
+/* calls.c: put together all that a role and those it covers may call. NULL: no
+ * memory or a constant above too small. The caller frees it. */
 struct profile_calls *profile_calls_new(enum sandbox_role role,
                                         bool sanitized);
 

@@ -1,5 +1,6 @@
 /* aditctl.c, aditctl_ask.c, aditctl_print.c, aditctl_show.c, aditctl_act.c,
- * aditctl_watch.c: asks the running aditd, over its control socket. */
+ * aditctl_metrics.c, aditctl_watch.c: asks the running aditd, over its control
+ * socket. */
 #ifndef ADIT_ADITCTL_H
 #define ADIT_ADITCTL_H
 
@@ -58,8 +59,15 @@ void ctl_json(const json_t *value);
 /* Say what went wrong; as JSON, too. */
 void ctl_complain(const struct ctl *c, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
+/* Words: digits alone, up to max. */
+bool ctl_number(const char *word, uint32_t max, uint32_t *n);
+/* "12.3" */
+bool ctl_thing_id(const char *word, uint32_t *conn, uint32_t *number);
+int ctl_usage(const char *what);
 
 /* Commands; words end with NULL. Each returns the exit status. */
+
+/* aditctl_show.c */
 int ctl_status(struct ctl *c, char **words);
 int ctl_sessions(struct ctl *c, char **words);
 int ctl_forwards(struct ctl *c, char **words);
@@ -67,22 +75,22 @@ int ctl_tunnels(struct ctl *c, char **words);
 int ctl_show(struct ctl *c, char **words);
 int ctl_limits(struct ctl *c, char **words);
 int ctl_penalties(struct ctl *c, char **words);
+/* The rows of sessions, for the table of watch. */
+extern const struct ctl_column ctl_session_columns[];
+extern const size_t ctl_nsession_columns;
+
+/* aditctl_act.c */
 int ctl_kill(struct ctl *c, char **words);
 int ctl_close(struct ctl *c, char **words);
 int ctl_drain(struct ctl *c, char **words);
 int ctl_reload(struct ctl *c, char **words);
 int ctl_log_level(struct ctl *c, char **words);
 int ctl_explain(struct ctl *c, char **words);
-int ctl_metrics(struct ctl *c, char **words);
-int ctl_watch(struct ctl *c, char **words);
-/* The rows of sessions, for the table of watch. */
-extern const struct ctl_column ctl_session_columns[];
-extern const size_t ctl_nsession_columns;
 
-/* Words: digits alone, up to max. */
-bool ctl_number(const char *word, uint32_t max, uint32_t *n);
-/* "12.3" */
-bool ctl_thing_id(const char *word, uint32_t *conn, uint32_t *number);
-int ctl_usage(const char *what);
+/* aditctl_metrics.c */
+int ctl_metrics(struct ctl *c, char **words);
+
+/* aditctl_watch.c */
+int ctl_watch(struct ctl *c, char **words);
 
 #endif

@@ -19,8 +19,9 @@ void counts_free(struct counts *c); /* accepts NULL */
 int counts_add(struct counts *c, const void *name, size_t len);
 /* One less. There must be one. */
 void counts_drop(struct counts *c, const void *name, size_t len);
+/* How many there are of it. */
 unsigned counts_of(const struct counts *c, const void *name, size_t len);
-
+/* Each name that there is one of, in no order. fn may change nothing. */
 void counts_each(const struct counts *c,
                  void (*fn)(void *arg, const void *name, size_t len,
                             unsigned n), void *arg);

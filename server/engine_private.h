@@ -1,6 +1,5 @@
 /*
- * engine_private: what engine.c and engine_wraps.c share. Nobody else includes
- * it.
+ * engine_private: what engine.c and engine_*.c share. Nobody else includes it.
  */
 #ifndef ADIT_ENGINE_PRIVATE_H
 #define ADIT_ENGINE_PRIVATE_H
@@ -83,7 +82,9 @@ extern ssh_key engine_hostkeys[HOSTKEYS_MAX], engine_throwaway;
 extern size_t engine_nhostkeys;
 extern const struct hostkeys *engine_keys; /* what engine_warm() got */
 
-uint64_t engine_now_s(void);
+uint64_t engine_now_s(void); /* monotonic */
+/* It is over; the first reason counts (static, or libssh's). */
+void engine_die(struct engine *e, const char *why);
 
 /* engine_offer.c: offer what of that list our keys can do. -1: libssh refuses
  * it. */
@@ -99,8 +100,5 @@ void engine_extensions_asked(struct engine *e, const uint8_t *kexinit,
                              size_t len);
 void engine_extensions_send(struct engine *e);
 bool engine_extensions_hold(struct engine *e, ssh_buffer b);
-
-/* It is over; the first reason counts (static, or libssh's). */
-void engine_die(struct engine *e, const char *why);
 
 #endif

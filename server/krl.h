@@ -26,6 +26,7 @@ typedef bool krl_verify(const uint8_t *key, size_t key_len,
                         const uint8_t *sig, size_t sig_len,
                         const uint8_t *data, size_t len);
 
+/* Does it begin as a list? */
 bool krl_is(const uint8_t *krl, size_t len);
 /* All of the list is read, whatever it says of the subject. Returns NULL and
  * whether the key, its certificate or that one's CA is revoked; or a static

@@ -253,8 +253,7 @@ void listener_level(struct listener *l, int level);
 void listener_make_folder(void);
 /* Accept no more. */
 void listener_close_sockets(struct listener *l);
-
-/* listener.c: watch the sockets if every role is ready. */
+/* Watch the sockets if every role is ready. */
 void listener_accept_update(struct listener *l);
 
 /* listener_conn.c */
@@ -274,9 +273,19 @@ void listener_conn_killed(struct role *r, uint32_t id, int sig);
 /* The keyholder was replaced: connect every broker to the new one, if it has
  * the same keys. */
 void listener_conn_new_keyholder(struct listener *l);
+/* Wake up when its broker has room for what is queued. */
+void listener_conn_watch(struct conn *c);
+/* Tell it to end; a second later it is killed. */
+void listener_conn_end(struct conn *c, const char *why);
+/* Tell all of them to end. */
+void listener_conn_end_all(struct listener *l, const char *why);
+/* End it by force: its processes, and what we know of it. */
+void listener_conn_kill(struct conn *c);
+
 /* listener_ended.c: its processes are to be gone in some seconds. */
 void listener_ended(struct listener *l, uint32_t id);
 void listener_ended_free(struct listener *l);
+
 /* listener_door.c */
 int listener_door_init(struct listener *l);
 void listener_door_free(struct listener *l);
@@ -323,24 +332,20 @@ void listener_take_yielded(struct conn *c, const struct proto_msg *m);
 /* c is over: it neither asks nor answers any more. */
 void listener_take_leave(struct conn *c);
 
-/* Wake up when its broker has room for what is queued. */
-void listener_conn_watch(struct conn *c);
-/* Tell it to end; a second later it is killed. */
-void listener_conn_end(struct conn *c, const char *why);
-
 /* listener_control.c: aditctl's socket. */
 /* Before the sandbox is entered. -1: we cannot go on without it. */
 int listener_control_open(struct listener *l);
 void listener_control_close(struct listener *l);
 /* Before every wait: watch for room where answers are queued. */
 void listener_control_flush(struct listener *l);
-/* A broker answered; a connection is over. */
-void listener_control_heard(struct conn *c, const struct proto_msg *m);
-void listener_control_gone(struct conn *c);
 /* A line for whoever asked for a reload. */
 void listener_control_said(struct listener *l, const char *line);
 /* Tell who waits for a reload. */
 void listener_control_reloaded(struct listener *l);
+
+/* listener_show.c: a broker answered; a connection is over. */
+void listener_control_heard(struct conn *c, const struct proto_msg *m);
+void listener_control_gone(struct conn *c);
 
 /* listener_login.c: WHO and KEY of c's broker. */
 enum { LOGIN_KEYS_MAX = 64 };
@@ -377,8 +382,6 @@ void listener_watch_flush(struct listener *l);
 void listener_watch_again(struct listener *l);
 void listener_watch_changed(struct listener *l, uint32_t id);
 
-/* End it by force: its processes, and what we know of it. */
-void listener_conn_kill(struct conn *c);
 /* listener_metrics.c */
 int listener_metrics_init(struct listener *l);
 /* MetricsListen's sockets. -1: we cannot go on without them. */
@@ -394,6 +397,7 @@ void listener_metrics_heard(struct conn *c, const struct proto_field *f);
 void listener_metrics_gone(struct conn *c);
 /* r wants the numbers: they come, in a second at the latest. */
 void listener_metrics_asked(struct role *r);
+
 /* listener_service.c: the service manager. */
 /* Before the sandbox is entered, and before sockets are bound: they may be
  * given. */
@@ -429,6 +433,7 @@ bool listener_adopt_has(const struct listener *l, const char *address,
 void listener_adopt_no_more_sockets(struct listener *l);
 /* Sessions, zygotes; from here on our own are kept. */
 void listener_adopt(struct listener *l);
+
 /* listener_audit.c */
 /* AuditLog's argument, NULL: none. Returns -1 if that cannot be opened: logged,
  * and what was open stays so. */
@@ -445,7 +450,7 @@ void listener_reopen(struct listener *l);
 int listener_reopen_log(struct listener *l);
 /* Write it down. What cannot be written is counted, and told by the next. */
 void listener_audit(struct listener *l, const struct event *e);
-/* The same, and as event_log(). */
+/* The same, and as event_vlog(). */
 void listener_say(struct listener *l, enum policy_log_level level,
                   const struct event *e, const char *fmt, ...)
 	__attribute__((format(printf, 4, 5)));
@@ -460,8 +465,5 @@ void listener_audit_killed(struct listener *l, uint32_t id,
 /* Somebody does not get in; of many in a second only how many. */
 void listener_audit_drop(struct listener *l, const char *address,
                          unsigned port, const char *why);
-
-/* End every connection. */
-void listener_conn_end_all(struct listener *l, const char *why);
 
 #endif

@@ -89,6 +89,7 @@ void metrics_pack(const uint64_t *v, size_t n, uint8_t *to);
 /* Returns 0, or -1: not that many. */
 int metrics_unpack(const uint8_t *p, size_t len, uint64_t *v, size_t n);
 
+/* All of it in Prometheus' text format. */
 void metrics_print(FILE *f, const uint64_t v[METRICS__MAX],
                    const struct metrics_build *build);
 

@@ -31,6 +31,7 @@ struct tunnel *tunnel_new(struct pump *p, uint32_t chan, unsigned mode,
 void tunnel_gone(struct tunnel *t);
 void pump_tun_sweep(struct pump *p);
 
+/* Read the device from now on. */
 void tunnel_start(struct tunnel *t);
 /* The client's end is closed: the device goes at once. */
 void tunnel_close(struct tunnel *t);
@@ -52,6 +53,7 @@ unsigned tunnel_patience(struct tunnel *t);
 void tunnel_resume(struct tunnel *t);
 
 uint32_t tunnel_channel(const struct tunnel *t);
+/* So far. */
 struct tunnel_counts tunnel_counts(const struct tunnel *t);
 
 #endif

@@ -76,9 +76,11 @@ char *__wrap_ssh_find_all_matching(const char *, const char *);
 int __real_ssh_pki_export_privkey_to_pubkey(const ssh_key, ssh_key *);
 int __wrap_ssh_pki_export_privkey_to_pubkey(const ssh_key, ssh_key *);
 
-/* pki.c, for engine.c: a public key from its blob, NULL if it is not one; and
- * one of each operation that a login needs. */
+/* pki.c, for engine.c: a public key from its blob, to be freed; NULL if it is
+ * not one. */
 ssh_key pki_import_blob(const uint8_t *blob, size_t len);
+/* pki_warm.c, for engine.c: do one of each operation that a login needs. 0, or
+ * -1: one failed. */
 int seam_warm_crypto(void);
 
 #endif

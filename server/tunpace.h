@@ -22,6 +22,7 @@ struct tunpace_path {
 	uint64_t since_us;
 	uint64_t now_us, before_us; /* the shortest; 0: none */
 };
+/* One took us. */
 void tunpace_round_trip(struct tunpace_path *p, uint64_t us, uint64_t now_us);
 uint64_t tunpace_shortest(const struct tunpace_path *p); /* us; 0: unknown */
 

@@ -39,6 +39,7 @@ void tunqueue_next(struct tunqueue *q, uint8_t *out);
 /* Forget the rest of the frame that it is of. */
 void tunqueue_skip(struct tunqueue *q);
 
+/* Enough waits: no more is to be read. */
 bool tunqueue_full(const struct tunqueue *q);
 /* Datagrams lost, being too old or too many. */
 uint64_t tunqueue_dropped(const struct tunqueue *q);

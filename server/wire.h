@@ -21,6 +21,7 @@ uint32_t wire_u32(struct wire *w);
 const uint8_t *wire_string(struct wire *w, size_t *len);
 /* Everything was there, and nothing is left. */
 bool wire_end(const struct wire *w);
+/* Is s[0..len) that name? */
 bool wire_is(const uint8_t *s, size_t len, const char *name);
 
 #endif
