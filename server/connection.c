@@ -1,4 +1,4 @@
-#include "connection_private.h"
+#include "server/connection_private.h"
 
 #include <stdarg.h>
 #include <stdio.h>

@@ -1,4 +1,4 @@
-#include "connection_private.h"
+#include "server/connection_private.h"
 
 #include <string.h>
 

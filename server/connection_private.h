@@ -9,8 +9,8 @@
 #ifndef ADIT_CONNECTION_PRIVATE_H
 #define ADIT_CONNECTION_PRIVATE_H
 
-#include "connection.h"
-#include "wire.h"
+#include "server/connection.h"
+#include "server/wire.h"
 
 /* RFC 4250, 4.1.2 */
 enum {

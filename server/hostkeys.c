@@ -1,9 +1,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "sandbox/sandbox.h"
 #include "server/edges.h"
 #include "server/hostkeys.h"
-#include "sandbox/sandbox.h"
 
 enum { START_WAIT_MS = 10000 };
 

@@ -1,4 +1,4 @@
-#include "ipc.h"
+#include "server/ipc.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -8,7 +8,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "loop.h"
+#include "server/loop.h"
 
 struct queued {
 	struct queued *next;

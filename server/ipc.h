@@ -4,7 +4,7 @@
 #ifndef ADIT_IPC_H
 #define ADIT_IPC_H
 
-#include "proto.h"
+#include "server/proto.h"
 
 /* A connected pair, close-on-exec, non-blocking. Returns 0 or -1 (errno). */
 int ipc_pair(int sv[2]);

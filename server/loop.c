@@ -1,4 +1,4 @@
-#include "loop.h"
+#include "server/loop.h"
 
 #include <errno.h>
 #include <limits.h>

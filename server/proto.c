@@ -1,4 +1,4 @@
-#include "proto.h"
+#include "server/proto.h"
 
 #include <string.h>
 
