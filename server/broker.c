@@ -11,8 +11,6 @@
 #include "server/role.h"
 #include "server/zygote.h"
 
-enum { SSH_BY_APPLICATION = 11 };
-
 void broker_end(struct broker *b)
 {
 	b->ending = true;
@@ -109,7 +107,7 @@ void broker_refuse_by(struct broker *b, uint32_t id, const char *thing,
 	broker_count_refusal(b, v);
 	snprintf(text, sizeof(text), "this %s is not permitted by policy: %s",
 	         thing, policy_decided_by(v, by, sizeof(by)));
-	broker_refuse(b, id, 1, text); /* ADMINISTRATIVELY_PROHIBITED */
+	broker_refuse(b, id, SSH_OPEN_PROHIBITED, text);
 }
 
 static void on_log(struct broker *b, struct proto_msg *m)

@@ -8,7 +8,7 @@
 #include "server/broker_login.h"
 #include "server/penalties.h"
 
-enum { ANSWER_MS = 5000, SSH_TOO_MANY_CONNECTIONS = 12 };
+enum { ANSWER_MS = 5000 };
 
 /* Nobody gets in: log "WHAT for USER from ...", and by which rule. */
 static void log_refused(struct broker *b, const struct policy_verdict *v,

@@ -11,7 +11,7 @@
 
 #include "server/broker_private.h"
 
-enum { ASK_MS = 1000, SSH_BY_APPLICATION = 11 };
+enum { ASK_MS = 1000 };
 
 /* A socket that the session has, too. */
 struct broker_grant {

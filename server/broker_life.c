@@ -10,7 +10,7 @@
 
 /* The wall clock may be set, and a machine may have slept: then an expiry is
  * noticed this late at most. */
-enum { SSH_BY_APPLICATION = 11, LOOK_MS = 60 * 1000 };
+enum { LOOK_MS = 60 * 1000 };
 
 void broker_finish(struct broker *b, unsigned reason, const char *text)
 {

@@ -131,7 +131,7 @@ static void refuse(struct listening *l, const char *why)
 
 	count(l, METRICS_FAILED);
 	log_listening(l, EVENT_FAILED, why);
-	broker_refuse(b, l->id, 2, why);
+	broker_refuse(b, l->id, SSH_OPEN_CONNECT_FAILED, why);
 	listening_free(l);
 }
 
@@ -285,9 +285,9 @@ static struct listening *new_listening(struct broker *b,
 
 	if (l == NULL || (!is_path && m->f[2].n > 65535) ||
 	    proto_cstr(&m->f[1], l->host, sizeof(l->host)) < 0) {
-		broker_turn_down(b, (uint32_t)m->f[0].n, 1, &t,
-		                 is_path ? "streamlocal-forward"
-		                         : "tcpip-forward",
+		broker_turn_down(b, (uint32_t)m->f[0].n, SSH_OPEN_PROHIBITED,
+		                 &t, is_path ? "streamlocal-forward"
+		                             : "tcpip-forward",
 		                 "bad address", "bad address");
 		free(l);
 		return NULL;
@@ -328,7 +328,8 @@ static struct listening *admit(struct broker *b, const struct proto_msg *m,
 		policy_may_add_listener(&b->settings, b->nlistening, &v);
 		if (!v.allowed) {
 			broker_count_refusal(b, &v);
-			broker_refuse(b, l->id, 1, "too many listeners");
+			broker_refuse(b, l->id, SSH_OPEN_PROHIBITED,
+			              "too many listeners");
 		}
 	}
 	if (!v.allowed) {
@@ -379,7 +380,7 @@ static void cancel(struct broker *b, struct proto_msg *m, bool is_path)
 			return;
 		}
 	}
-	broker_refuse(b, id, 2, "no such listener");
+	broker_refuse(b, id, SSH_OPEN_CONNECT_FAILED, "no such listener");
 }
 
 void broker_on_cancel(struct broker *b, struct proto_msg *m)

@@ -69,7 +69,7 @@ static void failed(struct open *o, enum metrics_result how, const char *why)
 	broker_say(b, &b->tick_failures, POLICY_LOG_INFO, &e,
 	           "%s for %s from %s port %u failed: %s", o->what,
 	           b->user_shown, b->address, b->port, why);
-	broker_refuse(b, o->id, 2, why); /* SSH_OPEN_CONNECT_FAILED */
+	broker_refuse(b, o->id, SSH_OPEN_CONNECT_FAILED, why);
 	open_free(o);
 }
 
@@ -225,7 +225,7 @@ bool broker_admit_channel(struct broker *b, uint32_t id,
 	broker_count(b, t->kind, METRICS_REFUSED);
 	broker_count_refusal(b, &v);
 	broker_log_refusal(b, t, what, &v);
-	broker_refuse(b, id, 4, "too many channels");
+	broker_refuse(b, id, SSH_OPEN_SHORTAGE, "too many channels");
 	return false;
 }
 
@@ -244,8 +244,9 @@ void broker_on_open_tcp(struct broker *b, struct proto_msg *m)
 	    port == 0 || port > 65535) {
 		t.host = "";
 		t.port = 0;
-		broker_turn_down(b, id, 1, &t, "direct-tcpip",
-		                 "bad destination", "bad destination");
+		broker_turn_down(b, id, SSH_OPEN_PROHIBITED, &t,
+		                 "direct-tcpip", "bad destination",
+		                 "bad destination");
 		return;
 	}
 	log_escape(shown, sizeof(shown), host, strlen(host));
@@ -261,7 +262,7 @@ void broker_on_open_tcp(struct broker *b, struct proto_msg *m)
 		return;
 	o = b->nopens < BROKER_PENDING_MAX ? calloc(1, sizeof(*o)) : NULL;
 	if (o == NULL) {
-		broker_turn_down(b, id, 4, &t, what,
+		broker_turn_down(b, id, SSH_OPEN_SHORTAGE, &t, what,
 		                 "too many at once that are not open yet",
 		                 "too many channels on their way");
 		return;

@@ -74,8 +74,9 @@ void broker_on_open_path(struct broker *b, struct proto_msg *m)
 
 	if (proto_cstr(&m->f[1], path, sizeof(path)) < 0) {
 		thing.host = "";
-		broker_turn_down(b, id, 1, &thing, "direct-streamlocal",
-		                 "bad path", "bad path");
+		broker_turn_down(b, id, SSH_OPEN_PROHIBITED, &thing,
+		                 "direct-streamlocal", "bad path",
+		                 "bad path");
 		return;
 	}
 	log_escape(shown, sizeof(shown), path, strlen(path));
@@ -101,7 +102,7 @@ void broker_on_open_path(struct broker *b, struct proto_msg *m)
 		           "%s for %s from %s port %u failed: %s", what,
 		           b->user_shown, b->address, b->port, why);
 		broker_count(b, BROKER_DIRECT_PATH, METRICS_FAILED);
-		broker_refuse(b, id, 2, why);
+		broker_refuse(b, id, SSH_OPEN_CONNECT_FAILED, why);
 		return;
 	}
 	broker_count(b, BROKER_DIRECT_PATH, METRICS_OPENED);

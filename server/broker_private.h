@@ -34,6 +34,12 @@ enum {
 	BROKER_CHAIN = 900 /* bytes of a log line that say why */
 };
 
+/* Why a channel is not opened (RFC 4254, 5.1), a connection ended (RFC 4253,
+ * 11.1). */
+enum { SSH_OPEN_PROHIBITED = 1, SSH_OPEN_CONNECT_FAILED = 2,
+       SSH_OPEN_SHORTAGE = 4 };
+enum { SSH_BY_APPLICATION = 11, SSH_TOO_MANY_CONNECTIONS = 12 };
+
 /* What a session has, as people are told of it. Strings are borrowed. */
 enum broker_kind {
 	BROKER_DIRECT, BROKER_DIRECT_PATH,       /* a channel of the client's */
@@ -222,7 +228,7 @@ void broker_handle(struct broker *b, struct proto_msg *m);
 void broker_from_listener(struct broker *b, struct proto_msg *m);
 /* Send to the session; a session that does not take its messages is ended. */
 void broker_tell(struct broker *b, int fd, unsigned type, ...);
-/* Refuse an intent: reason code of RFC 4254, 5.1, and what the client reads. */
+/* Refuse an intent: SSH_OPEN_*, and what the client reads. */
 void broker_refuse(struct broker *b, uint32_t id, unsigned reason,
                    const char *text);
 /* The same for what policy refused: a destination, a listener. The client is
@@ -379,7 +385,7 @@ void broker_tell_counts(struct broker *b);
 /* Other settings, another expiry: the limits run as from the login. -1: no
  * memory. */
 int broker_life_again(struct broker *b);
-/* End the connection, with a reason code of RFC 4253, 11.1, and a text for the
+/* End the connection, with SSH_BY_APPLICATION or the like, and a text for the
  * client. */
 void broker_finish(struct broker *b, unsigned reason, const char *text);
 /* SessionLifetime, and the time that certificate and key have left, run from

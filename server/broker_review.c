@@ -10,8 +10,7 @@
 
 #include "server/broker_login.h"
 
-enum { PARTS_MAX = 256, TEXT_MAX = 1024 * 1024, /* of all parts */
-       SSH_BY_APPLICATION = 11, CHAIN = BROKER_CHAIN };
+enum { PARTS_MAX = 256, TEXT_MAX = 1024 * 1024 /* of all parts */ };
 
 struct part {
 	unsigned kind, line;
@@ -307,7 +306,7 @@ static void look(void *arg, const struct broker_thing *what)
 	struct refused *r = arg;
 	struct policy_verdict v;
 	size_t room = r->room > 0 ? 2 * r->room : 16;
-	char why[CHAIN];
+	char why[BROKER_CHAIN];
 	void *more;
 
 	broker_still_permitted(r->b, what, &v);

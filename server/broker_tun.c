@@ -66,7 +66,7 @@ void tunnel_refuse(struct tunnel *t, const char *why)
 	           mode_name(t->mode), t->name[0] != '\0' ? ", " : "",
 	           t->name, b->user_shown, b->address, b->port, why);
 	broker_count(b, BROKER_DEVICE, METRICS_FAILED);
-	broker_refuse(b, t->id, 2, why);
+	broker_refuse(b, t->id, SSH_OPEN_CONNECT_FAILED, why);
 	tunnel_free(t);
 }
 
@@ -171,7 +171,8 @@ void broker_on_open_tun(struct broker *b, struct proto_msg *m)
 
 	if (mode != TUNDEV_POINTOPOINT && mode != TUNDEV_ETHERNET) {
 		broker_count(b, BROKER_DEVICE, METRICS_REFUSED);
-		broker_refuse(b, id, 1, "unknown kind of tunnel");
+		broker_refuse(b, id, SSH_OPEN_PROHIBITED,
+		              "unknown kind of tunnel");
 		return;
 	}
 	if (find(b, id) != NULL) {
@@ -197,7 +198,7 @@ void broker_on_open_tun(struct broker *b, struct proto_msg *m)
 	}
 	t = in_pace(b) ? calloc(1, sizeof(*t)) : NULL;
 	if (t == NULL) {
-		broker_turn_down(b, id, 4, &thing, what,
+		broker_turn_down(b, id, SSH_OPEN_SHORTAGE, &thing, what,
 		                 "too many in too short a time",
 		                 "too many tunnels in too short a time");
 		return;
