@@ -1,6 +1,7 @@
 /*
  * engine: see engine.h. What libssh calls instead of its own functions is in
- * engine_wraps.c; the internal prototypes are in seam.h.
+ * engine_wraps.c, the names of host keys in engine_offer.c, EXT_INFO in
+ * engine_extensions.c; the internal prototypes are in seam.h.
  */
 #include <stdlib.h>
 #include <string.h>

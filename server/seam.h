@@ -1,6 +1,6 @@
 /*
  * seam: libssh's functions that no installed header declares, for engine*.c
- * and pki.c alone. All are cross-object references inside libssh's archive,
+ * and pki*.c alone. All are cross-object references inside libssh's archive,
  * which configure proves. Types are opaque; enum arguments are int.
  */
 #ifndef ADIT_SEAM_H

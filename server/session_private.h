@@ -96,18 +96,21 @@ void session_ping(struct session *s);
 void session_told_to_end(struct session *s, const struct proto_msg *m);
 
 /* session_client.c */
+/* Once, before anything is sent: how the client's socket, and our timers, are to
+ * be. */
 void session_tune(int client);
 /* loop_add()'s and pump's calls, for a struct session: input is appended to
  * the engine's; output goes as far as the socket takes it. */
 void session_on_client(void *arg, uint32_t events);
 void session_flush(void *arg);
 
-/* session_pace.c: may the client's socket be read? Before every wait: be woken
- * when something that waits for a RateLimit may go on. */
+/* session_pace.c: may the client's socket be read? */
 bool session_pace_takes(struct session *s);
 /* What is left of a RateLimit goes to one of the tunnels first, or to the
  * streams, in turn. */
 void session_pace_turn(struct session *s);
+/* Before every wait: be woken when something that waits for a RateLimit may go
+ * on. */
 void session_pace_wait(struct session *s);
 
 /* session_idle.c: BROKER_TIMEOUTS came. */
