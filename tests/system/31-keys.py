@@ -31,7 +31,6 @@ def _(t):
         authorize(USER, 'ssh-unheard AAAAC3NzaC1lZDI1NTE5AAAA\n'
                   + public(name))
         t.true(t.logs_in(srv, key=name), name)
-    # A signature by SHA-1 is not a signature.
     t.true(not t.logs_in(srv, key='keyrsa2048'), 'a key no longer listed')
 
 

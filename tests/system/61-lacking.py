@@ -46,9 +46,9 @@ def _(t):
     srv = t.server('SandboxRequired no')
     t.client(srv)
     for comm in COMMS.values():
-        for p in processes(comm):
-            t.equal((p.status['Seccomp'], p.status['NoNewPrivs']),
-                    ('2', '1'), f'{p}')
+        p, = processes(comm)
+        t.equal((p.status['Seccomp'], p.status['NoNewPrivs']), ('2', '1'),
+                f'{p}')
 
 
 @case('without Landlock and namespaces it says so and serves', 'aditd')
@@ -59,8 +59,8 @@ def _(t):
         srv.wait_log(f'{role}: Landlock: ')
     srv.wait_log('session-zygote: network namespace: ')
     for comm in COMMS.values():
-        for p in processes(comm):
-            t.equal(p.status['Seccomp'], '2', f'{p}')
+        p, = processes(comm)
+        t.equal(p.status['Seccomp'], '2', f'{p}')
 
 
 @case('a role that is born with a descriptor too many does not start',

@@ -17,7 +17,7 @@ import struct
 import threading
 import time
 
-from harness import (PEER, SLOW, case, endless, main, run, skip_all,
+from harness import (PEER, SLOW, Skip, case, endless, main, run, skip_all,
                      wait_for)
 from tunnelled import A, A6, B, B6, MODES, address, ping, pings, right
 
@@ -99,8 +99,8 @@ def flows(t, far, *which):
     def one(args):
         try:
             flow(t, far, *args[:3], failed, *args[3:])
-        except OSError as e:
-            failed.append(f'{args}: {e}')
+        except Exception as e:  # or the thread takes it with it
+            failed.append(f'{args}: {e!r}')
     threads = [threading.Thread(target=one, args=(w,)) for w in which]
     for thread in threads:
         thread.start()
@@ -261,7 +261,7 @@ def _(t):
 @case('a ping passes a download in the same session', timeout=120)
 def _(t):
     if not shutil.which('tc'):
-        skip_all('no tc (iproute2)')
+        raise Skip('no tc (iproute2)')
     port = t.port()
     target = t.target(endless)
     far, _ = tunnel(t, options=('-L', f'{port}:127.0.0.1:{target.port}'))

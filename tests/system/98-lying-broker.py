@@ -91,7 +91,9 @@ def _(t):
         over.set()
         thread.join()
     end(client)
-    t.true(most[0] < before + 30, f'{most[0]} processes')
+    # a helper is always there, beside the logins' processes
+    t.true(before + 2 < most[0] < before + 30,
+           f'{most[0]} processes, from {before}')
 
 
 @case('in the audit log it speaks of its own connection alone', 'aditd')
@@ -170,7 +172,8 @@ def _(t):
     while time.monotonic() < until:
         most = max(most, len(os.listdir(f'/proc/{srv.pid}/fd')))
         time.sleep(0.01)
-    t.true(most < before + 60, f'{most} descriptors, from {before}')
+    t.true(before < most < before + 60,
+           f'{most} descriptors, from {before}')
     meanwhile(t, srv, 1)
     end(*clients)
 
