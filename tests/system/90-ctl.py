@@ -546,6 +546,7 @@ def _(t):
     size = len(srv.log())
     t.equal(talk(port), b'through the tunnel')
     ctl('kill', 1)
+    wait_for(lambda: not processes('adit-broker'), 5, 'its broker is left')
     t.equal(srv.log()[size:], '')
     ctl('reload')
     t.equal(ask('status')['log_level'], 'INFO')
