@@ -210,6 +210,31 @@ Test(cert, what_is_refused)
 	cr_expect_str_eq(parse(&r), "not a certificate");
 }
 
+/* What is read up to a NUL by one is read past it by another. */
+Test(cert, no_text_has_a_nul)
+{
+	static const char *const texts[] = { "alice", "b,c", "permit-pty" };
+	struct recipe r = usual;
+	struct out o;
+	struct cert c;
+
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+		uint8_t *at;
+
+		make(&o, &r);
+		at = memmem(o.b, o.n, texts[i], strlen(texts[i]));
+		cr_assert_not_null(at);
+		at[1] = '\0';
+		cr_expect_not_null(cert_parse(o.b, o.n, &c), "%s", texts[i]);
+	}
+	r.type = "sk-ssh-ed25519-cert-v01@openssh.com";
+	r.fields[1] = "ssh:\0x";
+	r.lens[1] = 4;
+	cr_expect_null(parse(&r));
+	r.lens[1] = 6;
+	cr_expect_not_null(parse(&r), "the application");
+}
+
 /* One key has one spelling, or a list of revoked ones could be evaded. */
 Test(cert, numbers_and_points_in_one_form)
 {
@@ -368,6 +393,9 @@ Test(krl, ranges)
 	u64(&in, 20);
 	of_ca(&o, ca, sizeof(ca), 0x21, &in);
 	cr_expect_not_null(error_of(&o), "half");
+	in.n = 0;
+	of_ca(&o, ca, sizeof(ca), 0x21, &in);
+	cr_expect_not_null(error_of(&o), "none");
 }
 
 Test(krl, bitmaps)

@@ -263,6 +263,15 @@ Test(ipc, queue_keeps_order_and_has_an_end)
 	cr_assert_eq(open_fds(), before);
 }
 
+Test(ipc, what_waits_for_one_that_is_gone)
+{
+	fill();
+	ipc_peer_free(b);
+	b = NULL;
+	cr_assert_eq(ipc_flush(a), -1);
+	cr_assert_eq(ipc_send(a, NULL, 0, T_TEXT, "x", (size_t)1), -1);
+}
+
 Test(ipc, free_closes_queued_descriptors)
 {
 	fill();

@@ -323,6 +323,20 @@ Test(offload, truncated_frames_are_refused)
 		             "%zu", len);
 }
 
+Test(offload, a_frame_is_a_head_and_a_packet_up_to_a_size)
+{
+	static uint8_t big[OFFLOAD_FRAME + 1];
+	struct frame f = super(L3, true, false, 3, 600, 100, 0);
+	struct offload_cut c;
+
+	memset(f.bytes, 0, OFFLOAD_HEAD); /* nothing is to be cut */
+	for (size_t len = 0; len <= OFFLOAD_HEAD + 1; len++)
+		cr_expect_eq(start(&f, len), len > OFFLOAD_HEAD ? 0 : -1,
+		             "%zu", len);
+	cr_expect_eq(offload_cut_start(&c, L3, big, OFFLOAD_FRAME), 0);
+	cr_expect_eq(offload_cut_start(&c, L3, big, OFFLOAD_FRAME + 1), -1);
+}
+
 Test(offload, bent_headers_are_refused)
 {
 	static const struct {

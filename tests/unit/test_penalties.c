@@ -221,6 +221,12 @@ static void note(void *arg, const struct penalty_entry *e)
 	cr_expect_eq(e->left_ms, e->active ? 90000 : 5000);
 }
 
+static void count(void *arg, const struct penalty_entry *e)
+{
+	(void)e;
+	(*(unsigned *)arg)++;
+}
+
 Test(penalties, listed_and_cleared)
 {
 	struct policy_net one = net("192.0.2.1"), other = net("2001:db8::1");
@@ -235,6 +241,13 @@ Test(penalties, listed_and_cleared)
 	}
 	penalties_each(p, 0, note, &n);
 	cr_expect_eq(n, 49);
+	n = 0;
+	add("198.51.100.1", PENALTY_NOAUTH, 0);
+	penalties_each(p, 0, count, &n);
+	cr_expect_eq(n, 50);
+	n = 0;
+	penalties_each(p, 1000, count, &n);
+	cr_expect_eq(n, 49, "one is over");
 	cr_expect_eq(penalties_clear(p, &other), 0);
 	cr_expect_eq(penalties_clear(p, &one), 1);
 	cr_expect_eq(penalties_clear(p, &one), 0);

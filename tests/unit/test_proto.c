@@ -30,15 +30,15 @@ static int decode(uint32_t phase, size_t len, unsigned nfds)
 static ssize_t encode_all(size_t cap)
 {
 	return proto_encode(&table, buf, cap, T_ALL, 0xfeu, 0xfedcu,
-	                    0xfedcba98u, UINT64_C(0xfedcba9876543210), "",
-	                    (size_t)0, "12345678", (size_t)8);
+	                    0xfedcba98u, UINT64_C(0xfedcba9876543210), "ab",
+	                    (size_t)2, "12345678", (size_t)8);
 }
 
 Test(proto, round_trip)
 {
 	ssize_t len = encode_all(sizeof buf);
 
-	cr_assert_eq(len, 3 + 1 + 2 + 4 + 8 + 4 + 4 + 8);
+	cr_assert_eq(len, 3 + 1 + 2 + 4 + 8 + 4 + 2 + 4 + 8);
 	cr_assert_eq(decode(EARLY, (size_t)len, 0), 0);
 	cr_assert_eq(msg.type, T_ALL);
 	cr_assert_eq(msg.rule, &rules[0]);
@@ -47,7 +47,8 @@ Test(proto, round_trip)
 	cr_assert_eq(msg.f[1].n, 0xfedc);
 	cr_assert_eq(msg.f[2].n, 0xfedcba98);
 	cr_assert_eq(msg.f[3].n, UINT64_C(0xfedcba9876543210));
-	cr_assert_eq(msg.f[4].len, 0);
+	cr_assert_eq(msg.f[4].len, 2);
+	cr_assert_eq(memcmp(msg.f[4].p, "ab", 2), 0);
 	cr_assert_eq(msg.f[5].len, 8);
 	cr_assert_eq(memcmp(msg.f[5].p, "12345678", 8), 0);
 	cr_assert_eq(msg.fds[0], -1);

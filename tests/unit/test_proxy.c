@@ -105,6 +105,9 @@ Test(proxy, bad_lines)
 		{ "PROXY UNKNOWNS\r\n", protocol },
 		{ "PROXY TCP4 192.0.2.7 192.0.2.8 1\r\n", few },
 		{ "PROXY TCP4 192.0.2.7  192.0.2.8 1 2\r\n", few },
+		/* of 46 bytes, one more than there is room for */
+		{ "PROXY TCP6 0000:0000:0000:0000:0000:0000:255.255.255.2550 "
+		  "::1 1 2\r\n", few },
 		{ "PROXY TCP4 192.0.2.7 192.0.2.8 1 2 \r\n",
 		  "a PROXY line of too many words" },
 		{ "PROXY TCP4 192.0.2.7 192.0.2.8 1 2 3\r\n",
