@@ -351,6 +351,22 @@ def _(t):
         t.equal(got, want, size)
 
 
+@case('RequiredRSASize is for CAs, too', 'aditd')
+def _(t):
+    authorize(USER, '')
+    cas = ''
+    for bits in ('2048', '3072'):
+        keygen(f'ca{bits}', '-t', 'rsa', '-b', bits)
+        cas += public(f'ca{bits}')
+    with open(f'{t.folder}/cas', 'w') as f:
+        f.write(cas)
+    srv = t.server(f'RequiredRSASize 3072\nTrustedUserCAKeys {t.folder}/cas')
+    for bits, want in (('2048', False), ('3072', True)):
+        holder('of-rsa', f'ca{bits}')
+        t.equal(t.logs_in(srv, key='of-rsa'), want, bits)
+    srv.wait_log("refusing CA's RSA key of 2048 bits: RequiredRSASize 3072")
+
+
 @case('AuthenticationMethods publickey,publickey: two keys, not one twice')
 def _(t):
     authorize(USER, public('id') + public('id2'))

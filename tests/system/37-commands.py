@@ -73,16 +73,19 @@ def _(t):
         t.true('oops' not in srv.log(), 'standard error')
 
 
-@case('files go first, and nothing is run for who does not exist')
+@case('files go first, and nothing is run for who does not exist or may not '
+      'log in')
 def _(t):
     marks = scratch(t)
     path = script(t, f'echo "$1" >>{marks}/ran')
-    srv = t.server(f'AuthorizedKeysCommand {path} %u\n'
+    srv = t.server(f'DenyUsers locked\nAuthorizedKeysCommand {path} %u\n'
                    'AuthorizedKeysCommandUser neighbour')
     t.true(t.logs_in(srv), 'by the file')
     t.true(not os.path.exists(f'{marks}/ran'), 'it ran')
     t.true(not t.logs_in(srv, user='nosuchone'), 'nobody')
     t.true(not os.path.exists(f'{marks}/ran'), 'it ran for nobody')
+    t.true(not t.logs_in(srv, user='locked', key='id2'), 'denied')
+    t.true(not os.path.exists(f'{marks}/ran'), 'it ran for who is denied')
     t.true(not t.logs_in(srv, key='id2'), 'another key')
     t.equal(set(seen(f'{marks}/ran')), {USER})
 

@@ -284,30 +284,30 @@ def _(t):
 # Limits.
 
 def backlog(t, n):
-    """A port where connections wait: n of them established."""
+    """A socket where connections wait: n of them established."""
     s = socket.socket()
     t.undo.callback(s.close)
     s.bind(('127.0.0.1', 0))
     s.listen(n)
-    return s.getsockname()[1]
+    return s
 
 
-def silent_port(t):
-    """A port of which connections stay pending: its queue is full."""
-    port = backlog(t, 0)
+def silent(t):
+    """One of which connections stay pending: its queue is full."""
+    s = backlog(t, 0)
     for _ in range(3):
         c = socket.socket()
         t.undo.callback(c.close)
         c.setblocking(False)
-        c.connect_ex(('127.0.0.1', port))
-    return port
+        c.connect_ex(s.getsockname())
+    return s
 
 
 @case('256 opens are under way, and no more', timeout=90)
 def _(t):
     with attacked(t) as srv, Session(srv) as s:
         s.login()
-        counts = s.flood(300, owned.open_tcp('127.0.0.1', silent_port(t)))
+        counts = s.flood(300, owned.open_tcp(*silent(t).getsockname()))
         t.equal((counts.answers, counts.kept), ({REFUSED: 300 - 256}, 1))
         s.log('refused direct-tcpip .*: too many at once')
 
@@ -324,7 +324,7 @@ def _(t):
 
 @case('2048 forwards, as far as the session closes none', timeout=90)
 def _(t):
-    opened = owned.open_tcp('127.0.0.1', backlog(t, 4096))
+    opened = owned.open_tcp(*backlog(t, 4096).getsockname())
     with attacked(t, 'MaxChannels 2048\n') as srv, Session(srv) as s:
         s.login()
         # It closes what it is given, and does not say so.
@@ -375,6 +375,23 @@ def _(t):
                        f'both or none: {kinds}')
                 return kinds == [REFUSED, OPENED]
         wait_for(renewed, 10, 'the new policy does not come')
+
+
+@case('what is connected after a new policy forbade it is not handed over')
+def _(t):
+    full = silent(t)
+    with attacked(t) as srv, Session(srv) as s:
+        s.login()
+        s.send(owned.open_tcp(*full.getsockname()))
+        t.equal(s.recv(0.2).state, SILENT, 'it is pending')
+        with open(srv.policy, 'a') as f:
+            f.write(f'{MATCH}PermitOpen none\n')
+        os.kill(srv.pid, signal.SIGHUP)
+        srv.wait_log('reviewed 2 logins')
+        full.listen(16)  # room for it, when it tries again
+        got = s.recv()
+        t.equal((got.kind, got.nfds), (REFUSED, 0), f'{got}')
+        s.log('refused direct-tcpip .*PermitOpen none')
 
 
 main()

@@ -22,7 +22,7 @@ from faults import Syslog, World, dead_dns, gone, nfds, own_dev, socks
 from harness import (COMMS, PER_CONNECTION, SHARED, SLOW, TOP, USER, Failure,
                      Process, authorize, case, connect, main, processes,
                      public, reaches, run, sh, skip_all, talk, wait_for)
-from minimal import raw
+from minimal import raw, ssh
 
 if not os.path.exists('/dev/net/tun'):
     skip_all('no /dev/net/tun')
@@ -452,6 +452,20 @@ if SLOW == 1:  # a sanitizer ends a process that gets no memory
             t.true(t.logs_in(srv), 'a login meanwhile')
         t.equal([q.pid for q in processes(COMMS['keyholder'])], [p.pid],
                 'is it restarted')
+
+
+@case('where nobody counts connections MaxConnections lets nobody in',
+      'aditd')
+def _(t):
+    srv = t.server('MaxConnections 1')
+    with raw(srv, login=False) as c:
+        srv.process.kill()
+        srv.process.wait()
+        try:
+            t.true(not c.auth(), 'it is let in')
+        except ssh.Disconnected as e:
+            t.match('cannot be counted', str(e))
+    srv.wait_log(f'does not count the connections of {USER}: refused a login')
 
 
 @case('a broker without room for a new keyholder takes the next one',

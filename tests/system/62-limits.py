@@ -74,6 +74,14 @@ def _(t):
     t.match(r'throttling after .*, [3-9]\d* connections dropped$', srv.log())
 
 
+@case('between two of the numbers MaxStartups drops some, at random')
+def _(t):
+    srv = t.server('MaxStartups 1:50:1000')
+    list(hold(t, srv, 1))
+    n = sum(served(srv) for _ in range(40))
+    t.true(0 < n < 40, f'{n} of 40 are served')
+
+
 @case('PerSourceMaxStartups, by address and by block')
 def _(t):
     for policy, others in (('', True), ('PerSourceNetBlockSize 24', False)):
