@@ -152,5 +152,19 @@ def _(t):
     t.true(client.wait() != 0, 'the client')
 
 
+@case('a stopped session is killed with its broker, without the listener, '
+      'too', 'aditd')
+def _(t):
+    srv = t.server()
+    client = t.client(srv)
+    srv.process.kill()
+    srv.process.wait()
+    session, = processes(COMMS['session'])
+    os.kill(session.pid, signal.SIGSTOP)
+    kill(COMMS['broker'])
+    wait_for(lambda: not names(), 5, lambda: f'left: {names()}')
+    t.true(client.wait() != 0, 'the client')
+
+
 if __name__ == '__main__':
     main()

@@ -6,6 +6,7 @@ import os
 import pwd
 import random
 import re
+import signal
 import socket
 import struct
 import subprocess
@@ -690,7 +691,7 @@ def message(kind, request, *words):
         struct.pack('>I', w) for w in words)
 
 
-SESSIONS = 2  # enum edge_control_msg
+SESSIONS, THINGS = 2, 3  # enum edge_control_msg
 
 
 def control_socket():
@@ -705,9 +706,19 @@ def control_socket():
 def _(t):
     srv = t.server(CONTROL)
     t.client(srv)
-    with control_socket() as s:  # two at once
+    with control_socket() as s:
         s.send(message(SESSIONS, 1, 0) + b'x')
         t.equal(s.recv(100), b'')
+    broker, = processes('adit-broker')
+    os.kill(broker.pid, signal.SIGSTOP)
+    try:  # two at once: of the first one the broker's answer is waited for
+        with control_socket() as s:
+            for n in (1, 2):
+                s.send(message(THINGS, n, 0))
+            t.equal(s.recv(100), b'')
+    finally:
+        os.kill(broker.pid, signal.SIGCONT)
+    srv.wait_log('a request before the last one was answered')
     with contextlib.ExitStack() as stack:
         stuck = stack.enter_context(control_socket())
         stuck.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)

@@ -519,6 +519,7 @@ def _(t):
             (0, b'', 3, 'it does not begin as one'),
             (20, b'\x63', None, 'another protocol version'),
             (22, b'\x63', None, 'unknown type'),
+            (26, b'\x63', None, 'an entry is damaged'),
             (16, b'\0\0\0\1', None, 'too short')):
         srv, local = stopped_with_one(t)
         write_registry(srv, at, data, cut)
@@ -568,27 +569,29 @@ def _(t):
     srv.stop()
     ends = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             for _ in range(3)]
-    stream = socket.socketpair()
+    ends.append(socket.socketpair())
+    os.seteuid(4001)  # a pair knows whose it is
+    ends.append(socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+    os.seteuid(0)
     m = srv.manager
-    for name, s in (('conn-77', ends[0][0]), ('role-78', ends[1][0]),
-                    ('conn-0', ends[2][0]), ('conn-1', stream[0])):
-        m.keep(name, os.dup(s.fileno()))
-    for a, b in (*ends, stream):
+    for name, (a, b) in zip(('conn-77', 'role-78', 'conn-0', 'conn-1',
+                             'conn-1'), ends, strict=True):
+        m.keep(name, os.dup(a.fileno()))
+        with m.lock:  # before the session's own
+            m.store.insert(0, m.store.pop())
         a.close()
-        b.setblocking(True)
         b.settimeout(10 * SLOW)
     srv.start()
     t.match('connection 77 is not ours to control', srv.log())
     t.match('"conn-0", of the service manager.s is not for us', srv.log())
     for _, b in ends[:2]:
         t.equal(b.recv(100), b'', 'it is open')
-        b.close()
     row, = sessions()
     t.equal(row['id'], 1)
     t.true(not {'conn-77', 'role-78'} & set(m.names()), f'{m.names()}')
     ctl('kill', 1)
     client.wait()
-    for _, b in (ends[2], stream):
+    for _, b in ends:
         b.close()
 
 
