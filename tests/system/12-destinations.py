@@ -4,6 +4,7 @@ names that have more addresses than one, or change them."""
 import contextlib
 import os
 import re
+import signal
 import socket
 import struct
 import threading
@@ -250,6 +251,8 @@ class Names:
 
     def __init__(self, answers):
         self.answers, self.asked = list(answers), []
+        self.may_answer = threading.Event()
+        self.may_answer.set()
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.socket.bind(('127.0.0.1', 53))
         threading.Thread(target=self._serve, daemon=True).start()
@@ -260,6 +263,7 @@ class Names:
                 query, who = self.socket.recvfrom(512)
                 if not query:  # closed
                     return
+                self.may_answer.wait(20)
                 self.socket.sendto(self._answer(query), who)
 
     def _answer(self, query):
@@ -281,11 +285,8 @@ class Names:
         self.socket.close()
 
 
-@case('a name that changes between the check and the connection', 'aditd')
-def _(t):
-    good = t.target(host='127.1.0.1')
-    bad = t.target(host='127.2.0.1', port=good.port)
-    names = Names(['127.1.0.1', '127.2.0.1', '127.1.0.1', '127.2.0.1'])
+def name_server(t, *answers):
+    names = Names(answers)
     t.undo.callback(names.close)
     for path, text in (('/etc/resolv.conf', 'nameserver 127.0.0.1\n'),
                        ('/etc/nsswitch.conf', 'hosts: dns\npasswd: files\n'
@@ -296,6 +297,14 @@ def _(t):
             f.seek(0)
             f.truncate()
             f.write(text)
+    return names
+
+
+@case('a name that changes between the check and the connection', 'aditd')
+def _(t):
+    good = t.target(host='127.1.0.1')
+    bad = t.target(host='127.2.0.1', port=good.port)
+    names = name_server(t, '127.1.0.1', '127.2.0.1', '127.1.0.1', '127.2.0.1')
     srv = t.server('PermitOpen 127.1.0.0/16:*\nDenyOpen 127.2.0.0/16:*')
     port = t.port()
     client = t.client(srv, '-L', f'{port}:rebind.test:{good.port}')
@@ -305,6 +314,24 @@ def _(t):
         t.equal(len(names.asked), n + 1, 'lookups')
     client.wait_err('open failed: administratively prohibited')
     t.equal((good.accepted, bad.accepted), (2, 0), 'connections')
+
+
+@case('a name of -R that is found after a new policy forbade it', 'aditd')
+def _(t):
+    port, names = t.port(), name_server(t, '127.0.0.1')
+    names.may_answer.clear()
+    t.undo.callback(names.may_answer.set)
+    srv = t.server('LogLevel VERBOSE\nGatewayPorts clientspecified')
+    client = t.client(srv, '-R', f'slow.test:{port}:127.0.0.1:9', wait=False)
+    wait_for(lambda: processes('adit-broker')[1:], 5, 'no lookup')
+    with open(srv.policy, 'a') as f:
+        f.write('PermitListen none\n')
+    os.kill(srv.pid, signal.SIGHUP)
+    srv.wait_log('reviewed 1 logins')
+    names.may_answer.set()
+    t.true(client.wait() != 0, 'it is granted')
+    srv.wait_log(r'refused tcpip-forward on slow\.test .*PermitListen none')
+    t.equal(listening(port), set(), 'listeners')
 
 
 @case('MaxChannels counts what is open, both ways, and names its rule',

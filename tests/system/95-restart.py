@@ -589,6 +589,8 @@ def _(t):
     row, = sessions()
     t.equal(row['id'], 1)
     t.true(not {'conn-77', 'role-78'} & set(m.names()), f'{m.names()}')
+    # and by its own descriptor
+    t.equal(json.loads(ctl('--json', 'forwards'))['silent'], [])
     ctl('kill', 1)
     client.wait()
     for _, b in ends:
