@@ -81,6 +81,9 @@ Test(proto, every_small_buffer_is_refused)
 	for (size_t cap = 0; cap < (size_t)len; cap++)
 		cr_assert_eq(encode_all(cap), -1, "%zu", cap);
 	cr_assert_eq(encode_all((size_t)len), len);
+	/* one that ends with a number */
+	cr_assert_eq(proto_encode(&table, buf, 3, T_ONCE, 5u), -1);
+	cr_assert_eq(proto_encode(&table, buf, 4, T_ONCE, 5u), 4);
 }
 
 Test(proto, encode_refuses_what_a_field_cannot_hold)
