@@ -111,9 +111,10 @@ def _(t):
 
         def look(when):
             for p in processes():
-                if p.comm == COMMS['session']:
-                    continue  # it has to
-                t.equal(holders(p.pid, {'secret': [c.secret]}), set(),
+                # a session has to, in either order: so it can be seen
+                secret = {'secret': [c.secret, c.secret[::-1]]}
+                t.equal(holders(p.pid, secret),
+                        set(secret) if p.comm == COMMS['session'] else set(),
                         f'{when}: {p}')
         look('before login')
         t.true(c.auth(), 'login')
