@@ -242,8 +242,8 @@ void listener_role_hangs(struct role *r);
 /* Is every process there that a connection needs? */
 bool listener_roles_serve(const struct listener *l);
 
-/* listener_reload.c: read the policy again. What goes wrong is logged, and told to
- * listener_control_said(). false: the old one stays. */
+/* listener_reload.c: read the policy again. What goes wrong is logged, and told
+ * to listener_control_said(). false: the old one stays. */
 bool listener_reload(struct listener *l, const char *because);
 /* A log level for everybody, or -1: the policy's. */
 void listener_level(struct listener *l, int level);

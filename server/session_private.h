@@ -96,8 +96,8 @@ void session_ping(struct session *s);
 void session_told_to_end(struct session *s, const struct proto_msg *m);
 
 /* session_client.c */
-/* Once, before anything is sent: how the client's socket, and our timers, are to
- * be. */
+/* Once, before anything is sent: how the client's socket, and our timers, are
+ * to be. */
 void session_tune(int client);
 /* loop_add()'s and pump's calls, for a struct session: input is appended to
  * the engine's; output goes as far as the socket takes it. */
