@@ -122,6 +122,8 @@ def _(t):
         with connect(local) as two:
             t.equal(two.recv(1), b'')
     t.true(t.ssh(srv, '-N').returncode != 0, 'a second connection')
+    # or it is in the way of the next one
+    wait_for(lambda: now()['adit_startups'] == 0.0, 10, 'its end')
     with connect(srv.port) as first:
         wait_for(lambda: now()['adit_startups'] == 1.0, 10, 'a start-up')
         with connect(srv.port) as second:
