@@ -1,5 +1,7 @@
 /* Headers of proxies, versions 1 and 2, whole and in parts. */
+#include <arpa/inet.h>
 #include <criterion/criterion.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -198,6 +200,87 @@ Test(proxy, bad_binary)
 	bad(p, 13, "a PROXY header of an unknown version");
 	binary(p, 0x21, 0x11, body, 521);
 	bad(p, 16, "a PROXY header that is too long");
+}
+
+static struct sockaddr_storage address(int family, const char *text,
+                                       unsigned port, uint32_t zone)
+{
+	struct sockaddr_storage ss = { .ss_family = (sa_family_t)family };
+	struct sockaddr_in *in4 = (void *)&ss;
+	struct sockaddr_in6 *in6 = (void *)&ss;
+
+	if (family == AF_INET) {
+		in4->sin_port = htons((uint16_t)port);
+		cr_assert_eq(inet_pton(family, text, &in4->sin_addr), 1);
+	} else if (family == AF_INET6) {
+		in6->sin6_port = htons((uint16_t)port);
+		in6->sin6_scope_id = zone;
+		cr_assert_eq(inet_pton(family, text, &in6->sin6_addr), 1);
+	}
+	return ss;
+}
+
+static const struct {
+	int family;
+	const char *text, *shown;
+	unsigned port;
+	uint32_t zone;
+} addresses[] = {
+	{ AF_INET, "192.0.2.7", "192.0.2.7", 0, 0 },
+	{ AF_INET, "192.0.2.8", "192.0.2.8", 65535, 0 },
+	{ AF_INET6, "2001:db8::7", "2001:db8::7", 22, 0 },
+	{ AF_INET6, "c000:207::", "c000:207::", 22, 0 },
+	{ AF_INET6, "::ffff:192.0.2.7", "192.0.2.7", 1, 0 },
+	{ AF_INET6, "fe80::1", "fe80::1%2", 22, 2 },
+	{ AF_INET6, "fe80::1", "fe80::1%4294967295", 22, UINT32_MAX },
+};
+enum { ADDRESSES = sizeof(addresses) / sizeof(addresses[0]) };
+
+Test(proxy, addresses_as_text)
+{
+	struct sockaddr_storage ss;
+	char buf[64];
+	unsigned port;
+
+	for (size_t i = 0; i < ADDRESSES; i++) {
+		size_t need = strlen(addresses[i].shown) + 1;
+
+		ss = address(addresses[i].family, addresses[i].text,
+		             addresses[i].port, addresses[i].zone);
+		for (size_t cap = 1; cap < need; cap++)
+			cr_expect_eq(address_format(&ss, buf, cap, &port), -1,
+			             "%s in %zu", addresses[i].shown, cap);
+		cr_expect_eq(address_format(&ss, buf, need, &port), 0);
+		cr_expect_str_eq(buf, addresses[i].shown);
+		cr_expect_eq(port, addresses[i].port);
+		cr_expect_eq(address_format(&ss, buf, need, NULL), 0);
+	}
+	ss = address(AF_UNIX, "", 0, 0);
+	cr_expect_eq(address_format(&ss, buf, sizeof(buf), &port), -1);
+}
+
+Test(proxy, addresses_as_bytes)
+{
+	struct sockaddr_storage ss;
+	uint8_t b[ADDRESSES][ADDRESS_BYTES], again[ADDRESS_BYTES];
+	unsigned port;
+
+	for (size_t i = 0; i < ADDRESSES; i++) {
+		ss = address(addresses[i].family, addresses[i].text,
+		             addresses[i].port, addresses[i].zone);
+		cr_expect_eq(address_bytes(&ss, b[i], &port), 0);
+		cr_expect_eq(port, addresses[i].port);
+		for (size_t j = 0; j < i; j++)
+			cr_expect_neq(memcmp(b[i], b[j], ADDRESS_BYTES), 0,
+			              "%zu is %zu", i, j);
+		/* the port is not of it */
+		ss = address(addresses[i].family, addresses[i].text, 4711,
+		             addresses[i].zone);
+		cr_expect_eq(address_bytes(&ss, again, &port), 0);
+		cr_expect_arr_eq(again, b[i], ADDRESS_BYTES);
+	}
+	ss = address(AF_UNIX, "", 0, 0);
+	cr_expect_eq(address_bytes(&ss, again, &port), -1);
 }
 
 /* What the listener takes from the reader, which may be anybody's. */
