@@ -369,10 +369,16 @@ def _(t):
 @case('MaxChannels 0, MaxListeners 0 and N', 'aditd')
 def _(t):
     echo, port = t.target(), t.port()
-    a, b, c = (t.port() for _ in range(3))
-    srv = t.server('MaxChannels 0\nMaxListeners 2')
-    t.client(srv, '-L', f'{port}:127.0.0.1:{echo.port}')
+    a, b, c, path = (t.port() for _ in range(4))
+    srv = t.server('MaxChannels 0\nMaxListeners 2\nPermitTunnel yes')
+    t.client(srv, '-L', f'{port}:127.0.0.1:{echo.port}',
+             '-L', f'{path}:/run/nobody')
     t.equal(talk(port), b'', 'a channel')
+    t.equal(talk(path), b'', 'a channel to a unix socket')
+    srv.wait_log('refused direct-streamlocal to /run/nobody .*:1: '
+                 'MaxChannels 0')
+    t.client(srv, '-w', 'any:any', user='root', wait=False)
+    srv.wait_log('refused tunnel .* for root .*:1: MaxChannels 0')
     client = t.client(srv, '-R', f'{a}:127.0.0.1:{echo.port}',
                       '-R', f'/home/{USER}/s:127.0.0.1:{echo.port}',
                       '-R', f'{c}:127.0.0.1:{echo.port}', strict=False,

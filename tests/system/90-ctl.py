@@ -459,6 +459,7 @@ def _(t):
     second = t.client(srv)
     wait_for(lambda: limits()[down]['max'] == 1 << 19, 5, 'not divided')
     second.stop()
+    wait_for(lambda: limits()[down]['max'] == 1 << 20, 5, 'still divided')
     t.match(rf'RateLimit down +1 +{USER} ', ctl('show', 1).stdout)
     client.stop()
 

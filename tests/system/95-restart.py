@@ -12,7 +12,7 @@ import socket
 import subprocess
 import threading
 
-from harness import (Failure, SLOW, Skip, TOP, case, connect, devices,
+from harness import (Failure, SLOW, Skip, TOP, USER, case, connect, devices,
                      keygen, listening, main, need, processes, public, run,
                      talk, wait_for)
 from manager import service
@@ -414,15 +414,36 @@ def _(t):
     srv = service(t, f'{CONTROL}MaxConnections 1\n')
     client = t.client(srv)
     row, = sessions()
+    # one more number, which is nobody's any more
+    t.true(t.logs_in(srv, user='neighbour'), 'another one')
+    wait_for(lambda: len(processes('adit-broker')) == 1 and
+             set(srv.manager.names()) & {'conn-1', 'conn-2'} == {'conn-1'}, 10,
+             lambda: f'in the store: {srv.manager.names()}')
     srv.stop()
     client.stop()
     wait_for(lambda: not processes('adit-broker'), 10, 'its broker is left')
     srv.start()
     t.equal(sessions(), [])
-    t.true(t.logs_in(srv), 'it is still counted')
+    client = t.client(srv)  # or it is still counted
+    t.true(sessions()[0]['id'] > row['id'] + 1, 'a number was given again')
+    client.stop()
     only_own(t, srv)
-    t.client(srv)
-    t.true(sessions()[0]['id'] > row['id'], 'its number was given again')
+
+
+@case('a policy that is another one after a restart is the old sessions\', '
+      'too', 'aditd')
+def _(t):
+    srv = service(t, CONTROL)
+    stays, goes = t.client(srv, user='neighbour'), t.client(srv)
+    srv.stop()
+    with open(srv.policy, 'a') as f:
+        f.write(f'DenyUsers {USER}\n')
+    srv.start()
+    t.true(goes.wait() != 0, 'exit status')
+    srv.wait_log(f'ending the connection of {USER} .*DenyUsers')
+    t.equal(stays.process.poll(), None, 'the other client')
+    stays.stop()
+    only_own(t, srv)
 
 
 @case('descriptors and zygotes do not pile up', 'aditd')
