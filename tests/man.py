@@ -5,8 +5,9 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
+
+from tap import case, run_cases
 
 TOP = os.environ.get('SRCDIR') or \
     os.path.join(os.path.dirname(os.path.abspath(__file__)), '..')
@@ -121,16 +122,6 @@ def macros(text, name):
 
 
 # ---- cases ----
-
-CASES = []
-
-
-def case(name):
-    def register(fn):
-        CASES.append((name, fn))
-        return fn
-    return register
-
 
 def same(what, code, page):
     code, page = set(code), set(page)
@@ -304,24 +295,7 @@ def lint(page):
 
 
 for name in PAGES:
-    CASES.append((f'mandoc has nothing to say of {name}', lint(name)))
+    case(f'mandoc has nothing to say of {name}')(lint(name))
 
 
-def main():
-    print(f'1..{len(CASES)}')
-    failed = 0
-    for n, (name, fn) in enumerate(CASES, 1):
-        skip = why = None
-        try:
-            skip = fn()
-        except (AssertionError, KeyError, TypeError) as e:
-            why = repr(e)
-        print(f'{"not " * bool(why)}ok {n} - {name}'
-              f'{f" # SKIP {skip}" if skip else ""}')
-        if why:
-            print(f'#   {why}')
-            failed += 1
-    sys.exit(failed > 0)
-
-
-main()
+run_cases()
