@@ -13,6 +13,7 @@
 #include <linux/seccomp.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -96,6 +97,13 @@ static const struct profile_group children =
 	      "pidfd_open pidfd_send_signal rseq rt_sigaction rt_sigprocmask "
 	      "rt_sigtimedwait set_robust_list sigaltstack signalfd4 wait4 "
 	      "waitid", children_rules);
+/* End all that a child has forked: it leads a group, and cannot leave it. To
+ * end any process takes no group, for who has CAP_KILL. */
+static const struct profile_rule groups_rules[] = {
+	{ "kill", 1, { { 1, INT, SIGKILL } } },
+	{ "setpgid", 2, { { 0, INT, 0 }, { 1, INT, 0 } } },
+};
+static const struct profile_group groups = GROUP("groups", NULL, groups_rules);
 static const struct profile_soft no_clone3[] = {
 	{ "clone3", ENOSYS }, { NULL, 0 }
 };
@@ -336,7 +344,7 @@ static const struct profile profiles[SANDBOX__MAX] = {
 		.paths = PROFILE_PATHS_TUN,
 		.limits = { NO_CORE, NOFILE(16384) },
 		.groups = { &base, &code, &bytes, &fds, &self, &files, &client,
-		            &children, &confine },
+		            &children, &groups, &confine },
 		.soft = no_clone3,
 	},
 	[SANDBOX_BROKER] = {

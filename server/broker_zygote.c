@@ -52,7 +52,7 @@ int broker_zygote_run(struct config *c, int edge)
 {
 	static const struct zygote_ops ops = { .child = child, .leash = -1,
 		.requests = &edge_broker_to_maker, .help = help,
-		.explain = explain };
+		.explain = explain, .groups = true };
 	struct broker_env env = { .config = c };
 	struct ipc_peer *peer;
 	int rc = 1;

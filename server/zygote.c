@@ -176,6 +176,17 @@ static void tell_killed(struct zygote *z, const struct child *c, int sig)
 		         (unsigned)sig);
 }
 
+/* Which child has ended, 0: none. Until it is waited for its number is no other
+ * process's, nor another group's. */
+static pid_t next_ended(void)
+{
+	siginfo_t si = { .si_pid = 0 };
+
+	if (waitid(P_ALL, 0, &si, WEXITED | WNOHANG | WNOWAIT) < 0)
+		return 0;
+	return si.si_pid;
+}
+
 static void on_signal(void *arg, uint32_t events)
 {
 	struct zygote *z = arg;
@@ -187,7 +198,10 @@ static void on_signal(void *arg, uint32_t events)
 	(void)events;
 	while (read(z->signal_fd, &si, sizeof(si)) > 0)
 		;
-	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+	while ((pid = next_ended()) > 0) {
+		if (z->ops->groups)
+			kill(-pid, SIGKILL);
+		waitpid(pid, &status, 0);
 		p = find(z, pid);
 		if (p == NULL)
 			continue;
@@ -203,6 +217,8 @@ static void leave(struct zygote *z)
 {
 	sigset_t none;
 
+	if (z->ops->groups && setpgid(0, 0) < 0)
+		abort();
 	if (close_range(CHILD_FD, UINT_MAX, 0) < 0)
 		abort();
 	close(z->signal_fd);

@@ -25,6 +25,10 @@ struct zygote_ops {
 	 * end of a pipe that nobody writes to. When its other end is closed,
 	 * the child has LEASH_MS to end before it is killed. */
 	int leash;
+	/* Children may fork: each leads a process group, and what is left of
+	 * that is killed when the child has ended. Their sandbox must not let
+	 * them leave it, nor may enter() forbid setpgid(2) and kill(2). */
+	bool groups;
 };
 
 enum { ZYGOTE_LEASH_MS = 1000, ZYGOTE_HELP_MS = 15000,

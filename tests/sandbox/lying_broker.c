@@ -5,10 +5,13 @@
  */
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <arpa/inet.h>
@@ -19,8 +22,9 @@
 
 /* NUMBER is one of these, and 16 times its argument. */
 enum attack { DEAF = 1, FORGE, STRANGE_ANSWERS, HELPERS, AGAIN, GIVE,
-              NOT_READING, LEAVE };
-enum { ATTACK_MS = 6000, ORDERED_MS = 200, ANSWERS = 64, JOBS = 8 };
+              NOT_READING, LEAVE, FORKS };
+enum { ATTACK_MS = 6000, FORKED_MS = 30000, ORDERED_MS = 200, ANSWERS = 64,
+       JOBS = 8 };
 
 static struct {
 	enum attack attack;
@@ -195,6 +199,27 @@ static void not_reading(struct broker *b, uint64_t end)
 	}
 }
 
+/* Processes with all that it has, to be there when it is not: one that waits,
+ * one that is its sibling, one that is always another one. */
+static void forks(void)
+{
+	uint64_t end = loop_now_ms() + FORKED_MS;
+
+	if (fork() == 0 ||
+	    syscall(SYS_clone, CLONE_PARENT | SIGCHLD, 0, 0, 0, 0) == 0) {
+		poll(NULL, 0, FORKED_MS);
+		_exit(0);
+	}
+	if (fork() != 0)
+		return;
+	while (loop_now_ms() < end) {
+		poll(NULL, 0, 3); /* the dead stay some time, too */
+		if (fork() > 0)
+			_exit(0);
+	}
+	_exit(0);
+}
+
 static void on_order(void *arg)
 {
 	struct broker *b = arg;
@@ -209,6 +234,7 @@ static void on_order(void *arg)
 	case GIVE: give(b, end); break;
 	case NOT_READING: not_reading(b, end); break;
 	case LEAVE: shutdown(ipc_peer_fd(b->listener), SHUT_RDWR); break;
+	case FORKS: forks(); break;
 	}
 }
 

@@ -22,7 +22,7 @@ CTL = f'{os.path.dirname(os.environ["ADITD"])}/../../aditctl'
 AUDIT = f'{TOP}/audit'
 POLICY = 'ControlSocket /run/adit/control\nListenTakeover yes\n'
 (DEAF, FORGE, STRANGE_ANSWERS, HELPERS, AGAIN, GIVE, NOT_READING,
- LEAVE) = range(1, 9)
+ LEAVE, FORKS) = range(1, 10)
 
 
 def ctl(*words):
@@ -190,6 +190,33 @@ def _(t):
              len(processes('adit-session')) == 1, 5, 'it is there')
     t.true(not reaches(port), 'its port is there')
     t.equal(len(sessions()), 1)
+    other.stop()
+
+
+def brokers(seconds):
+    """Those that are there within that time, however short."""
+    seen, until = set(), time.monotonic() + seconds
+    while time.monotonic() < until:
+        seen |= {p.pid for p in processes('adit-broker')}
+    return seen
+
+
+@case('what it forks does not outlive it', 'aditd')
+def _(t):
+    port, echo = t.port(), t.target()
+    srv = t.server(POLICY)
+    other = t.client(srv)
+    client = t.client(srv, '-R', f'{port}:127.0.0.1:{echo.port}')
+    order(sessions()[1], FORKS)
+    seen = set()  # two that wait, and one after the other
+    wait_for(lambda: seen.update(brokers(0.1)) or len(seen) > 6, 20,
+             'it does not fork')
+    ctl('kill', sessions()[1])
+    client.wait(15)
+    wait_for(lambda: len(processes('adit-broker')) == 1, 5,
+             'what it forked is there')
+    t.equal(len(brokers(1)), 1)
+    t.true(not reaches(port), 'its port is there')
     other.stop()
 
 
