@@ -78,13 +78,14 @@ void listener_conn_kill(struct conn *c)
 	listener_conn_drop(c);
 }
 
-/* It has logged in: IPQoS may say something else of its user. tos -1: none. */
-static void mark_again(struct conn *c, int tos)
+/* It has logged in: IPQoS may say something else of its user. qos: a TOS byte
+ * and 1, 0: none. */
+static void mark_again(struct conn *c, uint64_t qos)
 {
-	if (c->client < 0)
+	if (c->client < 0 || qos > UINT8_MAX + 1)
 		return;
-	if (tos != c->listener->config->global.ip_qos)
-		listener_socket_mark(c->client, tos > 0 ? tos : 0);
+	if ((int)qos - 1 != c->listener->config->global.ip_qos)
+		listener_socket_mark(c->client, qos > 0 ? (int)qos - 1 : 0);
 }
 
 void listener_conn_who(struct conn *c, const struct proto_field *f)
@@ -111,7 +112,7 @@ static void logged_in(struct conn *c, const struct proto_msg *m)
 
 	listener_door_admit(c, f[0].p, f[0].len, 0);
 	listener_door_started(c);
-	mark_again(c, (int)f[2].n - 1);
+	mark_again(c, f[2].n);
 	c->logged_in = true;
 	ipc_peer_phase(c->broker, PHASE_OPEN); /* the account speaks by now */
 	c->login_ms = loop_now_ms();
