@@ -147,7 +147,7 @@ int caps_enter(const struct profile *pf, const struct sandbox_ids *ids,
 		if (bound(pf, surplus, ids != NULL && want != 0, why) < 0)
 			return -1;
 	} else if (have != 0 && surplus != 0) {
-		parts_missing(why, "capability bounding set stays as it is");
+		parts_missing(why, "a smaller capability bounding set");
 	}
 	if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0 &&
 	    errno != EINVAL) /* before Linux 4.3 there is none */

@@ -28,7 +28,7 @@ int confine(enum sandbox_role role, const struct sandbox_ids *ids,
 	if (missing != NULL && fclose(missing) == 0 && text != NULL) {
 		for (p = strtok_r(text, "\n", &save); p != NULL;
 		     p = strtok_r(NULL, "\n", &save)) {
-			snprintf(line, sizeof(line), "%s: %s",
+			snprintf(line, sizeof(line), "%s: missing: %s",
 			         sandbox_role_name(role), p);
 			say(arg, line);
 		}

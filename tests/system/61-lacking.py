@@ -34,7 +34,7 @@ def refuses(what):
         srv = server(t, what, policy='SandboxRequired no')
         serves(t, srv)
         for role in ('listener', 'keyholder', 'session-zygote'):
-            srv.wait_log(f'{role}: {what}: ')
+            srv.wait_log(f'{role}: missing: {what}: ')
 
 
 refuses('seccomp')
@@ -56,8 +56,8 @@ def _(t):
     srv = server(t, 'landlock', 'namespaces')
     serves(t, srv)
     for role in ('keyholder', 'broker-zygote', 'session-zygote'):
-        srv.wait_log(f'{role}: Landlock: ')
-    srv.wait_log('session-zygote: network namespace: ')
+        srv.wait_log(f'{role}: missing: Landlock: ')
+    srv.wait_log('session-zygote: missing: network namespace: ')
     for comm in COMMS.values():
         p, = processes(comm)
         t.equal(p.status['Seccomp'], '2', f'{p}')

@@ -386,6 +386,43 @@ def _(t):
             {'null', 'zero', 'full', 'random', 'urandom', 'tty', 'tun'})
 
 
+NARROW = 'aditd.service.d/forwards-only.conf'
+
+
+@here('forwards-only.conf: TCP goes on, the rest is closed')
+def _(t):
+    analyze, top = need('systemd-analyze'), unpacked(t)
+    with open(f'{top}/usr/share/doc/adit/examples/forwards-only.conf') as f:
+        narrow = f.read()
+    path = f'{top}/etc/systemd/system/{NARROW}'
+    os.makedirs(os.path.dirname(path))
+    with open(path, 'w') as f:
+        f.write(narrow)
+    done = sh(analyze, 'security', '--offline=true', '--no-pager',
+              f'--root={top}', 'aditd.service', check=False)
+    t.match(r'level for aditd\.service: 2\.9', done.stdout + done.stderr)
+    m = installed(t)
+    m.write('/etc/adit/keys/ann', public('id'))
+    m.write('/home/ann/.ssh/authorized_keys', public('id2'))
+    m.append('/etc/adit/policy', 'AuthorizedKeysFile .ssh/authorized_keys '
+             '/etc/adit/keys/%u\n')
+    m.write(f'/etc/systemd/system/{NARROW}', narrow)
+    m.run('systemctl', 'daemon-reload')
+    m.run('systemctl', 'restart', 'aditd')
+    echo, local, back = m.target(t), t.port(), t.port()
+    t.client(m, '-L', f'{local}:127.0.0.1:{echo.port}', '-R',
+             f'{back}:127.0.0.1:9', **there(m))
+    t.equal(talk(local), b'through the tunnel')
+    t.equal(m.sh('nsenter', '-t', main_pid(m), '-m', '--', 'ls', '/home',
+                 '/dev/net').stdout.split(), ['/home:'])
+    t.true(not t.logs_in(m, key='id2', **there(m)), 'a key in a home')
+    client = t.client(m, '-w', 'any', wait=False, **there(m))
+    t.true(client.wait() != 0, 'a tunnel')
+    log = m.run('journalctl', '-u', 'aditd', '--no-pager')
+    t.match('missing: capability net_admin', log)
+    t.true(not re.search('not locked|SECCOMP|namespace', log), log)
+
+
 @here('the other roles within the unit: a command, metrics, a watcher')
 def _(t):
     m = installed(t)
