@@ -46,11 +46,12 @@ struct sandbox *sandbox_prepare(enum sandbox_role role, bool trap)
 	struct profile_calls *calls = profile_calls_new(role,
 	                                                PROFILE_SANITIZED);
 
+	if (sb != NULL)
+		sb->ruleset = -1;
 	if (sb == NULL || calls == NULL)
 		goto fail;
 	sb->role = role;
 	sb->trap = trap;
-	sb->ruleset = -1;
 	if (paths_of(profile_of(role)) != PROFILE_PATHS_KEEP) {
 		sb->ruleset = landlock_prepare(paths_of(profile_of(role)));
 		sb->ruleset_error = sb->ruleset < 0 ? errno : 0;

@@ -20,6 +20,18 @@
 
 #include "sandbox/parts.h"
 
+struct profile_calls *__real_profile_calls_new(enum sandbox_role role,
+                                               bool sanitized);
+struct profile_calls *__wrap_profile_calls_new(enum sandbox_role role,
+                                               bool sanitized);
+static bool no_memory;
+
+struct profile_calls *__wrap_profile_calls_new(enum sandbox_role role,
+                                               bool sanitized)
+{
+	return no_memory ? NULL : __real_profile_calls_new(role, sanitized);
+}
+
 static char *printed(enum sandbox_role role)
 {
 	char *text = NULL;
@@ -268,6 +280,15 @@ Test(sandbox, refused_calls_are_named_when_trapped, .timeout = 20)
 	cr_assert_gt(read(p[0], text, sizeof text - 1), 0);
 	cr_assert_not_null(strstr(text, "session: system call"), "%s", text);
 	cr_assert_not_null(strstr(text, "(getsid) refused"), "%s", text);
+}
+
+/* What cannot be prepared closes nothing of its caller's. */
+Test(sandbox, a_failure_leaves_the_descriptors_alone)
+{
+	cr_assert(fcntl(0, F_GETFD) >= 0 || open("/dev/null", O_RDONLY) == 0);
+	no_memory = true;
+	cr_expect_null(sandbox_prepare(SANDBOX_SESSION, false));
+	cr_expect_geq(fcntl(0, F_GETFD), 0);
 }
 
 Test(sandbox, ids_for_a_role_that_keeps_its_own_are_an_error)
