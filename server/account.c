@@ -79,13 +79,15 @@ void account_free(struct account *a)
 	memset(a, 0, sizeof(*a));
 }
 
-/* A locked password ("!") does not matter: there are no passwords. */
+/* A locked password ("!") does not matter: there are no passwords. Day 0, of
+ * which shadow(5) says that it may mean either, is over, as for sshd and PAM:
+ * people close accounts by chage -E 0. */
 bool account_expired(const struct account *a, bool privileged)
 {
 	struct spwd *sp = privileged ? getspnam(a->name) : NULL;
 	long today = (long)(time(NULL) / DAY_S);
 
-	return sp != NULL && sp->sp_expire > 0 && sp->sp_expire < today;
+	return sp != NULL && sp->sp_expire != -1 && sp->sp_expire < today;
 }
 
 const char *account_refused(const struct account *a, bool privileged)

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """Which accounts may log in."""
 import os
+import re
 
 from harness import USER, case, main
 
@@ -44,6 +45,21 @@ def _(t):
     srv = t.server()
     t.true(not t.logs_in(srv, user='expired'), 'let in')
     t.match('(?i)expired', srv.log())
+
+
+@case('day 0 is an expiry (chage -E 0), no day is none')
+def _(t):
+    with open('/etc/shadow') as f:
+        shadow = f.read()
+
+    def write(text):
+        with open('/etc/shadow', 'w') as f:
+            f.write(text)
+    t.undo.callback(write, shadow)
+    srv = t.server()
+    for day, want in (('0', False), ('', True), ('-1', True)):
+        write(re.sub(f'(?m)^{USER}:.*', f'{USER}:*:1:::::{day}:', shadow))
+        t.equal(t.logs_in(srv), want, f'expiry "{day}"')
 
 
 @case('an unknown user is refused as a known one without a key is')
