@@ -23,12 +23,16 @@ static bool same(const uint8_t *a, size_t a_len, const uint8_t *b,
 	return b != NULL && a_len == b_len && memcmp(a, b, a_len) == 0;
 }
 
-static bool is_subject(const struct policy_key *key,
-                       const struct krl_subject *who)
+/* Returns whether it is the subject, or its CA; -1: whose certificate that is
+ * cannot be told. */
+static int is_subject(const struct policy_key *key,
+                      const struct krl_subject *who)
 {
 	uint8_t plain[PKI_BLOB_MAX];
 	size_t n = pki_plain(key->blob, key->blob_len, plain, sizeof(plain));
 
+	if (n == 0 && cert_is(key->blob, key->blob_len))
+		return -1;
 	return same(plain, n, who->key, who->key_len) ||
 	       same(plain, n, who->ca, who->ca_len);
 }
@@ -41,12 +45,18 @@ static int check_list(const char *file, const char *text, size_t len,
 	struct policy_key key;
 	unsigned line = 0;
 	size_t pos = 0;
-	int rc;
+	int rc, is;
 
 	while ((rc = policy_pubkey_next(file, text, len, &pos, &line, &key,
 	                                &err)) > 0) {
-		*revoked = *revoked || is_subject(&key, who);
+		is = is_subject(&key, who);
 		policy_key_free(&key);
+		if (is < 0) {
+			snprintf(why, cap, "line %u: malformed certificate",
+			         line);
+			return -1;
+		}
+		*revoked = *revoked || is;
 	}
 	if (rc < 0)
 		snprintf(why, cap, "line %u: %s", err.line, err.text);

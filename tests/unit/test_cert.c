@@ -6,7 +6,7 @@
 #include <openssl/evp.h>
 
 #include "server/cert.h"
-#include "server/krl.h"
+#include "server/revoked.h"
 
 struct out {
 	uint8_t b[4096];
@@ -533,4 +533,49 @@ Test(krl, cut_and_changed)
 		}
 		o.b[i] = was;
 	}
+}
+
+/* ---- lists of keys ---- */
+
+/* A line of RevokedKeys. */
+static void list_line(struct out *o, const struct out *blob)
+{
+	char text[2048];
+	size_t type = blob->b[3];
+
+	memcpy(text, blob->b + 4, type);
+	text[type] = ' ';
+	EVP_EncodeBlock((unsigned char *)text + type + 1, blob->b,
+	                (int)blob->n);
+	raw(o, text, strlen(text));
+	raw(o, "\n", 1);
+}
+
+static int check_list(const struct out *list, const struct out *key_inside,
+                      bool *revoked, char why[200])
+{
+	const struct krl_subject who = { .key = key_inside->b,
+	                                 .key_len = key_inside->n };
+
+	return revoked_check("f", (const char *)list->b, list->n, &who,
+	                     revoked, why, 200);
+}
+
+/* A certificate revokes the key in it; one that cannot be read everybody. */
+Test(revoked, certificates_in_a_list)
+{
+	struct out list = { .n = 0 }, inside = { .n = 0 }, cert;
+	char why[200] = "";
+	bool revoked = false;
+
+	str(&inside, "ssh-ed25519");
+	bytes(&inside, thirty_two, sizeof(thirty_two));
+	make(&cert, &usual);
+	list_line(&list, &cert);
+	cr_expect_eq(check_list(&list, &inside, &revoked, why), 0, "%s", why);
+	cr_expect(revoked);
+	cert.n--;
+	list_line(&list, &cert);
+	cr_expect_eq(check_list(&list, &inside, &revoked, why), -1);
+	cr_expect_str_eq(why, "line 2: malformed certificate");
 }
