@@ -366,7 +366,8 @@ struct resolve *resolver_start(struct resolver *r, const char *host,
 	}
 	job = enqueue(r, host);
 	if (job == NULL) {
-		done(arg, NULL, "name too long");
+		done(arg, NULL, strlen(host) < sizeof(job->host)
+		     ? "out of memory" : "name too long");
 		return NULL;
 	}
 	job->port = port;
@@ -408,9 +409,7 @@ void resolver_cancel(struct resolve *job)
 	if (job == NULL)
 		return;
 	r = job->resolver;
-	end_child(job);
-	unlink_job(job);
-	free(job);
+	bury(job);
 	run_next(r);
 }
 
@@ -418,12 +417,7 @@ void resolver_free(struct resolver *r)
 {
 	if (r == NULL)
 		return;
-	while (r->jobs != NULL) {
-		struct resolve *job = r->jobs;
-
-		end_child(job);
-		unlink_job(job);
-		free(job);
-	}
+	while (r->jobs != NULL)
+		bury(r->jobs);
 	free(r);
 }
