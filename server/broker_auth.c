@@ -112,7 +112,7 @@ int broker_know(struct broker *b)
 	return policy_eval(b->env->config->policy, &who, &b->settings);
 }
 
-/* Who that is, and what holds for it. */
+/* Who that is, and what holds for it. -1: the connection ends. */
 static int know_user(struct broker *b)
 {
 	struct policy_conn who;
@@ -121,7 +121,14 @@ static int know_user(struct broker *b)
 	if (b->known)
 		return 0;
 	b->known = true;
-	if (broker_know(b) < 0 || broker_connection_refused(b))
+	if (broker_know(b) < 0) {
+		log_error("out of memory: nobody can log in from %s port %u",
+		          b->address, b->port);
+		b->blameless = true;
+		broker_end(b);
+		return -1;
+	}
+	if (broker_connection_refused(b))
 		return -1;
 	send_banner(b);
 	broker_who(b, &who);

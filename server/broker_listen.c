@@ -282,13 +282,13 @@ static struct listening *new_listening(struct broker *b,
 	struct listening *l = calloc(1, sizeof(*l));
 	struct broker_thing t = { .kind = is_path ? BROKER_LISTENER_PATH
 	                                          : BROKER_LISTENER };
+	const char *why = l != NULL ? "bad address" : "out of memory";
 
 	if (l == NULL || (!is_path && m->f[2].n > 65535) ||
 	    proto_cstr(&m->f[1], l->host, sizeof(l->host)) < 0) {
 		broker_turn_down(b, (uint32_t)m->f[0].n, SSH_OPEN_PROHIBITED,
 		                 &t, is_path ? "streamlocal-forward"
-		                             : "tcpip-forward",
-		                 "bad address", "bad address");
+		                             : "tcpip-forward", why, why);
 		free(l);
 		return NULL;
 	}

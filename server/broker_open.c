@@ -229,6 +229,28 @@ bool broker_admit_channel(struct broker *b, uint32_t id,
 	return false;
 }
 
+/* NULL: out of memory. */
+static struct open *new_open(struct broker *b, uint32_t id, const char *host,
+                             unsigned port, const char *what)
+{
+	struct open *o = calloc(1, sizeof(*o));
+
+	if (o == NULL)
+		return NULL;
+	o->broker = b;
+	o->id = id;
+	o->fd = -1;
+	o->port = port;
+	o->reviews = b->reviews;
+	o->since_us = loop_now_us();
+	strcpy(o->host, host);
+	strcpy(o->what, what);
+	o->next = b->opens;
+	b->opens = o;
+	b->nopens++;
+	return o;
+}
+
 void broker_on_open_tcp(struct broker *b, struct proto_msg *m)
 {
 	uint32_t id = (uint32_t)m->f[0].n;
@@ -260,24 +282,18 @@ void broker_on_open_tcp(struct broker *b, struct proto_msg *m)
 	}
 	if (!broker_admit_channel(b, id, &t, what))
 		return;
-	o = b->nopens < BROKER_PENDING_MAX ? calloc(1, sizeof(*o)) : NULL;
-	if (o == NULL) {
+	if (b->nopens >= BROKER_PENDING_MAX) {
 		broker_turn_down(b, id, SSH_OPEN_SHORTAGE, &t, what,
 		                 "too many at once that are not open yet",
 		                 "too many channels on their way");
 		return;
 	}
-	o->broker = b;
-	o->id = id;
-	o->fd = -1;
-	o->port = port;
-	o->reviews = b->reviews;
-	o->since_us = loop_now_us();
-	strcpy(o->host, host);
-	strcpy(o->what, what);
-	o->next = b->opens;
-	b->opens = o;
-	b->nopens++;
+	o = new_open(b, id, host, port, what);
+	if (o == NULL) {
+		broker_turn_down(b, id, SSH_OPEN_SHORTAGE, &t, what,
+		                 "out of memory", "out of memory");
+		return;
+	}
 	/* may call on_resolved() at once, after which o may be gone */
 	job = resolver_start(b->resolver, host, port, false, on_resolved, o);
 	if (job != NULL)

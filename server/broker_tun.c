@@ -158,6 +158,29 @@ static const char *describe(unsigned mode, uint32_t unit, char *buf,
 	return buf;
 }
 
+/* min -1: any unit. NULL: out of memory. */
+static struct tunnel *new_tunnel(struct broker *b, uint32_t id, unsigned mode,
+                                 int min, int max)
+{
+	struct tunnel *t = calloc(1, sizeof(*t));
+
+	if (t == NULL)
+		return NULL;
+	t->broker = b;
+	t->fd = -1;
+	t->id = id;
+	t->number = broker_number(b);
+	t->since_ms = loop_now_ms();
+	t->mode = mode;
+	t->any = min < 0;
+	t->reviews = b->reviews;
+	t->at = min < 0 ? 0 : min;
+	t->end = min < 0 ? UNITS_MAX - 1 : max;
+	t->next = b->tunnels;
+	b->tunnels = t;
+	return t;
+}
+
 void broker_on_open_tun(struct broker *b, struct proto_msg *m)
 {
 	uint32_t id = (uint32_t)m->f[0].n, unit = (uint32_t)m->f[2].n;
@@ -196,26 +219,18 @@ void broker_on_open_tun(struct broker *b, struct proto_msg *m)
 		broker_refuse_by(b, id, "tunnel", &v);
 		return;
 	}
-	t = in_pace(b) ? calloc(1, sizeof(*t)) : NULL;
-	if (t == NULL) {
+	if (!in_pace(b)) {
 		broker_turn_down(b, id, SSH_OPEN_SHORTAGE, &thing, what,
 		                 "too many in too short a time",
 		                 "too many tunnels in too short a time");
 		return;
 	}
-	t->broker = b;
-	t->fd = -1;
-	t->id = id;
-	t->number = broker_number(b);
-	t->since_ms = loop_now_ms();
-	t->mode = mode;
-	t->any = min < 0;
-	t->reviews = b->reviews;
-	t->at = min < 0 ? 0 : min;
-	t->end = min < 0 ? UNITS_MAX - 1 : max;
-	t->next = b->tunnels;
-	b->tunnels = t;
-	tunnel_find_device(t);
+	t = new_tunnel(b, id, mode, min, max);
+	if (t == NULL)
+		broker_turn_down(b, id, SSH_OPEN_SHORTAGE, &thing, what,
+		                 "out of memory", "out of memory");
+	else
+		tunnel_find_device(t);
 }
 
 bool broker_tun_closed(struct broker *b, uint32_t id)
