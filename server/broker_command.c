@@ -1,6 +1,7 @@
 /*
  * What policy's commands say of keys: asked of the zygote, which runs them.
  */
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -54,6 +55,9 @@ char *broker_command(struct broker *b, unsigned which,
 		fd = await_output(b, request, why, sizeof(why));
 	if (fd >= 0) {
 		text = config_read(fd, COMMAND_OUTPUT_MAX, len);
+		if (text == NULL)
+			snprintf(why, sizeof(why), "its output: %s",
+			         strerror(errno));
 		close(fd);
 	}
 	if (text == NULL)

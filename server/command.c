@@ -109,10 +109,13 @@ static int collect(int in, int file, uint64_t end, char *why)
 		if (n < 0 && errno == EINTR)
 			continue;
 		total += n > 0 ? (size_t)n : 0;
-		if (n < 0 || total > COMMAND_OUTPUT_MAX ||
-		    write(file, buf, (size_t)n) != n) {
-			snprintf(why, WHY_MAX, n < 0 ? "its output cannot be "
-			         "read" : "it wrote too much");
+		if (total > COMMAND_OUTPUT_MAX) {
+			snprintf(why, WHY_MAX, "it wrote too much");
+			return -1;
+		}
+		if (n < 0 || write(file, buf, (size_t)n) != n) {
+			snprintf(why, WHY_MAX, "its output cannot be %s: %s",
+			         n < 0 ? "read" : "kept", strerror(errno));
 			return -1;
 		}
 	}

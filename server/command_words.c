@@ -164,8 +164,10 @@ int command_words(const struct config *config, const struct proto_msg *m,
 	if (proto_cstr(&m->f[2], user, sizeof(user)) < 0 ||
 	    proto_cstr(&m->f[3], address, sizeof(address)) < 0 ||
 	    proto_cstr(&m->f[4], local, sizeof(local)) < 0 ||
-	    proto_cstr(&m->f[7], host, sizeof(host)) < 0 ||
-	    account_lookup(user, &who) < 0)
+	    proto_cstr(&m->f[7], host, sizeof(host)) < 0)
+		return -1;
+	snprintf(why, cap, "out of memory");
+	if (account_lookup(user, &who) < 0)
 		return -1;
 	conn.user = who.name;
 	conn.host = host[0] != '\0' ? host : NULL;
