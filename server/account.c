@@ -118,14 +118,31 @@ static void become_root(void)
 		abort();
 }
 
-static bool others_can_write(const struct account *a, const struct stat *st)
+int account_path_safe(char *path, const struct stat *file, uid_t uid,
+                      const char *home, char *why, size_t cap)
 {
-	return (st->st_uid != 0 && st->st_uid != a->uid) ||
-	       (st->st_mode & 022) != 0;
+	struct stat st = *file;
+
+	for (;;) {
+		char *slash = strrchr(path, '/');
+
+		if ((st.st_uid != 0 && st.st_uid != uid) ||
+		    (st.st_mode & 022) != 0 || slash == NULL) {
+			snprintf(why, cap, "bad ownership or modes for %.200s",
+			         path);
+			return -1;
+		}
+		if (strcmp(path, home) == 0 || strcmp(path, "/") == 0)
+			return 0;
+		slash[slash == path ? 1 : 0] = '\0';
+		if (stat(path, &st) < 0) {
+			snprintf(why, cap, "%.200s: %s", path, strerror(errno));
+			return -1;
+		}
+	}
 }
 
-/* Walk from the file that is open up to the home or the root; the path is the
- * kernel's, not the one that was asked for. */
+/* The path is the kernel's, not the one that was asked for. */
 static int check_modes(const struct account *a, int fd, char *why, size_t cap)
 {
 	char link[32], path[4096], home[4096];
@@ -141,24 +158,7 @@ static int check_modes(const struct account *a, int fd, char *why, size_t cap)
 	path[n] = '\0';
 	if (realpath(a->home, home) == NULL)
 		home[0] = '\0';
-	for (;;) {
-		char *slash = strrchr(path, '/');
-
-		if (others_can_write(a, &st)) {
-			snprintf(why, cap, "bad ownership or modes for %.200s",
-			         path[0] != '\0' ? path : "/");
-			return -1;
-		}
-		if (strcmp(path, home) == 0 || strcmp(path, "/") == 0)
-			return 0;
-		if (slash == NULL)
-			return -1;
-		slash[slash == path ? 1 : 0] = '\0';
-		if (stat(path, &st) < 0) {
-			snprintf(why, cap, "%.200s: %s", path, strerror(errno));
-			return -1;
-		}
-	}
+	return account_path_safe(path, &st, a->uid, home, why, cap);
 }
 
 static char *read_checked(const struct account *a, const char *path,

@@ -6,6 +6,7 @@
 #define ADIT_ACCOUNT_H
 
 #include <stdbool.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 
 #include "policy/policy.h"
@@ -30,15 +31,20 @@ void account_free(struct account *a);
 
 /* Has it expired (shadow(5))? Only root can tell. */
 bool account_expired(const struct account *a, bool privileged);
-/* May it log in now: not expired (shadow(5); only root can tell), and no
- * /etc/nologin (nologin(5)) unless it is root? NULL if so, or a reason. */
+/* May it log in now: not expired, and no /etc/nologin or /run/nologin
+ * (nologin(5)) unless it is root? NULL if so, or a reason. */
 const char *account_refused(const struct account *a, bool privileged);
 
+/* Do path, absolute and without links, whose status is file, and each folder
+ * above it, up to home ("": to /), belong to root or uid, with nobody else who
+ * may write? path is overwritten. Returns 0, or -1 with the reason in why. */
+int account_path_safe(char *path, const struct stat *file, uid_t uid,
+                      const char *home, char *why, size_t cap);
+
 /* Read a key file with the account's ids (privileged) or ours. It must be a
- * regular file of at most 1 MiB; strict: neither it nor a directory from it
- * up to the home (or /) may be writable by others than root and the account
- * (sshd_config(5), StrictModes). NULL: reason in why, errno set to ENOENT if
- * it does not exist. The caller frees the text. */
+ * regular file of at most 1 MiB; strict: account_path_safe(), up to the home
+ * (sshd_config(5), StrictModes). NULL: reason in why, and errno. The caller
+ * frees the text. */
 char *account_read_file(const struct account *a, const char *path, bool strict,
                         bool privileged, size_t *len, char *why, size_t cap);
 

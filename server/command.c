@@ -24,8 +24,8 @@
 
 enum { WHY_MAX = 256, REAP_MS = 10 };
 
-/* Root's alone to change, as sshd's safe_path(): the file and every folder
- * above it, links resolved. The path that was checked is what is run. */
+/* Root's alone to change, as in sshd. The path that was checked is what is
+ * run. */
 static int check_path(const char *path, char real[PATH_MAX], char *why)
 {
 	char folder[PATH_MAX];
@@ -35,28 +35,12 @@ static int check_path(const char *path, char real[PATH_MAX], char *why)
 		snprintf(why, WHY_MAX, "%.150s: %s", path, strerror(errno));
 		return -1;
 	}
-	strcpy(folder, real);
 	if (!S_ISREG(st.st_mode)) {
 		snprintf(why, WHY_MAX, "%.150s is not a regular file", real);
 		return -1;
 	}
-	for (;;) {
-		char *slash = strrchr(folder, '/');
-
-		if (st.st_uid != 0 || (st.st_mode & 022) != 0) {
-			snprintf(why, WHY_MAX, "bad ownership or modes for "
-			         "%.150s", folder);
-			return -1;
-		}
-		if (slash == NULL || strcmp(folder, "/") == 0)
-			return 0;
-		slash[slash == folder ? 1 : 0] = '\0';
-		if (stat(folder, &st) < 0) {
-			snprintf(why, WHY_MAX, "%.150s: %s", folder,
-			         strerror(errno));
-			return -1;
-		}
-	}
+	strcpy(folder, real);
+	return account_path_safe(folder, &st, 0, "", why, WHY_MAX);
 }
 
 /* The child, as its user already. */
