@@ -36,6 +36,7 @@ static int make(const char *path, struct sockaddr_un *un, const char **why)
 	un->sun_family = AF_UNIX;
 	if (strlen(path) >= sizeof(un->sun_path)) {
 		*why = "path too long for a unix socket";
+		errno = ENAMETOOLONG;
 		return -1;
 	}
 	strcpy(un->sun_path, path);
@@ -132,7 +133,10 @@ int broker_path_file(const char *path, struct broker_file *file)
 {
 	struct stat st;
 
-	if (lstat(path, &st) < 0 || !S_ISSOCK(st.st_mode))
+	if (lstat(path, &st) < 0)
+		return -1;
+	errno = ENOTSOCK;
+	if (!S_ISSOCK(st.st_mode))
 		return -1;
 	*file = (struct broker_file){ st.st_dev, st.st_ino };
 	return 0;
@@ -151,14 +155,14 @@ int broker_path_listen(const struct policy_settings *s, const char *path,
 		unlink_socket(path);
 	old = umask((mode_t)s->stream_local_mask);
 	rc = bind(fd, (void *)&un, sizeof(un));
+	if (rc == 0 && (rc = broker_path_file(path, file)) == 0 &&
+	    (rc = listen(fd, BACKLOG)) < 0) {
+		saved = errno;
+		broker_path_remove(path, file);
+		errno = saved;
+	}
 	saved = errno;
 	umask(old);
-	if (rc == 0 && (rc = broker_path_file(path, file)) == 0) {
-		rc = listen(fd, BACKLOG);
-		saved = errno;
-		if (rc < 0)
-			broker_path_remove(path, file);
-	}
 	if (rc == 0)
 		return fd;
 	close(fd);
