@@ -357,7 +357,7 @@ static bool before_wait(void *arg)
 
 static int take_fds(struct broker *b, struct proto_msg *m, int channel)
 {
-	int *fds = m->fds;
+	int *fds = m->fds, keyholder = fds[3];
 
 	b->loop = loop_new();
 	b->session = ipc_peer_new(fds[0], &edge_session_to_broker,
@@ -367,11 +367,12 @@ static int take_fds(struct broker *b, struct proto_msg *m, int channel)
 	                           &edge_broker_to_listener,
 	                           BROKER_LISTENER_QUEUE);
 	fds[0] = fds[1] = fds[2] = -1;
-	if (b->loop == NULL || b->session == NULL || b->listener == NULL ||
-	    broker_keyholder_connect(b, fds[3]) < 0 ||
-	    (channel >= 0 && broker_tun_init(b, channel) < 0))
+	if (b->loop == NULL || b->session == NULL || b->listener == NULL)
 		return -1;
 	fds[3] = -1;
+	if (broker_keyholder_connect(b, keyholder) < 0 ||
+	    (channel >= 0 && broker_tun_init(b, channel) < 0))
+		return -1;
 	b->session_io = loop_add(b->loop, ipc_peer_fd(b->session), EPOLLIN,
 	                         on_session, b);
 	b->listener_io = loop_add(b->loop, ipc_peer_fd(b->listener), EPOLLIN,

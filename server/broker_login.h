@@ -106,7 +106,9 @@ const char *broker_key_describe(const uint8_t *blob, size_t len,
 int broker_sign_init(struct broker *b);
 void broker_on_sign(struct broker *b, struct proto_msg *m);
 void broker_on_prove(struct broker *b, struct proto_msg *m);
+/* The keyholder from now on: fd, taken. -1: no memory, and there is none. */
 int broker_keyholder_connect(struct broker *b, int fd);
+/* Ask it for the signature that is wanted, if one is and it was not asked. */
 void broker_sign_next(struct broker *b);
 
 /* broker_admit.c */
