@@ -30,8 +30,9 @@ struct resolver *resolver_new(struct loop *l, const struct sandbox *sandbox);
 void resolver_free(struct resolver *r); /* kills what runs; calls nothing */
 
 /* Resolve host and port for a stream socket; passive: to bind. done gets the
- * addresses, or NULL and a static reason, later or - for a numeric host - at
- * once (then NULL is returned). Names beyond RESOLVER_AT_ONCE wait. */
+ * addresses, or NULL and a static reason, later or - for a numeric host, and
+ * where it cannot be asked for - at once (then NULL is returned). Names beyond
+ * RESOLVER_AT_ONCE wait. */
 struct resolve *resolver_start(struct resolver *r, const char *host,
                                unsigned port, bool passive,
                                void (*done)(void *arg,
