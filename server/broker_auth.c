@@ -416,7 +416,6 @@ static void log_in(struct broker *b, const struct proto_field *key,
 	ipc_peer_phase(b->session, PHASE_OPEN);
 	role_title("adit-broker", "broker %s from %s", b->user_shown,
 	           b->address);
-	b->login_ms = loop_now_ms();
 	broker_event(b, &e, EVENT_LOGIN, NULL, NULL);
 	event_str(&e, EVENT_VERSION, b->told.version);
 	event_str(&e, EVENT_CIPHER, b->told.cipher);

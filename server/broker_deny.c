@@ -45,7 +45,8 @@ static void on_due(void *arg)
 	/* The loop counts milliseconds from when it is asked: that would tell
 	 * when it was. What is left is less than two. */
 	clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &due, NULL);
-	broker_tell(b, -1, BROKER_DENIED, b->auth_over ? 1u : 0u);
+	broker_tell(b, -1, BROKER_DENIED,
+	            b->auth_over ? (unsigned)DENIED_LAST : 0u);
 }
 
 void broker_deny_start(struct broker *b)
