@@ -34,13 +34,6 @@ static struct cert_bytes string(struct wire *w)
 	return b;
 }
 
-static uint64_t u64(struct wire *w)
-{
-	uint64_t high = wire_u32(w);
-
-	return high << 32 | wire_u32(w);
-}
-
 static bool text(const struct cert_bytes *b)
 {
 	return b->len == 0 || memchr(b->p, '\0', b->len) == NULL;
@@ -135,12 +128,12 @@ const char *cert_parse(const uint8_t *blob, size_t len, struct cert *c)
 	if (w.bad || !take_key(&w, t))
 		return malformed;
 	c->key.len = (size_t)(w.p - c->key.p);
-	c->serial = u64(&w);
+	c->serial = wire_u64(&w);
 	c->type = wire_u32(&w);
 	c->id = string(&w);
 	c->principals = string(&w);
-	c->valid_after = u64(&w);
-	c->valid_before = u64(&w);
+	c->valid_after = wire_u64(&w);
+	c->valid_before = wire_u64(&w);
 	c->critical = string(&w);
 	c->extensions = string(&w);
 	unused = string(&w); /* reserved */

@@ -38,13 +38,6 @@ static int add_one(struct search *s, const uint8_t *p, size_t len)
 	       ? 0 : -1;
 }
 
-static uint64_t u64(struct wire *w)
-{
-	uint64_t high = wire_u32(w);
-
-	return high << 32 | wire_u32(w);
-}
-
 static struct wire section(struct wire *w)
 {
 	struct wire s = { .bad = false };
@@ -95,7 +88,7 @@ static void revoke_range(struct search *s, bool ours, uint64_t low,
 
 static bool read_bitmap(struct search *s, struct wire w, bool ours)
 {
-	uint64_t low = u64(&w);
+	uint64_t low = wire_u64(&w);
 	size_t len;
 	const uint8_t *p = wire_string(&w, &len);
 
@@ -121,8 +114,8 @@ static bool read_serials(struct search *s, struct wire w, uint8_t type,
                          bool ours)
 {
 	while (w.left > 0 && !w.bad) {
-		uint64_t low = u64(&w);
-		uint64_t high = type == SERIAL_RANGE ? u64(&w) : low;
+		uint64_t low = wire_u64(&w);
+		uint64_t high = type == SERIAL_RANGE ? wire_u64(&w) : low;
 
 		if (w.bad || low == 0 || low > high)
 			return false;
@@ -191,9 +184,9 @@ static bool skip_head(struct wire *w)
 	w->left -= sizeof(magic);
 	if (wire_u32(w) != FORMAT)
 		return false;
-	u64(w); /* version */
-	u64(w); /* date */
-	u64(w); /* flags: none is defined */
+	wire_u64(w); /* version */
+	wire_u64(w); /* date */
+	wire_u64(w); /* flags: none is defined */
 	wire_string(w, &n); /* reserved */
 	wire_string(w, &n); /* comment */
 	return !w->bad;

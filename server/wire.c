@@ -27,6 +27,13 @@ uint32_t wire_u32(struct wire *w)
 	return v;
 }
 
+uint64_t wire_u64(struct wire *w)
+{
+	uint64_t high = wire_u32(w);
+
+	return high << 32 | wire_u32(w);
+}
+
 const uint8_t *wire_string(struct wire *w, size_t *len)
 {
 	const uint8_t *s;

@@ -17,6 +17,7 @@ struct wire {
 
 uint8_t wire_u8(struct wire *w);
 uint32_t wire_u32(struct wire *w);
+uint64_t wire_u64(struct wire *w);
 /* The string's bytes, inside the message; *len is 0 when bad. */
 const uint8_t *wire_string(struct wire *w, size_t *len);
 /* Everything was there, and nothing is left. */
