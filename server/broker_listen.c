@@ -98,6 +98,12 @@ static void log_listening(const struct listening *l, enum event_kind kind,
 	           failed ? why : "");
 }
 
+static void count(const struct listening *l, enum metrics_result result)
+{
+	broker_count(l->broker, l->is_path ? BROKER_LISTENER_PATH
+	                                   : BROKER_LISTENER, result);
+}
+
 /* It was, when the address was looked up: is it still? */
 static bool still_permitted(struct listening *l)
 {
@@ -112,17 +118,12 @@ static bool still_permitted(struct listening *l)
 	if (v.allowed)
 		return true;
 	what.number = 0; /* nobody was told of it */
+	count(l, METRICS_REFUSED);
 	broker_log_refusal(b, &what, listening_describe(l, text, sizeof(text)),
 	                   &v);
 	broker_refuse_by(b, l->id, "listener", &v);
 	listening_free(l);
 	return false;
-}
-
-static void count(const struct listening *l, enum metrics_result result)
-{
-	broker_count(l->broker, l->is_path ? BROKER_LISTENER_PATH
-	                                   : BROKER_LISTENER, result);
 }
 
 static void refuse(struct listening *l, const char *why)

@@ -77,6 +77,7 @@ static void failed(struct open *o, enum metrics_result how, const char *why)
 static void refused(struct open *o, const struct broker_thing *t,
                     const struct policy_verdict *v)
 {
+	broker_count(o->broker, BROKER_DIRECT, METRICS_REFUSED);
 	broker_log_refusal(o->broker, t, o->what, v);
 	broker_refuse_by(o->broker, o->id, "destination", v);
 	open_free(o);

@@ -83,6 +83,7 @@ void tunnel_grant(struct tunnel *t, unsigned mtu, bool frames)
 		broker_still_permitted(b, &what, &v);
 	if (!v.allowed) {
 		what.number = 0; /* nobody was told of it */
+		broker_count(b, BROKER_DEVICE, METRICS_REFUSED);
 		broker_log_refusal(b, &what, t->name, &v);
 		broker_refuse_by(b, t->id, "tunnel", &v);
 		tunnel_free(t); /* and the device goes */

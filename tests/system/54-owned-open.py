@@ -7,12 +7,16 @@ import socket
 import time
 
 import owned  # before the harness
+import counted
 from owned import (AUTH, CLOSE, LISTENING, NUMBERS, OPENED, OTHER_AUTH, QUERY,
                    REFUSED, SILENT, TUNNEL, Session, attacked, encode, ends,
                    keys)
+from counted import CONTROL, become, opens
 from harness import (TOP, USER, authorize, case, devices, listening, main,
                      public, wait_for)
 
+# ADITD is tests/sandbox/owned of the build
+counted.CTL = f'{os.path.dirname(os.environ["ADITD"])}/../../aditctl'
 MATCH = f'Match User {USER}\n'
 IDS = (1, 0, 0xffffffff)  # ids: the session may choose what it likes
 
@@ -380,7 +384,7 @@ def _(t):
 @case('what is connected after a new policy forbade it is not handed over')
 def _(t):
     full = silent(t)
-    with attacked(t) as srv, Session(srv) as s:
+    with attacked(t, CONTROL) as srv, Session(srv) as s:
         s.login()
         s.send(owned.open_tcp(*full.getsockname()))
         t.equal(s.recv(0.2).state, SILENT, 'it is pending')
@@ -392,6 +396,7 @@ def _(t):
         got = s.recv()
         t.equal((got.kind, got.nfds), (REFUSED, 0), f'{got}')
         s.log('refused direct-tcpip .*PermitOpen none')
+        become({opens('direct-tcpip', 'refused'): 1.0})
 
 
 main()

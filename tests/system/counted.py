@@ -1,4 +1,4 @@
-"""What aditd counts, read and compared: for 94-metrics*.py."""
+"""What aditd counts, read and compared."""
 import re
 import subprocess
 import time
