@@ -51,14 +51,17 @@ int policy_key_find(const char *file, const char *text, size_t len,
                     struct policy_error *err)
 {
 	size_t n = (blob_len + 2) / 3 * 4;
-	char *base64 = blob_len <= POLICY_BLOB_MAX ? malloc(n + 1) : NULL;
 	const char *at = NULL;
+	char *base64;
 	int rc = 0;
 
 	memset(key, 0, sizeof *key);
-	if (base64 == NULL)
-		return blob_len > POLICY_BLOB_MAX ? 0 :
-		       policy_fail(err, file, 0, 0, "out of memory");
+	if (*pos >= len || blob_len > POLICY_BLOB_MAX)
+		return 0;
+	if ((base64 = malloc(n + 1)) == NULL) {
+		*pos = len; /* who goes on shall come to an end */
+		return policy_fail(err, file, 0, 0, "out of memory");
+	}
 	EVP_EncodeBlock((unsigned char *)base64, blob, (int)blob_len);
 	while (rc == 0 && *pos < len && blob_len > 0 &&
 	       (at = memmem(text + *pos, len - *pos, base64, n)) != NULL) {

@@ -23,9 +23,12 @@ char *__wrap_strndup(const char *s, size_t n);
 
 static long countdown = -1; /* -1: none fails */
 static bool failed;
+static bool all_fail;
 
 static bool fails(void)
 {
+	if (all_fail)
+		return true;
 	if (countdown < 0 || countdown-- > 0)
 		return false;
 	return failed = true;
@@ -174,4 +177,22 @@ Test(policy_alloc, policy)
 Test(policy_alloc, keys)
 {
 	fail_in_turn(use_keys);
+}
+
+/* Who goes on after each error comes to an end without any memory, too. */
+Test(policy_alloc, a_search_ends)
+{
+	struct policy_error err;
+	struct policy_key key;
+	unsigned line = 0;
+	size_t pos = 0;
+	int n = 0;
+
+	all_fail = __real_malloc != NULL;
+	while (policy_key_find("k", keys_text, sizeof keys_text - 1, &pos,
+	                       &line, keys_blob, sizeof keys_blob - 1, &key,
+	                       &err) < 0 && n < 10)
+		n++;
+	all_fail = false;
+	cr_expect_lt(n, 10);
 }
