@@ -32,8 +32,12 @@ const char *broker_file_name(struct broker *b, const char *path)
 		if (strcmp(f->text, path) == 0)
 			return f->text;
 	f = malloc(sizeof(*f) + strlen(path) + 1);
-	if (f == NULL)
+	if (f == NULL) {
+		log_error("out of memory: a file for %s cannot be read",
+		          b->user_shown);
+		broker_unsure(b, "out of memory");
 		return NULL;
+	}
 	strcpy(f->text, path);
 	f->next = b->file_names;
 	b->file_names = f;
@@ -405,8 +409,10 @@ const char *broker_key_signed(struct broker *b, const uint8_t *blob,
 	void *used = reallocarray(b->used, b->nused + 1, sizeof(*b->used));
 
 	*enough = false;
-	if (used == NULL)
+	if (used == NULL) {
+		broker_unsure(b, "out of memory");
 		return "out of memory";
+	}
 	b->used = used;
 	c.plain_len = pki_plain(blob, len, c.plain, sizeof(c.plain));
 	if (digest(&c, b->used[b->nused]) < 0)
