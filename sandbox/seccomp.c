@@ -112,8 +112,9 @@ int seccomp_program_compile(const struct profile_calls *calls, bool trap,
 	return rc;
 }
 
-/* Only what is safe in a signal handler. SIGSYS is blocked here, so that the
- * next refused call ends the process, by that signal. */
+/* In a signal handler: glibc's snprintf(3) allocates and locks nothing for
+ * this. SIGSYS is blocked here, so that the next refused call ends the process,
+ * by that signal. */
 static void refused_call(int sig, siginfo_t *si, void *context)
 {
 	char line[160];
