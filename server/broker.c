@@ -49,11 +49,13 @@ void broker_tell(struct broker *b, int fd, unsigned type, ...)
 	va_end(ap);
 	if (rc == 0)
 		return;
-	if (errno == EPIPE || errno == ECONNRESET)
+	if (errno == EPIPE || errno == ECONNRESET) {
 		log_end(b);
-	else
+	} else {
 		log_error("the session of %s port %u does not take its "
 		          "messages", b->address, b->port);
+		broker_event_why(b, "its session does not take its messages");
+	}
 	broker_end(b);
 }
 

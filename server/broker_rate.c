@@ -166,6 +166,8 @@ static void cut(struct broker *b, int way)
 	          policy_where_str(&b->settings.where[POLICY_RATE_LIMIT],
 	                           where, sizeof(where)),
 	          policy_rates_str(&b->settings.rates, rule, sizeof(rule)));
+	broker_event_why(b, "security: its session does not keep to its "
+	                 "RateLimit");
 	shutdown(b->client, SHUT_RDWR);
 	broker_end(b);
 }

@@ -41,6 +41,7 @@ static void refuse(struct broker *b, const char *why)
 	done(b);
 	log_error("security: session of %s port %u: no signature: %s",
 	          b->address, b->port, why);
+	broker_event_why(b, "security: its session gets no signature");
 	broker_end(b);
 }
 
@@ -197,6 +198,8 @@ void broker_on_sign(struct broker *b, struct proto_msg *m)
 	if (b->sign.busy) {
 		log_error("security: session of %s port %u wants two "
 		          "signatures at once", b->address, b->port);
+		broker_event_why(b, "security: its session wants two "
+		                 "signatures at once");
 		broker_end(b);
 		return;
 	}

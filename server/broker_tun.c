@@ -202,6 +202,8 @@ void broker_on_open_tun(struct broker *b, struct proto_msg *m)
 	if (find(b, id) != NULL) {
 		log_error("security: session of %s port %u uses a channel "
 		          "twice", b->address, b->port);
+		broker_event_why(b, "security: its session uses a channel "
+		                 "twice");
 		broker_end(b);
 		return;
 	}

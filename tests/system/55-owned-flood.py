@@ -286,7 +286,9 @@ def _(t):
                        ('down', 'session down 64K/s'),
                        ('up', 'user 64K/s')):
         rule = f'RateLimit {limit}'
-        with attacked(t, f'Match User {USER}\n{rule}\n') as srv:
+        audit = f'{TOP}/audit.{way}.{limit.split()[0]}'
+        with attacked(t, f'AuditLog {audit}\nMatch User {USER}\n{rule}\n'
+                      ) as srv:
             s, n, over = rushes(t, srv, 15)
             t.true(over, f'{rule}: {n} bytes, and it goes on')
             if limit.startswith('user'):
@@ -295,6 +297,10 @@ def _(t):
             s.log(f'security: session of .* for {USER} does not keep to its '
                   rf'rate: \d+ bytes {way} in \d+ ms, 65536 a second are '
                   rf'permitted: {srv.policy}:\d+: RateLimit {limit}$')
+            with open(audit) as f:
+                wait_for(lambda: '"reason":"security: its session does not '
+                         'keep to its RateLimit"' in f.read(), 5,
+                         'not in the audit log')
     with attacked(t, f'Match User {USER}\nRateLimit session 1G/s\n') as srv:
         s, n, over = rushes(t, srv, 3)
         t.true(not over, f'cut after {n} bytes')
