@@ -1,6 +1,6 @@
 /* Who logs in, with what: broker_admit.c, broker_auth.c, broker_cert.c,
- * broker_command.c, broker_deny.c, broker_keys.c, broker_name.c,
- * broker_sign.c. */
+ * broker_command.c, broker_deny.c, broker_finder.c, broker_keys.c,
+ * broker_login.c, broker_name.c, broker_sign.c. */
 #ifndef ADIT_BROKER_LOGIN_H
 #define ADIT_BROKER_LOGIN_H
 
@@ -35,6 +35,11 @@ void broker_on_query(struct broker *b, struct proto_msg *m);
 void broker_on_auth(struct broker *b, struct proto_msg *m);
 void broker_on_other_auth(struct broker *b, struct proto_msg *m);
 
+/* broker_login.c: the client has signed with key (described by desc), and it
+ * is enough. b becomes the account, or ends. */
+void broker_log_in(struct broker *b, const struct proto_field *key,
+                   const char *desc);
+
 /* broker_deny.c: a request of the login phase arrives; refuse it, later. One
  * at a time: deny.timer is there until the answer is out. */
 void broker_deny_start(struct broker *b);
@@ -57,6 +62,10 @@ int broker_key_identity(const struct broker *b, uint8_t md[32]);
 /* A name that lives as long as b, for struct policy_where. NULL: no memory. */
 const char *broker_file_name(struct broker *b, const char *path);
 void broker_keys_free(struct broker *b);
+/* When the connection ends for its certificate or key: b->expires_s. */
+void broker_key_expiry(struct broker *b);
+
+/* broker_finder.c */
 /* For b->finder, if there is one: the line of text that ends at pos decided; a
  * source gave no answer, which is printf(3)'s. */
 void broker_found(struct broker *b, unsigned kind,
@@ -70,8 +79,6 @@ bool broker_no_answer(int error);
 /* The files that the login depends on, if LiveRevocation has them watched. */
 void broker_each_file(const struct broker *b,
                       void (*fn)(void *arg, const char *path), void *arg);
-/* When the connection ends for its certificate or key: b->expires_s. */
-void broker_key_expiry(struct broker *b);
 
 /* broker_command.c: what a command of the policy writes for this login; free(3)
  * it. NULL: it failed, which is logged. */
