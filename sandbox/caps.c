@@ -19,16 +19,31 @@ const char *caps_name(unsigned cap)
 }
 
 /* capget(2), as libcap-ng would read /proc as well, which may be gone. */
-static uint64_t permitted(void)
+static void held(struct __user_cap_data_struct now[2])
 {
 	struct __user_cap_header_struct hdr = {
 		_LINUX_CAPABILITY_VERSION_3, 0
 	};
-	struct __user_cap_data_struct now[2] = { 0 };
 
 	if (syscall(SYS_capget, &hdr, now) < 0)
-		return 0;
+		now[0] = now[1] = (struct __user_cap_data_struct){ 0 };
+}
+
+static uint64_t permitted(void)
+{
+	struct __user_cap_data_struct now[2];
+
+	held(now);
 	return (uint64_t)now[1].permitted << 32 | now[0].permitted;
+}
+
+/* None, after a change of the effective uid alone. */
+static uint64_t effective(void)
+{
+	struct __user_cap_data_struct now[2];
+
+	held(now);
+	return (uint64_t)now[1].effective << 32 | now[0].effective;
 }
 
 static bool has(uint64_t set, unsigned cap)
@@ -143,7 +158,7 @@ int caps_enter(const struct profile *pf, const struct sandbox_ids *ids,
 				parts_missing(why, "capability %s",
 				              caps_name(c));
 	want &= have;
-	if (has(have, CAP_SETPCAP)) {
+	if (has(effective(), CAP_SETPCAP)) {
 		if (bound(pf, surplus, ids != NULL && want != 0, why) < 0)
 			return -1;
 	} else if (have != 0 && surplus != 0) {

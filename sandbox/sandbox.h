@@ -20,7 +20,8 @@ enum sandbox_role {
 	SANDBOX_BROKER_ZYGOTE,  /* forks brokers, tun makers */
 	SANDBOX_BROKER,         /* before login: root; reads keys, accounts */
 	SANDBOX_ACCOUNT,        /* the broker after login: is the account */
-	SANDBOX_RESOLVER,       /* short-lived getaddrinfo child of ACCOUNT */
+	SANDBOX_RESOLVER,       /* short-lived getaddrinfo child of ACCOUNT; of
+	                         * BROKER, with other effective ids */
 	SANDBOX_TUNMAKER,       /* short-lived child of BROKER_ZYGOTE, not root:
 	                         * CAP_NET_ADMIN; /dev/net/tun is open already,
 	                         * as it may open nothing */

@@ -406,6 +406,8 @@ static int start(struct broker *b, struct proto_msg *m, int channel)
 	               on_grace, b) == NULL)
 		return -1;
 	resolver_family(b->resolver, config_family(&b->settings));
+	if (b->env->config->privileged) /* UseDNS asks before login */
+		resolver_become(b->resolver, &b->env->own);
 	loop_before_wait(b->loop, before_wait, b);
 	if (sandbox_enter(b->env->sandbox, NULL, NULL, err, sizeof(err)) < 0) {
 		log_error("broker: %s", err);

@@ -18,7 +18,8 @@ struct broker_env {
 	struct hostkeys hostkeys;
 	struct sandbox *sandbox, *sandbox_account, *sandbox_resolver,
 		*sandbox_tunmaker, *sandbox_command; /* the last: or NULL */
-	struct sandbox_ids own; /* the daemon's own user, for tun makers */
+	struct sandbox_ids own; /* the daemon's own user, for tun makers and
+	                         * for resolvers before login */
 	uint8_t timing_secret[16]; /* broker_deny.c */
 };
 

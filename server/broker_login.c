@@ -20,8 +20,10 @@ static int become_account(struct broker *b)
 
 	if (sandbox_enter(b->env->sandbox_account,
 	                  b->env->config->privileged ? &ids : NULL, NULL, err,
-	                  sizeof(err)) == 0)
+	                  sizeof(err)) == 0) {
+		resolver_become(b->resolver, NULL);
 		return 0;
+	}
 	log_fatal("cannot become %s: %s", b->user_shown, err);
 	return -1;
 }

@@ -241,6 +241,8 @@ static void resolve(struct explain *e)
 	e->loop = loop_new();
 	r = e->loop != NULL ? resolver_new(e->loop, e->env.sandbox_resolver)
 	                    : NULL;
+	if (r != NULL && e->remote && e->env.config->privileged)
+		resolver_become(r, &e->env.own);
 	if (r != NULL && resolver_start(r, e->host, e->port, false,
 	                                on_resolved, e) != NULL)
 		loop_run(e->loop);

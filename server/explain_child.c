@@ -55,6 +55,7 @@ static int answer_message(const struct broker_env *env,
 		e->key_text_len = m->f[1].len;
 		e->no_dns = m->f[2].n != 0;
 		e->env.sandbox_resolver = env->sandbox_resolver;
+		e->env.own = env->own;
 		rc = explain_answer(e, env->config, spec, words);
 	}
 	free(spec);

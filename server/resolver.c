@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <signal.h>
@@ -34,6 +35,7 @@ struct resolve {
 struct resolver {
 	struct loop *loop;
 	const struct sandbox *sandbox;
+	const struct sandbox_ids *ids;
 	struct resolve *jobs; /* oldest first */
 	unsigned running;
 	int family;
@@ -56,6 +58,11 @@ struct resolver *resolver_new(struct loop *l, const struct sandbox *sandbox)
 		r->sandbox = sandbox;
 	}
 	return r;
+}
+
+void resolver_become(struct resolver *r, const struct sandbox_ids *ids)
+{
+	r->ids = ids;
 }
 
 void resolver_family(struct resolver *r, int family)
@@ -142,15 +149,26 @@ static void close_others(int a, int b)
 	close_range(high + 1, ~0U, 0);
 }
 
+/* The effective ids alone, as a parent without CAP_KILL has to be able to end
+ * it; its filter has no call that leads back to the real ones. */
+static int give_up(const struct sandbox_ids *ids)
+{
+	return ids == NULL || (setgroups(0, NULL) == 0 &&
+	                       setegid(ids->gid) == 0 &&
+	                       seteuid(ids->uid) == 0) ? 0 : -1;
+}
+
 static void child(const struct resolve *job, int fd, pid_t parent)
 {
 	struct answer ans;
 	char err[128];
 
 	/* Names are resolved by code that the network feeds: it gets none of
-	 * the broker's sockets, and does not outlive it. The sandbox comes
-	 * first, as one of its parts is a descriptor. */
-	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != parent)
+	 * the broker's sockets, and does not outlive it (who changes ids
+	 * forgets that, so they are first). The sandbox comes before the
+	 * sockets, as one of its parts is a descriptor. */
+	if (give_up(job->resolver->ids) < 0 ||
+	    prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != parent)
 		_exit(1);
 	memset(&ans, 0, sizeof(ans));
 	if (job->resolver->sandbox != NULL &&

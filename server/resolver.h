@@ -50,6 +50,11 @@ const char *resolver_answer(const void *answer, size_t len, unsigned port,
  * of both, is how it starts. */
 void resolver_family(struct resolver *r, int family);
 
+/* From now on the children's rights to files are those of ids (kept; NULL: ours,
+ * as it starts): a process that hears the network is not to read what is
+ * root's. Takes CAP_SETUID and CAP_SETGID. */
+void resolver_become(struct resolver *r, const struct sandbox_ids *ids);
+
 enum resolver_name {
 	RESOLVER_NAME_GOOD,  /* and it maps back to the address */
 	RESOLVER_NAME_NONE,

@@ -254,6 +254,26 @@ def _(t):
             t.equal(listening(port), set(), 'its listener')
 
 
+@case('a lookup before login has no right to what is root\'s', 'aditd')
+def _(t):
+    with dead_resolver() as dns:
+        srv = t.server('UseDNS yes')
+        with socket.create_connection(('127.0.0.1', srv.port),
+                                      source_address=('127.0.0.9', 0)):
+            dns.settimeout(10)
+            t.true(b'arpa' in dns.recv(512), 'the question')
+            both = processes(COMMS['broker'])
+            child = [p for p in both if p.ppid in [b.pid for b in both]][0]
+            for key in ('Uid', 'Gid'):
+                real, effective, saved, files = child.ids(key)
+                t.true(effective == files != 0, f'{key} {child.ids(key)}')
+            t.equal(child.ids('Groups'), [], 'groups')
+            t.equal(child.status['CapPrm'], '0' * 16, 'capabilities')
+            t.equal(child.status['Seccomp'], '2', 'seccomp')
+            os.kill(child.ppid, signal.SIGKILL)
+            wait_for(lambda: gone(child), 2, 'it outlives its broker')
+
+
 # The listener's files and signals.
 
 @case('a second server on the port leaves the PidFile of the first', 'aditd')

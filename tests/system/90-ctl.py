@@ -591,13 +591,15 @@ def _(t):
 
 @case('explain: by the policy in force, with its exit status', 'aditd')
 def _(t):
-    srv = t.server(f'{CONTROL}PermitOpen 127.0.0.1:80\n'
+    srv = t.server(f'{CONTROL}PermitOpen 127.0.0.1:80 127.0.0.0/8:82\n'
                    'ListenTakeover always\nRateLimit session 5M/s')
     wait_for(lambda: ask('status')['accepting'], 10, 'it does not accept')
     spec = ('-C', f'user={USER},addr=192.0.2.1')
     text = ctl('explain', *spec, 'open', '127.0.0.1:80').stdout
     t.match(rf'^allowed: direct-tcpip to 127.0.0.1 port 80 for {USER}', text)
     t.match(rf'{srv.policy}:2', text)
+    t.match('^allowed: direct-tcpip to localhost port 82', ctl(
+        'explain', *spec, 'open', 'localhost:82').stdout)
     with open(srv.policy, 'w') as f:  # not read
         f.write('PermitOpen any\n')
     t.match('^refused:', ctl('explain', *spec, 'open', '127.0.0.1:81',
