@@ -133,7 +133,7 @@ const char *policy_addr_prefix(const char *s, char buf[POLICY_ADDR_CAP])
 	switch (addr_parse_cidr(s, strlen(s), &a, &mask)) {
 	case 0: return addr_write(&a, mask, true, buf);
 	case -1: return "not a numeric prefix";
-	default: return "a mask that does not fit";
+	default: return "bits set beyond the mask, or a mask that is too long";
 	}
 }
 

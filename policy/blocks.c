@@ -58,7 +58,8 @@ static const char *check_value(enum policy_criterion_kind kind, const char *s,
 	case POLICY_BY_ADDRESS:
 	case POLICY_BY_LOCAL_ADDRESS:
 		if (policy_addr_list(NULL, s) == -2)
-			return "empty entry, or a mask that does not fit";
+			return "empty entry, bits set beyond the mask, or a "
+			       "mask that is too long";
 		/* sshd takes it as a pattern, which then never matches */
 		if (!policy_addr_list_numeric(s))
 			return "not a list of addresses";

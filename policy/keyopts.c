@@ -113,7 +113,8 @@ static const char *take_from(struct opts *p, const char *value)
 	if (p->o->from != NULL)
 		return "from given twice";
 	if (policy_match_host(NULL, NULL, value) < 0)
-		return "empty entry, or a mask that does not fit";
+		return "empty entry, bits set beyond the mask, or a mask that "
+		       "is too long";
 	p->o->from = strdup(value);
 	return p->o->from == NULL ? no_memory : NULL;
 }

@@ -161,7 +161,7 @@ static int take_peer(const struct policy_stmt *st, const char *local,
 {
 	const struct policy_lex_word *w = &st->args.v[1];
 	size_t n = strcspn(local, "/");
-	const char *why = "the peer has no mask, the address has";
+	const char *why = "no mask here, it belongs to the first address";
 
 	if (st->args.n > 2)
 		return policy_fail_word(st, &st->args.v[2], "extra argument");
