@@ -1,5 +1,5 @@
-/* Remarks on a policy: what applies, what has no effect, what is otherwise than
- * in sshd. */
+/* Remarks on a policy: what applies, what has no effect, what differs from
+ * sshd. */
 #include "policy/internal.h"
 
 #include <stdarg.h>
@@ -82,9 +82,9 @@ static void differ_by_paths(const struct policy *p,
                             const char *does)
 {
 	if (s->endpoints.n != 0 || s->endpoints.none)
-		policy_remark(p, POLICY_DIFFERS, s->where, "%s: a unix socket "
-		              "needs a pattern of its path; sshd %s whatever "
-		              "is here", keyword, does);
+		policy_remark(p, POLICY_DIFFERS, s->where, "%s limits unix "
+		              "sockets, too: it must name their paths; sshd %s",
+		              keyword, does);
 }
 
 static void differ_by_timeouts(const struct policy *p,
@@ -139,10 +139,10 @@ static void differ(const struct policy *p, const struct policy_setting *s)
 		differ_by_tunnels(p, s);
 		break;
 	case POLICY_PERMIT_OPEN:
-		differ_by_paths(p, s, "PermitOpen", "opens it");
+		differ_by_paths(p, s, "PermitOpen", "opens any");
 		break;
 	case POLICY_PERMIT_LISTEN:
-		differ_by_paths(p, s, "PermitListen", "listens on it");
+		differ_by_paths(p, s, "PermitListen", "listens on any");
 		break;
 	case POLICY_CHANNEL_TIMEOUT:
 		differ_by_timeouts(p, s);

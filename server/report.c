@@ -9,7 +9,7 @@ enum { ERRORS = POLICY_RISKY + 1, NGROUPS, WHERE_WIDTH_MAX = 40 };
 static const char *const titles[NGROUPS] = {
 	[POLICY_APPLIES] = "applies",
 	[POLICY_NO_EFFECT] = "has no effect here",
-	[POLICY_DIFFERS] = "is otherwise than in sshd",
+	[POLICY_DIFFERS] = "differs from sshd",
 	[POLICY_UNKNOWN] = "is not known",
 	[POLICY_RISKY] = "is dangerous",
 	[ERRORS] = "is an error",

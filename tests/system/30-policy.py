@@ -101,10 +101,10 @@ Match User {USER} Address "127.0.0.1"
         'policy:5|MaxAuthTries 4: the first one holds, policy:4',
         'policy:8|X11Forwarding yes: adit forwards no X11',
         'policy:13|ForceCommand sh -c true: adit starts no programs'])
-    differs = '\n'.join(said.pop('is otherwise than in sshd'))
+    differs = '\n'.join(said.pop('differs from sshd'))
     for one in ('policy:7|MaxStartups 20: the first one holds, .*; in sshd the '
                 'last one', 'policy:10|AllowUsers !bob: ',
-                'policy:12|PermitOpen: a unix socket ',
+                'policy:12|PermitOpen limits unix sockets, too: ',
                 'default|RequiredRSASize is 2048, '):
         t.match('(?m)^' + one.replace('|', r'\|'), differs)
     t.equal(said, {'is not known': ['policy:9|Ciphers: adit has no 3des-cbc']})
