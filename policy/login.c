@@ -53,7 +53,7 @@ int policy_take_methods(const struct policy_stmt *st,
 		if (n == 0)
 			return policy_fail_word(st, w, "adit offers publickey "
 			                        "and nothing else, so nobody "
-			                        "could log in so");
+			                        "could log in");
 		if (n > KEYS_MAX)
 			return policy_fail_word(st, w, "more than 16 keys");
 		if (i == 0 || n < out->number[1])
