@@ -6,9 +6,13 @@
 
 #include "server/explain_private.h"
 
+/* word may be NULL: there is none to blame. */
 static int bad_request(const char *what, const char *word)
 {
-	fprintf(stderr, "aditd: --explain: %s: \"%s\"\n", what, word);
+	if (word == NULL)
+		fprintf(stderr, "aditd: --explain: %s\n", what);
+	else
+		fprintf(stderr, "aditd: --explain: %s: \"%s\"\n", what, word);
 	return -1;
 }
 
@@ -118,7 +122,8 @@ int explain_parse(struct explain *e, char *const *word)
 	int rc = 0;
 
 	if (word[0] == NULL)
-		return bad_request("no request", "");
+		return bad_request("no request: open, listen, tunnel or login",
+		                   NULL);
 	while (kind < nverbs && strcmp(verbs[kind], word[0]) != 0)
 		kind++;
 	if (kind == nverbs)
@@ -126,7 +131,7 @@ int explain_parse(struct explain *e, char *const *word)
 		                   word[0]);
 	e->kind = (enum kind)kind;
 	if (word[1] == NULL)
-		return bad_request("nothing stands behind", word[0]);
+		return bad_request("missing argument of", word[0]);
 	if (word[2] != NULL && (e->kind != TUNNEL || word[3] != NULL))
 		return bad_request("unexpected argument",
 		                   word[e->kind == TUNNEL ? 3 : 2]);

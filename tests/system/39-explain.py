@@ -107,6 +107,8 @@ def _(t):
         done = aditd('--explain', '-f', path, *words)
         t.equal((done.returncode, done.stdout), (2, ''), f'{words}')
         t.true(done.stderr, f'{words}: no word of it')
+    t.equal(aditd('--explain', '-f', path, *who).stderr,
+            'aditd: --explain: no request: open, listen, tunnel or login\n')
     done = aditd('--explain', *who, '-f', written(t, 'PermitOpen x\n', 'bad'),
                  'open', 'a:1')
     t.equal(done.returncode, 2, 'a bad policy')
