@@ -56,8 +56,8 @@ int ctl_kill(struct ctl *c, char **words)
 	rc = ctl_ask(c, ignore, NULL, CONTROL_KILL, ++c->request,
 	             (unsigned)by, conn, name, strlen(name));
 	if (rc == CTL_NO)
-		ctl_complain(c, "no session is that (aditctl sessions lists "
-		             "them)");
+		ctl_complain(c, "there is no such session (aditctl sessions "
+		             "lists them)");
 	snprintf(text, sizeof(text), "%llu %s ended",
 	         (unsigned long long)c->count,
 	         c->count == 1 ? "session" : "sessions");

@@ -72,9 +72,10 @@ static void give_to_group(struct control *k)
 	                        ? getgrnam("adit") : NULL;
 
 	if (g == NULL) {
-		log_verbose("control socket %s is for %s alone", k->path,
+		log_verbose("control socket %s is for %s", k->path,
 		            k->listener->config->privileged
-		            ? "root (there is no group adit)" : "this account");
+		            ? "root alone: there is no group adit"
+		            : "this account alone");
 	} else if (chown(k->path, (uid_t)-1, g->gr_gid) < 0 ||
 	           chmod(k->path, 0660) < 0) {
 		log_error("control socket %s is for root alone: %s", k->path,
