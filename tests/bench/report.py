@@ -147,7 +147,7 @@ def verdict(row, miss='MISS'):
 
 
 HEAD = (['', 'unit'] + [TITLES[s] for s in SERVERS] +
-        [f'to {TITLES[s]}' for s in SERVERS[1:]] + ['targets'])
+        [f'× {TITLES[s]}' for s in SERVERS[1:]] + ['targets'])
 
 
 def lines(results, miss='MISS'):
@@ -167,7 +167,7 @@ def text(results):
 def count(results):
     good = [g for row in figures(results) for _, g in row.verdicts()]
     return (f'{good.count(True)} of {len(good)} targets reached. Medians '
-            'and ranges of rounds; "to": how many times better adit is.')
+            'and ranges of rounds; "×": how many times better adit is.')
 
 
 def about(results):
@@ -191,8 +191,7 @@ def about(results):
 
 def markdown(results):
     """README's: one table of all rows, misses in bold."""
-    head = [h.replace('to ', '× ') for h in HEAD]
-    del head[1]
+    head = [HEAD[0], *HEAD[2:]]  # the unit is in the name
     out = ['| ' + ' | '.join(head) + ' |', '|' + '---|' * len(head)]
     for row in lines(results, '**miss**'):
         name, unit, *rest = row

@@ -200,7 +200,7 @@ def figures(results):
     return rows.rows
 
 
-HEAD = (['', 'unit', *SERVERS] + [f'to {s}' for s in SERVERS[1:]] +
+HEAD = (['', 'unit', *SERVERS] + [f'× {s}' for s in SERVERS[1:]] +
         ['targets'])
 
 
@@ -222,7 +222,7 @@ def text(results):
 def count(rows):
     good = [g for row in rows for _, g in row.verdicts()]
     return (f'{good.count(True)} of {len(good)} targets reached. Medians '
-            'and ranges of rounds; "to": how many times better adit is.')
+            'and ranges of rounds; "×": how many times better adit is.')
 
 
 def about(results):
@@ -241,8 +241,7 @@ def about(results):
 def markdown(results, full):
     """README's table of some rows, or that of all; misses in bold."""
     rows = figures(results)
-    head = [h.replace('to ', '× ') for h in HEAD]
-    del head[1]
+    head = [HEAD[0], *HEAD[2:]]  # the unit is in the name
     out = ['| ' + ' | '.join(head) + ' |', '|' + '---|' * len(head)]
     for row in rows:
         if full or row.brief:
