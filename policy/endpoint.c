@@ -116,8 +116,8 @@ static const char *set_path(const char *s, struct policy_endpoint *e)
 	const char *why = policy_path_check(s);
 
 	if (why == NULL && !policy_is_host(s, strlen(s)))
-		why = "a path with blanks, quotes or the like; ? stands for "
-		      "one";
+		why = "a path with blanks, quotes or the like: write ? in "
+		      "place of each";
 	if (why == NULL && (e->host = strdup(s)) == NULL)
 		why = "out of memory";
 	return why;

@@ -60,7 +60,7 @@ static const char *take_scope(struct reading *r, const char *word)
 	if (r->of != NULL && !r->up && !r->down)
 		return "expected a rate, up or down";
 	if (*said)
-		return "said twice";
+		return "given twice";
 	*said = true;
 	r->of = session ? &r->rates->session : &r->rates->user;
 	r->up = r->down = false;
@@ -73,7 +73,7 @@ static const char *take_way(struct reading *r, const char *word)
 	bool *said = up ? &r->up : &r->down;
 
 	if (*said)
-		return "said twice";
+		return "given twice";
 	*said = true;
 	r->way = up ? 'u' : 'd';
 	return NULL;
@@ -87,7 +87,7 @@ static const char *take_value(struct reading *r, const char *word)
 	if (why != NULL)
 		return why;
 	if (r->way == 0 && (r->up || r->down))
-		return "said twice";
+		return "given twice";
 	if (r->way != 'd')
 		r->of->up = rate;
 	if (r->way != 'u')

@@ -116,8 +116,9 @@ int policy_take_unit(const struct policy_stmt *st, struct policy_setting *out)
 		*dash++ = '\0';
 	if (!policy_number(buf, UNIT_MAX, &v[0]) ||
 	    !policy_number(dash != NULL ? dash : buf, UNIT_MAX, &v[1]))
-		return policy_fail_word(st, w, "not requested, a unit from 0 "
-		                        "to 9999 or a range of them");
+		return policy_fail_word(st, w, "expected requested, a unit "
+		                        "from 0 to 9999 or a range of "
+		                        "units");
 	if (v[1] < v[0])
 		return policy_fail_word(st, w, "the range ends before it "
 		                        "starts");

@@ -170,7 +170,7 @@ static const char *check_metrics(size_t i, const char *text)
 	if ((why = parse_listen(text, &e)) != NULL)
 		return why;
 	if (e.port == 0)
-		why = "no port, expected such as 127.0.0.1:9222";
+		why = "missing port, expected such as 127.0.0.1:9222";
 	else if (e.host != NULL && policy_net_of(e.host, &net))
 		loopback = net.family == 4 ? net.addr[0] == 127 :
 		           strcmp(e.host, "::1") == 0;
@@ -326,13 +326,14 @@ int policy_take_deny_open(const struct policy_stmt *st,
 {
 	if (st->args.n > 0 && strcmp(st->args.v[0].text, "any") == 0)
 		return policy_fail_word(st, &st->args.v[0],
-		                        "that would be *:*");
+		                        "to deny everything, write *:*");
 	for (size_t i = 0; i < st->args.n; i++)
 		if (st->args.v[i].text[0] == '/')
 			return policy_fail_word(st, &st->args.v[i],
-			                        "a socket may have more paths "
-			                        "than one; PermitOpen says "
-			                        "which are opened");
+			                        "a path cannot be denied, as a "
+			                        "socket may have several; "
+			                        "PermitOpen says which are "
+			                        "opened");
 	return take_endpoints(st, out, false);
 }
 
