@@ -240,7 +240,7 @@ static int list_things(struct ctl *c, char **words, const char *list,
 
 	if (words[0] != NULL && (words[1] != NULL ||
 	    !ctl_number(words[0], UINT32_MAX, &conn) || conn == 0))
-		rc = ctl_usage("the number of a session is wanted");
+		rc = ctl_usage("expected the number of a session");
 	if (rc == CTL_OK)
 		rc = not_found(c, get_things(c, all, conn), "such session");
 	if (rc == CTL_OK && c->json) {

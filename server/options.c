@@ -43,7 +43,7 @@ static void usage(void)
 "  -t  check the policy and keys    -T  print the policy in force\n"
 "  -C  for whom -T prints: user=USER,host=NAME,addr=ADDR,laddr=ADDR,\n"
 "      lport=PORT,version=VERSION,invalid-user\n"
-"  -v  with -t: say what has no effect\n"
+"  -v  with -t: say what becomes of each line\n"
 "  --explain: may USER do it, and by which rules? spec also: key=PUBLIC_KEY\n"
 "      open HOST:PORT|/PATH       listen [HOST:]PORT|/PATH\n"
 "      tunnel point-to-point|ethernet [UNIT]\n"
