@@ -57,7 +57,8 @@ static const char *split(const char *s, bool slash, const char **end)
 	if (colon == NULL)
 		return "missing port";
 	if (strchr(s, ':') != NULL && strchr(s, ':') != strrchr(s, ':'))
-		return "an IPv6 address stands in [ ]";
+		return "an IPv6 address stands in [ ], entries are separated "
+		       "by blanks";
 	*end = colon;
 	return NULL;
 }

@@ -52,7 +52,7 @@ static int check_algorithms(const struct policy *p,
 		              name);
 	if (policy_algorithms(list, all, all, out, sizeof out) > 0)
 		return 0;
-	snprintf(why, sizeof why, "none of these is known, adit has %s", all);
+	snprintf(why, sizeof why, "nothing is left of this list, adit has %s", all);
 	return policy_fail_word(st, &st->args.v[0], why);
 }
 

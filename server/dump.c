@@ -22,8 +22,9 @@ int dump_spec(char *spec, struct policy_conn *who, const char **key)
 
 		if (name < 0 || (value == NULL) != (name == INVALID_USER) ||
 		    (name == KEY && key == NULL)) {
-			fprintf(stderr, "aditd: -C: cannot read \"%s\"\n",
-			        word);
+			fprintf(stderr, "aditd: -C: not user=, host=, addr=, "
+			        "laddr=, lport=, version=%s or invalid-user: "
+			        "\"%s\"\n", key != NULL ? ", key=" : "", word);
 			return -1;
 		}
 		switch (name) {

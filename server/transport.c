@@ -117,7 +117,7 @@ int transport_resolve(const struct policy_settings *s, struct transport *t,
 		         w->file != NULL ? w->file : "");
 		err->line = w->line;
 		snprintf(err->text, sizeof(err->text),
-		         "%s: none of these is known, adit has %s", r->name,
+		         "%s: nothing is left of this list, adit has %s", r->name,
 		         known[i].all);
 		return -1;
 	}

@@ -75,7 +75,7 @@ def _(t):
         t.equal(offered.split(',')[0], 'mlkem768x25519-sha256')
     else:
         t.equal(check.process.wait(10), 1)
-        t.match('none of these is known, adit has .*curve25519-sha256',
+        t.match('nothing is left of this list, adit has .*curve25519-sha256',
                 check.log())
 
 
@@ -83,7 +83,10 @@ def _(t):
 def _(t):
     srv = t.server('\nCiphers 3des-cbc,aes128-cbc', wait=False)
     t.equal(srv.process.wait(10), 1)
-    t.match(r'policy:2:9: Ciphers .*: none of these is known', srv.log())
+    t.match(r'policy:2:9: Ciphers .*: nothing is left of this list', srv.log())
+    check = t.server('KexAlgorithms -*', wait=False, args=['-t'])
+    t.equal(check.process.wait(10), 1)
+    t.match(r'policy:1:15: .*: nothing is left of this list', check.log())
     check = t.server('\nCiphers aes128-ctr,3des-cbc', wait=False,
                      args=['-t', '-v'])
     t.equal(check.process.wait(10), 0)

@@ -150,11 +150,11 @@ Test(config, all_errors_at_once)
 	cr_expect_eq(config_load(&(struct config){ 0 }, &options, -1,
 	                         &reports), -1);
 	static const char *const want[] = { ":1:1: unknown keyword Nonsense",
-		":2:9: Ciphers 3des-cbc: none of these is known, adit has aes",
+		":2:9: Ciphers 3des-cbc: nothing is left of this list, adit has aes",
 		":3:8: MACs !hmac-sha2-256: nothing is negated in this list",
 		":4:9: HostKey key: not an absolute path",
 		":7:1: AuthorizedPrincipalsCommandUser: missing argument",
-		":9:23: CASignatureAlgorithms ssh-rsa: none of these is known",
+		":9:23: CASignatureAlgorithms ssh-rsa: nothing is left of this list",
 		":5: AuthorizedKeysCommand without AuthorizedKeysCommandUser" };
 	for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
 		snprintf(at, sizeof at, "policy%s", want[i]);
