@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <unistd.h>
 
 #include "server/listener_control.h"
@@ -230,27 +231,69 @@ static void clear(struct control_client *c, const struct proto_msg *m)
 	                                          : CONTROL_NOT_FOUND, n, "");
 }
 
+/* ---- explain ---- */
+
+static void forget_explain(struct control_explain *e)
+{
+	loop_del(e->io);
+	close(e->fd);
+	e->io = NULL;
+}
+
+/* Nobody writes to it any more: the process has ended, or never was. */
+static void on_explained(void *arg, uint32_t events)
+{
+	(void)events;
+	forget_explain(arg);
+}
+
+void control_explains_close(struct control *k)
+{
+	for (size_t i = 0; i < CONTROL_EXPLAINS_MAX; i++)
+		if (k->explains[i].io != NULL)
+			forget_explain(&k->explains[i]);
+}
+
+static struct control_explain *free_explain(struct control *k)
+{
+	for (size_t i = 0; i < CONTROL_EXPLAINS_MAX; i++)
+		if (k->explains[i].io == NULL)
+			return &k->explains[i];
+	return NULL;
+}
+
 /* A child of the broker zygote answers, by a pipe of ours: not by a descriptor
- * of the asker's, on which root would write. */
+ * of the asker's, on which root would write. Counted is what is at work, also
+ * for those that did not wait for it. */
 static void explain(struct control_client *c, const struct proto_msg *m)
 {
 	struct listener *l = c->control->listener;
+	struct control_explain *e = free_explain(c->control);
 	const struct proto_field *f = m->f;
 	int p[2];
 
+	if (e == NULL) {
+		control_done(c, CONTROL_FAILED, 0, "as many as may be are "
+		             "explained already (8); try again");
+		return;
+	}
 	if (l->serving[BROKERS] == NULL || pipe2(p, O_CLOEXEC) < 0) {
 		control_done(c, CONTROL_FAILED, 0, "there is no process that "
 		             "could answer; try again");
 		return;
 	}
-	if (ipc_send(l->serving[BROKERS]->edge, &p[1], 1, ROLE_EXPLAIN,
+	e->fd = p[0];
+	e->io = loop_add(l->loop, e->fd, EPOLLHUP, on_explained, e);
+	if (e->io == NULL ||
+	    ipc_send(l->serving[BROKERS]->edge, &p[1], 1, ROLE_EXPLAIN,
 	             f[1].p, f[1].len, f[2].p, f[2].len, (unsigned)f[3].n,
 	             f[4].p, f[4].len) < 0 ||
 	    ipc_send(c->peer, &p[0], 1, CONTROL_OUTPUT, c->request) < 0)
 		control_done(c, CONTROL_FAILED, 0, "it cannot be asked now");
 	else
 		control_done(c, CONTROL_OK, 0, "");
-	close(p[0]);
+	if (e->io == NULL)
+		close(p[0]);
 	close(p[1]);
 }
 

@@ -170,6 +170,7 @@ void listener_control_close(struct listener *l)
 	while (k->clients != NULL)
 		drop(k->clients);
 	l->control = NULL;
+	control_explains_close(k);
 	loop_cancel(k->look);
 	loop_del(k->io);
 	if (k->ino != 0 && lstat(k->path, &st) == 0 && st.st_dev == k->dev &&

@@ -14,6 +14,7 @@ enum {
 	CONTROL_ASKED_MAX = 64,    /* brokers at once */
 	CONTROL_ANSWER_MS = 1000,  /* a broker's time */
 	CONTROL_RELOAD_MS = 10000, /* until a new policy holds */
+	CONTROL_EXPLAINS_MAX = 8,  /* processes that answer, at once */
 	CONTROL_LOOK_MS = 100
 };
 
@@ -45,6 +46,12 @@ struct control_ask {
 	uint64_t since_ms;
 };
 
+/* One EXPLAIN whose answer is not over. */
+struct control_explain {
+	int fd; /* a copy of what its aditctl reads from, to see that end */
+	struct loop_io *io; /* NULL: there is none in this place */
+};
+
 struct control {
 	struct listener *listener;
 	char *path;
@@ -58,6 +65,7 @@ struct control {
 	unsigned nclients;
 	struct control_ask *asks;
 	uint32_t last_ask;
+	struct control_explain explains[CONTROL_EXPLAINS_MAX];
 	struct loop_timer *look; /* at what is late */
 	struct control_client *reloading;
 	uint64_t drain_end_ms; /* UINT64_MAX: never */
@@ -88,6 +96,8 @@ void listener_metrics_control(struct control_client *c);
 
 /* listener_act.c: what does something, and who did it is logged. */
 void control_act(struct control_client *c, const struct proto_msg *m);
+/* The answers that are not over are no longer counted. */
+void control_explains_close(struct control *k);
 /* Of reloads: do they hold? */
 void control_reload_look(struct control *k);
 /* Of a drain: is it over, is there news? */

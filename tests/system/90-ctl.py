@@ -629,6 +629,50 @@ def _(t):
     sh('sed', '-i', '/^adit:/d', '/etc/group')
 
 
+EXPLAIN = 12  # enum edge_control_msg, as those below
+
+
+def ask_explain(s, request):
+    """Returns where the answer comes, or None and why it does not."""
+    words = b''.join(struct.pack('>I', len(w)) + w for w in
+                     (f'user={USER}'.encode(), b''))
+    what = b'listen\0008080\0'
+    s.send(message(EXPLAIN, request) + words + b'\0' +
+           struct.pack('>I', len(what)) + what)
+    first, fds, *_ = socket.recv_fds(s, 4096, 1)
+    if not fds:
+        return None, first.decode(errors='replace')
+    s.recv(4096)  # DONE
+    return os.fdopen(fds[0], 'rb'), None
+
+
+@case('explain: eight at once, also of those that did not wait', 'aditd')
+def _(t):
+    t.server(CONTROL)
+    wait_for(lambda: ask('status')['accepting'], 10, 'it does not accept')
+    spec = ('-C', f'user={USER}', 'listen', '8080')
+    zygote, = processes('adit-brokerzyg')
+    with contextlib.ExitStack() as stack:
+        os.kill(zygote.pid, signal.SIGSTOP)
+        stack.callback(os.kill, zygote.pid, signal.SIGCONT)
+        with control_socket() as s:  # all from one, which goes
+            for n in range(7):
+                ask_explain(s, n)[0].close()
+        s = stack.enter_context(control_socket())
+        answer, _ = ask_explain(s, 1)
+        t.match('explained already', ask_explain(s, 2)[1])
+        done = ctl('explain', *spec, check=4)
+        t.match(r'explained already \(8\); try again', done.stderr)
+        t.equal(len(sessions()), 0, 'nothing else can be asked')
+    # each makes room when it is over
+    with answer:
+        t.match('^allowed: tcpip-forward', answer.read().decode())
+    wait_for(lambda: ctl('explain', *spec, check=None).returncode == 0, 10,
+             'no room')
+    for _ in range(20):
+        ctl('explain', *spec)
+
+
 # ---- hostile text, many, slow ----
 
 EVIL = '\x1b]0;owned\x07\x1b[2J\\ "quoted", {brace}\x7f'
