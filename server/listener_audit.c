@@ -162,8 +162,7 @@ static void hand_out_log(struct listener *l)
 {
 	listener_roles_log(l);
 	for (struct conn *c = l->conns; c != NULL; c = c->next)
-		ipc_send(c->broker, (int[]){ STDERR_FILENO }, 1,
-		         LISTENER_LOG_FILE);
+		listener_conn_send(c, STDERR_FILENO, LISTENER_LOG_FILE);
 }
 
 /* With -E: everybody who holds the file gets another one. */
@@ -205,8 +204,8 @@ void listener_reopen(struct listener *l)
 void listener_audit_wanted(struct listener *l)
 {
 	for (struct conn *c = l->conns; c != NULL; c = c->next)
-		ipc_send(c->broker, NULL, 0, LISTENER_AUDIT,
-		         l->audit.fd >= 0 ? 1u : 0u);
+		listener_conn_send(c, -1, LISTENER_AUDIT,
+		                   l->audit.fd >= 0 ? 1u : 0u);
 }
 
 void listener_audit_adopt(struct listener *l)

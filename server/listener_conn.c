@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -137,6 +138,25 @@ static void not_logged_in(struct conn *c, uint64_t outcome)
 		listener_door_penalise(c->listener, c->address, c->outcome);
 }
 
+/* Wake up when its broker has room for what is queued. */
+static void watch(struct conn *c)
+{
+	loop_set(c->io, EPOLLIN | (ipc_pending(c->broker) ? (uint32_t)EPOLLOUT
+	                                                  : 0));
+}
+
+int listener_conn_send(struct conn *c, int fd, unsigned type, ...)
+{
+	va_list ap;
+	int rc;
+
+	va_start(ap, type);
+	rc = ipc_vsend(c->broker, &fd, fd >= 0 ? 1 : 0, type, ap);
+	va_end(ap);
+	watch(c);
+	return rc;
+}
+
 static void admit(struct conn *c, const struct proto_field *f)
 {
 	bool good = listener_door_admit(c, f[0].p, f[0].len, (unsigned)f[1].n);
@@ -145,7 +165,7 @@ static void admit(struct conn *c, const struct proto_field *f)
 		c->listener->counts[METRICS_DOOR + METRICS_MAX_CONNECTIONS]++;
 	if (good && f[2].n != 0)
 		listener_door_share(c);
-	ipc_send(c->broker, NULL, 0, LISTENER_ADMITTED, good ? 1u : 0u);
+	listener_conn_send(c, -1, LISTENER_ADMITTED, good ? 1u : 0u);
 }
 
 /* What the broker says, who is trusted, and never the session. */
@@ -203,12 +223,6 @@ static void take(struct conn *c, const struct proto_msg *m)
 	}
 }
 
-void listener_conn_watch(struct conn *c)
-{
-	loop_set(c->io, EPOLLIN | (ipc_pending(c->broker) ? (uint32_t)EPOLLOUT
-	                                                  : 0));
-}
-
 static void on_broker(void *arg, uint32_t events)
 {
 	struct conn *c = arg;
@@ -232,7 +246,7 @@ static void on_broker(void *arg, uint32_t events)
 		}
 	}
 	if (rc >= 0 && !(gone && rc == 0)) {
-		listener_conn_watch(c);
+		watch(c);
 		return;
 	}
 	listener_ended(c->listener, c->id);
@@ -264,7 +278,7 @@ static int give_client(struct listener *l, struct conn *c, int fd)
 	if (policy_lines_of(l->config->policy, POLICY_RATE_LIMIT, 0,
 	                    &where) == NULL)
 		return 0;
-	return ipc_send(c->broker, &fd, 1, LISTENER_CLIENT);
+	return listener_conn_send(c, fd, LISTENER_CLIENT);
 }
 
 int listener_conn_connect(struct conn *c, int fd)
@@ -433,7 +447,7 @@ void listener_conn_new_keyholder(struct listener *l)
 			continue;
 		if (ipc_send(l->serving[KEYHOLDER]->edge, &sv[0], 1,
 		             ROLE_CLIENT) == 0)
-			ipc_send(c->broker, &sv[1], 1, LISTENER_KEYHOLDER);
+			listener_conn_send(c, sv[1], LISTENER_KEYHOLDER);
 		close(sv[0]);
 		close(sv[1]);
 	}
@@ -461,11 +475,11 @@ void listener_conn_end(struct conn *c, const char *why)
 	if (c->end_timer != NULL)
 		return;
 	c->end_timer = loop_after(c->listener->loop, END_MS, on_end, c);
-	ipc_send(c->broker, NULL, 0, LISTENER_END, why, strlen(why));
+	listener_conn_send(c, -1, LISTENER_END, why, strlen(why));
 }
 
 void listener_conn_end_all(struct listener *l, const char *why)
 {
 	for (struct conn *c = l->conns; c != NULL; c = c->next)
-		ipc_send(c->broker, NULL, 0, LISTENER_END, why, strlen(why));
+		listener_conn_send(c, -1, LISTENER_END, why, strlen(why));
 }

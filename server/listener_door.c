@@ -259,7 +259,7 @@ static void tell_sharers(struct listener *l, const struct conn *of)
 	for (struct conn *c = n > 0 ? l->conns : NULL; c != NULL; c = c->next)
 		if (c->shares && c->account_len == of->account_len &&
 		    memcmp(c->account, of->account, of->account_len) == 0)
-			ipc_send(c->broker, NULL, 0, LISTENER_SHARE, n);
+			listener_conn_send(c, -1, LISTENER_SHARE, n);
 }
 
 void listener_door_share(struct conn *c)
@@ -281,9 +281,9 @@ void listener_door_resumed(struct listener *l)
 {
 	for (struct conn *c = l->conns; c != NULL; c = c->next)
 		if (c->shares)
-			ipc_send(c->broker, NULL, 0, LISTENER_SHARE,
-			         counts_of(l->sharers, c->account,
-			                   c->account_len));
+			listener_conn_send(c, -1, LISTENER_SHARE,
+			                   counts_of(l->sharers, c->account,
+			                             c->account_len));
 }
 
 void listener_door_leave(struct conn *c)

@@ -276,11 +276,10 @@ static void ask(struct listener *l)
 	m->waiting = 0;
 	for (struct conn *c = l->conns; c != NULL; c = c->next) {
 		if (!c->logged_in || c->silent ||
-		    ipc_send(c->broker, NULL, 0, LISTENER_COUNT) < 0)
+		    listener_conn_send(c, -1, LISTENER_COUNT) < 0)
 			continue;
 		c->asked = true;
 		m->waiting++;
-		listener_conn_watch(c);
 	}
 	if (m->waiting > 0)
 		m->late = loop_after(l->loop, ANSWER_MS, on_late, l);

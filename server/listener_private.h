@@ -273,8 +273,9 @@ void listener_conn_killed(struct role *r, uint32_t id, int sig);
 /* The keyholder was replaced: connect every broker to the new one, if it has
  * the same keys. */
 void listener_conn_new_keyholder(struct listener *l);
-/* Wake up when its broker has room for what is queued. */
-void listener_conn_watch(struct conn *c);
+/* Tell its broker, with fd (kept; -1: none): as ipc_send(), and what must wait
+ * goes as soon as there is room. */
+int listener_conn_send(struct conn *c, int fd, unsigned type, ...);
 /* Tell it to end; a second later it is killed. */
 void listener_conn_end(struct conn *c, const char *why);
 /* Tell all of them to end. */

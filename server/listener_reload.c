@@ -121,5 +121,5 @@ void listener_level(struct listener *l, int level)
 	log_level((enum policy_log_level)now);
 	listener_roles_level(l);
 	for (struct conn *c = l->conns; c != NULL; c = c->next)
-		ipc_send(c->broker, NULL, 0, LISTENER_LOG_LEVEL, now);
+		listener_conn_send(c, -1, LISTENER_LOG_LEVEL, now);
 }

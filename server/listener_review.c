@@ -170,15 +170,13 @@ static void gone(struct review *v, const struct proto_field *why)
 	struct conn *c = v->conn;
 	struct reviews *all = c->listener->reviews;
 
-	ipc_send(c->broker, NULL, 0, LISTENER_GONE, why->p, why->len);
+	listener_conn_send(c, -1, LISTENER_GONE, why->p, why->len);
 	stop_asking(all, v); /* why is in its buffer */
 	all->gone++;
 	v->state = ENDING;
 	set_timer(v, GONE_MS, on_stubborn);
 	if (v->timer == NULL)
 		listener_conn_kill(c);
-	else
-		listener_conn_watch(c);
 }
 
 /* The session goes on as it was: what cannot be told ends nobody. */
@@ -208,9 +206,9 @@ static void kept(struct review *v)
 	v->state = APPLYING;
 	l->reviews->applying++;
 	if (c->edition != v->edition)
-		rc = ipc_send(c->broker, &l->snapshot, 1, LISTENER_POLICY);
+		rc = listener_conn_send(c, l->snapshot, LISTENER_POLICY);
 	if (rc == 0)
-		rc = ipc_send(c->broker, NULL, 0, LISTENER_APPLY);
+		rc = listener_conn_send(c, -1, LISTENER_APPLY);
 	set_timer(v, APPLY_MS, on_stubborn);
 	if (rc < 0 || v->timer == NULL) {
 		stubborn(v);
@@ -221,7 +219,6 @@ static void kept(struct review *v)
 	listener_watch_leave(l, &c->files);
 	c->files = v->files;
 	v->files.n = 0;
-	listener_conn_watch(c);
 }
 
 /* ---- the reviewer ---- */
@@ -229,13 +226,10 @@ static void kept(struct review *v)
 static int pass_on(struct review *v, const struct proto_msg *m)
 {
 	const struct proto_field *f = m->f;
-	struct conn *c = v->conn;
-	int rc = ipc_send(c->broker, NULL, 0, LISTENER_PART, (unsigned)f[0].n,
-	                  f[1].p, f[1].len, (unsigned)f[2].n, (unsigned)f[3].n,
-	                  f[4].p, f[4].len);
 
-	listener_conn_watch(c);
-	return rc;
+	return listener_conn_send(v->conn, -1, LISTENER_PART, (unsigned)f[0].n,
+	                          f[1].p, f[1].len, (unsigned)f[2].n,
+	                          (unsigned)f[3].n, f[4].p, f[4].len);
 }
 
 static void on_reviewer(void *arg, uint32_t events)
@@ -320,7 +314,7 @@ static void begin(struct review *v, struct role *zygote)
 	v->edition = zygote->edition;
 	all->asking++;
 	all->done++;
-	if (ipc_send(v->conn->broker, NULL, 0, LISTENER_REVIEW) < 0 ||
+	if (listener_conn_send(v->conn, -1, LISTENER_REVIEW) < 0 ||
 	    start(v, zygote) < 0)
 		unknown(v, "no reviewer can be had");
 }

@@ -112,9 +112,9 @@ void control_ask(struct control_client *c, struct conn *conn, unsigned type,
 		a->conn = conn->id;
 		a->since_ms = loop_now_ms();
 		rc = type == LISTENER_CLOSE
-		     ? ipc_send(conn->broker, NULL, 0, LISTENER_CLOSE,
-		                a->number, number)
-		     : ipc_send(conn->broker, NULL, 0, type, a->number);
+		     ? listener_conn_send(conn, -1, LISTENER_CLOSE, a->number,
+		                          number)
+		     : listener_conn_send(conn, -1, type, a->number);
 	}
 	if (rc < 0) {
 		free(a);

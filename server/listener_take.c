@@ -40,10 +40,9 @@ static void job_free(struct takeover_job *j)
 
 static void finish(struct takeover_job *j)
 {
-	ipc_send(j->by->broker, NULL, 0, LISTENER_TAKE_END, j->by_request,
-	         (unsigned)j->outcome, j->address, strlen(j->address), j->port,
-	         j->seconds);
-	listener_conn_watch(j->by);
+	listener_conn_send(j->by, -1, LISTENER_TAKE_END, j->by_request,
+	                   (unsigned)j->outcome, j->address,
+	                   strlen(j->address), j->port, j->seconds);
 	job_free(j);
 }
 
@@ -82,13 +81,11 @@ static void ask(struct takeover_job *j, struct conn *c,
 {
 	uint32_t until = (uint32_t)loop_now_ms() + DEADLINE_MS;
 
-	if (ipc_send(c->broker, NULL, 0, LISTENER_YIELD, j->id,
-	             (unsigned)f[1].n, f[2].p, f[2].len, (unsigned)f[3].n,
-	             j->by->address, strlen(j->by->address), j->by->port,
-	             until) < 0)
-		return;
-	listener_conn_watch(c);
-	j->asked[j->nasked++] = c->id;
+	if (listener_conn_send(c, -1, LISTENER_YIELD, j->id, (unsigned)f[1].n,
+	                       f[2].p, f[2].len, (unsigned)f[3].n,
+	                       j->by->address, strlen(j->by->address),
+	                       j->by->port, until) == 0)
+		j->asked[j->nasked++] = c->id;
 }
 
 static struct takeover_job *new_job(struct conn *by, uint32_t request,
@@ -124,9 +121,10 @@ void listener_take_ask(struct conn *by, const struct proto_msg *m)
 	if (n > 0)
 		j = new_job(by, (uint32_t)m->f[0].n, n);
 	if (j == NULL) {
-		ipc_send(by->broker, NULL, 0, LISTENER_TAKE_END,
-		         (unsigned)m->f[0].n, (unsigned)TAKEOVER_NOBODY, "",
-		         (size_t)0, 0u, 0u);
+		listener_conn_send(by, -1, LISTENER_TAKE_END,
+		                   (unsigned)m->f[0].n,
+		                   (unsigned)TAKEOVER_NOBODY, "", (size_t)0,
+		                   0u, 0u);
 		return;
 	}
 	for (c = by->listener->conns; c != NULL; c = c->next)
@@ -154,8 +152,7 @@ void listener_take_given(struct conn *c, const struct proto_msg *m)
 
 	if (j == NULL || ipc_pending(j->by->broker) >= BEHIND_MAX)
 		return; /* too late, or it does not read */
-	ipc_send(j->by->broker, m->fds, 1, LISTENER_TAKEN, j->by_request);
-	listener_conn_watch(j->by);
+	listener_conn_send(j->by, m->fds[0], LISTENER_TAKEN, j->by_request);
 }
 
 void listener_take_yielded(struct conn *c, const struct proto_msg *m)

@@ -555,6 +555,28 @@ def _(t):
     t.equal(ask('status')['log_level_set'], False)
 
 
+@case('log-level: a broker that was stopped hears all of it', 'aditd')
+def _(t):
+    port = t.port()
+    srv = t.server(f'{CONTROL}PermitOpen none')
+    t.client(srv, '-L', f'{port}:127.0.0.1:9')
+    broker, = processes('adit-broker')
+    os.kill(broker.pid, signal.SIGSTOP)
+    try:
+        # more than its socket takes: what is behind waits in the listener
+        with control_socket() as s:
+            for n in range(320):
+                s.send(message(LOG_LEVEL, n) + bytes([n >= 300 and 3]))
+                s.recv(1000)
+    finally:
+        os.kill(broker.pid, signal.SIGCONT)
+
+    def refusal():
+        talk(port)
+        return 'refused direct-tcpip' in srv.log()
+    wait_for(refusal, 10, 'it is still quiet')
+
+
 @case('drain: no new connections; it stops with the last one', 'aditd')
 def _(t):
     srv = t.server(CONTROL)
@@ -738,7 +760,7 @@ def message(kind, request, *words):
         struct.pack('>I', w) for w in words)
 
 
-SESSIONS, THINGS = 2, 3  # enum edge_control_msg
+SESSIONS, THINGS, LOG_LEVEL = 2, 3, 10  # enum edge_control_msg
 
 
 def control_socket():
