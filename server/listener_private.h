@@ -16,7 +16,8 @@ enum kind { KEYHOLDER, BROKERS, SESSIONS, PROXY, METRICS, WATCHER, KINDS };
 
 enum { LISTENER_QUEUE = 256, LISTENER_MESSAGES_A_WAKEUP = 64,
        LISTENER_SOCKETS_MAX = 16, PAST_MAX = 256,
-       ACCOUNT_MAX = 512, FILES_MAX = 16 /* watched, of a login */ };
+       ACCOUNT_MAX = 512, FILES_MAX = 16 /* watched, of a login */,
+       LISTENER_TAKES_MAX = POLICY_LISTENERS_MAX /* of a session, at once */ };
 
 /* Files that logins depend on, listener_watch.c. */
 struct watched;
@@ -94,6 +95,7 @@ struct conn {
 	size_t account_len; /* 0: not yet of one */
 	uint8_t identity[32]; /* LISTENER_IDENTITY's */
 	bool identified;
+	unsigned takes; /* of listeners, that are not answered */
 	/* listener_audit.c */
 	uid_t uid;     /* of its account, once logged in */
 	bool login_told; /* there is one for each connection */

@@ -33,6 +33,7 @@ static void job_free(struct takeover_job *j)
 	while (*p != j)
 		p = &(*p)->next;
 	*p = j->next;
+	j->by->takes--;
 	loop_cancel(j->timer);
 	free(j->asked);
 	free(j);
@@ -101,6 +102,7 @@ static struct takeover_job *new_job(struct conn *by, uint32_t request,
 	j->id = ++l->takeover_ids;
 	j->next = l->takeovers;
 	l->takeovers = j;
+	by->takes++;
 	j->asked = calloc(room, sizeof(*j->asked));
 	j->timer = loop_after(l->loop, DEADLINE_MS, on_deadline, j);
 	if (j->asked != NULL && j->timer != NULL)
@@ -115,7 +117,8 @@ void listener_take_ask(struct conn *by, const struct proto_msg *m)
 	struct conn *c;
 	size_t n = 0;
 
-	if (by->logged_in && by->identified)
+	/* a broker wants one for each listener; its account may want more */
+	if (by->logged_in && by->identified && by->takes < LISTENER_TAKES_MAX)
 		for (c = by->listener->conns; c != NULL; c = c->next)
 			n += is_asked(c, by);
 	if (n > 0)

@@ -262,6 +262,8 @@ static void act(void)
 static bool before_wait(void *arg)
 {
 	(void)arg;
+	for (const struct conn *c = l.conns; c != NULL; c = c->next)
+		check(c->takes <= LISTENER_TAKES_MAX);
 	zygote();
 	listener_control_flush(&l);
 	if (w.ops++ < OPS_MAX && w.left > 0)
