@@ -19,8 +19,6 @@
 
 enum { BACKLOG = 128, ACCEPTS_A_WAKEUP = 16, ACCEPT_PAUSE_MS = 200 };
 
-static void on_socket(void *arg, uint32_t events);
-
 void listener_accept_update(struct listener *l)
 {
 	bool on = !l->stopping && listener_roles_serve(l);
@@ -291,6 +289,19 @@ static void say_listening(struct listener *l)
 	}
 }
 
+static int watch_all(struct listener *l)
+{
+	if (loop_add(l->loop, l->signal_fd, EPOLLIN, on_signal, l) == NULL)
+		return -1;
+	for (size_t i = 0; i < l->nsockets; i++) {
+		l->sockets[i].io = loop_add(l->loop, l->sockets[i].fd, 0,
+		                            on_socket, l);
+		if (l->sockets[i].io == NULL)
+			return -1;
+	}
+	return 0;
+}
+
 static int open_all(struct listener *l)
 {
 	sigset_t set;
@@ -312,10 +323,10 @@ static int open_all(struct listener *l)
 	if (listener_service_open(l) < 0 || bind_all(l) < 0)
 		return -1;
 	say_listening(l);
-	l->signal_io = loop_add(l->loop, l->signal_fd, EPOLLIN, on_signal, l);
-	for (size_t i = 0; i < l->nsockets; i++)
-		l->sockets[i].io = loop_add(l->loop, l->sockets[i].fd, 0,
-		                            on_socket, l);
+	if (watch_all(l) < 0) {
+		log_fatal("cannot start: %s", strerror(errno));
+		return -1;
+	}
 	if (listener_control_open(l) < 0 || listener_metrics_open(l) < 0)
 		return -1;
 	write_pid(l);

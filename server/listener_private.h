@@ -163,7 +163,6 @@ struct listener {
 	uid_t metrics_uid;
 	gid_t metrics_gid;
 	int signal_fd;
-	struct loop_io *signal_io;
 	struct server_socket sockets[LISTENER_SOCKETS_MAX];
 	size_t nsockets;
 	int scrapes[POLICY_METRICS_MAX]; /* MetricsListen */
