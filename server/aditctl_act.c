@@ -135,7 +135,9 @@ int ctl_reload(struct ctl *c, char **words)
 		return ctl_usage("reload takes nothing");
 	}
 	rc = ctl_ask(c, on_text, lines, CONTROL_RELOAD, ++c->request);
-	if (rc == CTL_NO) {
+	if (rc == CTL_NO && c->text[0] != '\0') {
+		ctl_complain(c, "%s", c->text);
+	} else if (rc == CTL_NO) {
 		json_array_foreach(lines, i, line)
 			fprintf(stderr, "aditctl: %s\n",
 			        ctl_cell(line, CTL_TEXT, buf));

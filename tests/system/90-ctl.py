@@ -528,6 +528,26 @@ def _(t):
         t.equal(t.logs_in(srv), n % 2 == 1, 'a login right after a reload')
 
 
+@case('reload: that no process of the new policy starts is said', 'aditd')
+def _(t):
+    who = pwd.getpwnam(USER)
+    run = f'{t.folder}/run'
+    os.mkdir(run)
+    os.chown(run, who.pw_uid, who.pw_gid)
+    os.environ['XDG_RUNTIME_DIR'] = run
+    try:
+        srv = t.server('# the default of ControlSocket\n', user=USER)
+        me = as_user(USER)
+        wait_for(lambda: ask('status', prefix=me)['accepting'], 10,
+                 'it does not accept')
+        sh(*me, 'prlimit', '--nproc=1', '--pid', str(srv.pid))
+        done = ctl('--json', 'reload', prefix=me, check=1, timeout=40)
+        for said in (done.stderr, json.loads(done.stdout)['error']):
+            t.match('the new policy do not start', said)
+    finally:
+        del os.environ['XDG_RUNTIME_DIR']
+
+
 @case('log-level: of every process, until a reload', 'aditd')
 def _(t):
     echo = t.target()
