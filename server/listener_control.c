@@ -142,8 +142,13 @@ int listener_control_open(struct listener *l)
 	char *path = choose_path(l->config);
 	struct control *k = calloc(1, sizeof(*k));
 
-	if (path == NULL || k == NULL) {
+	if (k == NULL || (path == NULL && asked && s->control_socket != NULL)) {
+		log_error("no control socket: out of memory");
 		free(path);
+		free(k);
+		return asked ? -1 : 0;
+	}
+	if (path == NULL) {
 		free(k);
 		return 0;
 	}
@@ -225,8 +230,8 @@ static void on_client(void *arg, uint32_t events);
 
 static void take_client(struct control *k, int fd)
 {
-	struct control_client *c = NULL;
-	struct ucred who;
+	struct control_client *c;
+	struct ucred who = { .uid = (uid_t)-1 };
 	socklen_t len = sizeof(who);
 
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &len) < 0 ||
@@ -236,10 +241,14 @@ static void take_client(struct control *k, int fd)
 		close(fd);
 		return;
 	}
-	if (k->nclients < CONTROL_CLIENTS_MAX)
-		c = calloc(1, sizeof(*c));
-	if (c == NULL) {
+	if (k->nclients == CONTROL_CLIENTS_MAX) {
 		log_error("too many aditctl at once");
+		close(fd);
+		return;
+	}
+	c = calloc(1, sizeof(*c));
+	if (c == NULL) {
+		log_error("out of memory for an aditctl");
 		close(fd);
 		return;
 	}
@@ -263,15 +272,22 @@ static void take_client(struct control *k, int fd)
 	control_look(k);
 }
 
+/* One at a time: there may always be another one, of the same program. Out of
+ * descriptors it is not looked at for a moment. */
 static void on_socket(void *arg, uint32_t events)
 {
 	struct control *k = arg;
-	int fd;
+	int fd = accept4(k->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
 	(void)events;
-	while ((fd = accept4(k->fd, NULL, NULL,
-	                     SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0)
+	if (fd >= 0) {
 		take_client(k, fd);
+	} else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM ||
+	           errno == ENOBUFS) {
+		control_look(k);
+		k->resting = k->look != NULL;
+		loop_set(k->io, k->resting ? 0 : EPOLLIN);
+	}
 }
 
 /* ---- one aditctl ---- */
@@ -426,6 +442,9 @@ static void on_look(void *arg)
 	uint64_t now = loop_now_ms();
 
 	k->look = NULL;
+	if (k->resting)
+		loop_set(k->io, EPOLLIN);
+	k->resting = false;
 	look_at_asks(k, now);
 	for (struct control_client *c = k->clients, *next; c; c = next) {
 		next = c->next;

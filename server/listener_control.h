@@ -59,6 +59,7 @@ struct control {
 	ino_t ino;
 	int fd;
 	struct loop_io *io;
+	bool resting; /* no descriptor was left for another one */
 	bool has_group;
 	gid_t group;
 	struct control_client *clients;

@@ -371,6 +371,34 @@ def _(t):
 
 
 
+def cpu_s(pid):
+    with open(f'/proc/{pid}/stat') as f:
+        words = f.read().rsplit(')', 1)[1].split()
+    return sum(map(int, words[11:13])) / os.sysconf('SC_CLK_TCK')
+
+
+@case('an aditctl for which no descriptor is left has to wait', 'aditd')
+def _(t):
+    who, me = pwd.getpwnam(USER), as_user(USER)
+    run = f'{t.folder}/run'
+    os.mkdir(run)
+    os.chown(run, who.pw_uid, who.pw_gid)
+    srv = t.server(f'ControlSocket {run}/control', user=USER)
+    own = {int(n) for n in os.listdir(f'/proc/{srv.pid}/fd')}
+    least = next(n for n in range(1024) if n not in own)
+
+    def set_limit(n):
+        sh(*me, 'prlimit', f'--nofile={n}:', '--pid', str(srv.pid))
+    set_limit(least)
+    with control_socket(f'{run}/control') as s:
+        s.send(message(1, 1))
+        before = cpu_s(srv.pid)
+        time.sleep(1)  # is there nothing that it does all the time?
+        t.true(cpu_s(srv.pid) - before < 0.3, 'it is busy')
+        set_limit(1024)
+        t.true(s.recv(1000), 'no answer')
+
+
 # ---- limits and penalties ----
 
 def limits():
@@ -783,10 +811,10 @@ def message(kind, request, *words):
 SESSIONS, THINGS, LOG_LEVEL = 2, 3, 10  # enum edge_control_msg
 
 
-def control_socket():
+def control_socket(path=SOCKET):
     s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     s.settimeout(60 * SLOW)
-    s.connect(SOCKET)
+    s.connect(path)
     return s
 
 
