@@ -1,6 +1,9 @@
 /*
  * A new policy, and a new log level, in the place of the old.
  */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "server/listener_control.h"
@@ -15,20 +18,24 @@ static void say_reload(struct listener *l, const char *text)
 	listener_control_said(l, text);
 }
 
-static void reloaded(struct listener *l, const char *because,
-                     const char *why_not)
+static void init_event(const struct listener *l, struct event *e,
+                       const char *why_not)
+{
+	event_init(e, EVENT_RELOAD);
+	event_str(e, EVENT_POLICY, l->config->name);
+	event_number(e, EVENT_DONE, why_not == NULL);
+	event_str(e, EVENT_REASON, why_not);
+}
+
+/* The old policy does. text: that, for the log and for who asked. */
+static bool stays(struct listener *l, const char *text, const char *why)
 {
 	struct event e;
 
-	event_init(&e, EVENT_RELOAD);
-	event_str(&e, EVENT_POLICY, l->config->name);
-	event_number(&e, EVENT_DONE, why_not == NULL);
-	event_str(&e, EVENT_REASON, why_not);
-	if (why_not != NULL)
-		listener_audit(l, &e);
-	else
-		listener_say(l, POLICY_LOG_INFO, &e, "%s; new connections "
-		             "use the new policy.", because);
+	say_reload(l, text);
+	init_event(l, &e, why);
+	listener_audit(l, &e);
+	return false;
 }
 
 static void log_reload_error(const struct policy_error *err)
@@ -38,43 +45,43 @@ static void log_reload_error(const struct policy_error *err)
 	say_reload(reloading, config_error_str(err, text, sizeof(text)));
 }
 
-/* A new policy holds for new connections. A bad one changes nothing. */
+/* A new policy holds for new connections as soon as its zygotes are ready, and
+ * then all others are reviewed. A bad one changes nothing. */
 static bool reload(struct listener *l, const char *because)
 {
 	struct config fresh;
 	const struct config_reports reports = { .error = log_reload_error };
+	struct event e;
 	int snapshot;
 
 	reloading = l;
-	if (config_load(&fresh, l->config->options, -1, &reports) < 0) {
-		say_reload(l, "the old policy stays in force");
-		reloaded(l, because, "the policy has errors");
-		return false;
-	}
+	if (config_load(&fresh, l->config->options, -1, &reports) < 0)
+		return stays(l, "the old policy stays in force",
+		             "the policy has errors");
 	/* A filter cannot be widened. */
 	if (fresh.runs_commands && !l->commands) {
-		say_reload(l, "AuthorizedKeysCommand and "
-		           "AuthorizedPrincipalsCommand need a restart where "
-		           "there was none: the old policy stays in force");
-		reloaded(l, because, "commands need a restart");
 		config_free(&fresh);
-		return false;
+		return stays(l, "AuthorizedKeysCommand and "
+		             "AuthorizedPrincipalsCommand need a restart where "
+		             "there was none: the old policy stays in force",
+		             "commands need a restart");
 	}
 	snapshot = config_snapshot(&fresh);
 	if (snapshot < 0) {
-		say_reload(l, "no memory: the old policy stays in force");
-		reloaded(l, because, "no memory");
+		const char *why = strerror(errno);
+		char text[160];
+
+		snprintf(text, sizeof(text), "no copy of it can be made: %s: "
+		         "the old policy stays in force", why);
 		config_free(&fresh);
-		return false;
+		return stays(l, text, why);
 	}
 	/* the last that can fail: what it changes stays */
 	if (listener_audit_open(l, fresh.global.audit_log) < 0) {
-		say_reload(l, "AuditLog cannot be opened: the old policy "
-		           "stays in force");
-		reloaded(l, because, "AuditLog cannot be opened");
 		close(snapshot);
 		config_free(&fresh);
-		return false;
+		return stays(l, "AuditLog cannot be opened: the old policy "
+		             "stays in force", "AuditLog cannot be opened");
 	}
 	l->edition += !config_snapshot_same(l->snapshot, snapshot);
 	close(l->snapshot);
@@ -86,7 +93,9 @@ static bool reload(struct listener *l, const char *because)
 	listener_level(l, -1);
 	log_facility(fresh.global.syslog_facility);
 	log_format(fresh.global.log_format == POLICY_LOG_FIELDS);
-	reloaded(l, because, NULL);
+	init_event(l, &e, NULL);
+	listener_say(l, POLICY_LOG_INFO, &e, "%s; new connections use the new "
+	             "policy.", because);
 	listener_audit_wanted(l);
 	listener_reopen_log(l);
 	listener_role_renew(l, BROKERS);
