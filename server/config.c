@@ -180,12 +180,11 @@ static int take_snapshot(struct config *c, const char *snapshot, size_t len)
 	const char *name, *text;
 	size_t name_len;
 
+	errno = EBADMSG; /* unless there is no memory */
 	if (snapshot_get(&snapshot, &len, &name, &name_len) < 0 ||
 	    snapshot_get(&snapshot, &len, &text, &c->text_len) < 0 ||
-	    includes_read(c->includes, snapshot, len) < 0) {
-		errno = EBADMSG;
+	    includes_read(c->includes, snapshot, len) < 0)
 		return -1;
-	}
 	c->name = strndup(name, name_len);
 	c->text = malloc(c->text_len + 1);
 	if (c->name == NULL || c->text == NULL)

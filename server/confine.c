@@ -23,7 +23,9 @@ int confine(enum sandbox_role role, const struct sandbox_ids *ids,
 	FILE *missing = open_memstream(&text, &len);
 	int rc = -1;
 
-	if (sb != NULL && missing != NULL)
+	if (missing == NULL)
+		snprintf(err, sizeof(err), "out of memory");
+	else if (sb != NULL)
 		rc = sandbox_enter(sb, ids, missing, err, sizeof(err));
 	if (missing != NULL && fclose(missing) == 0 && text != NULL) {
 		for (p = strtok_r(text, "\n", &save); p != NULL;

@@ -365,6 +365,12 @@ static int explain(struct explain *e, const struct policy_key *key)
 	return print(e, v.allowed, "");
 }
 
+static int no_memory(void)
+{
+	fprintf(stderr, "aditd: out of memory\n");
+	return -1;
+}
+
 /* As a broker that has been told a name. */
 static int take_account(struct explain *e, struct config *c)
 {
@@ -377,7 +383,7 @@ static int take_account(struct explain *e, struct config *c)
 		return -1;
 	}
 	if (account_lookup(e->who.user, &b->account) < 0)
-		return -1;
+		return no_memory();
 	snprintf(b->address, sizeof(b->address), "%s",
 	         e->who.address != NULL ? e->who.address : "");
 	log_escape(b->user_shown, sizeof(b->user_shown), b->account.name,
@@ -388,7 +394,8 @@ static int take_account(struct explain *e, struct config *c)
 	if (e->who.version == NULL)
 		e->who.version = CONFIG_VERSION;
 	e->who.invalid_user |= !b->account.exists;
-	return policy_eval(c->policy, &e->who, &b->settings);
+	return policy_eval(c->policy, &e->who, &b->settings) < 0 ? no_memory()
+	                                                         : 0;
 }
 
 int explain_answer(struct explain *e, struct config *c, char *spec,
@@ -420,6 +427,8 @@ int explain_run(struct config *c)
 	if (e != NULL && spec != NULL) {
 		e->no_dns = o->no_dns;
 		rc = explain_answer(e, c, spec, o->request);
+	} else {
+		no_memory();
 	}
 	free(spec);
 	free(e);

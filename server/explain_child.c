@@ -9,17 +9,7 @@
 #include "server/explain_private.h"
 #include "server/role.h"
 
-enum { WORDS_MAX = 8 };
-
-static char *copy(const struct proto_field *f)
-{
-	char *s = malloc(f->len + 1);
-
-	if (s != NULL && proto_cstr(f, s, f->len + 1) == 0)
-		return s;
-	free(s);
-	return NULL;
-}
+enum { WORDS_MAX = 8, SPEC_MAX = 4096 /* as in ROLE_EXPLAIN */ };
 
 /* Each with a NUL behind it. */
 static int split_words(const struct proto_field *f, char **words, size_t max)
@@ -41,12 +31,14 @@ static int answer_message(const struct broker_env *env,
                           const struct proto_msg *m)
 {
 	struct explain *e = calloc(1, sizeof(*e));
-	char *spec = copy(&m->f[0]), *words[WORDS_MAX], err[256];
+	char spec[SPEC_MAX + 1], *words[WORDS_MAX], err[256];
 	int rc = EXPLAIN_FAILED;
 
 	if (sandbox_enter(env->sandbox, NULL, NULL, err, sizeof(err)) < 0)
 		fprintf(stderr, "aditd: %s\n", err);
-	else if (e == NULL || spec == NULL ||
+	else if (e == NULL)
+		fprintf(stderr, "aditd: out of memory\n");
+	else if (proto_cstr(&m->f[0], spec, sizeof(spec)) < 0 ||
 	         split_words(&m->f[3], words, WORDS_MAX) < 0)
 		fprintf(stderr, "aditd: malformed request\n");
 	else {
@@ -58,7 +50,6 @@ static int answer_message(const struct broker_env *env,
 		e->env.own = env->own;
 		rc = explain_answer(e, env->config, spec, words);
 	}
-	free(spec);
 	free(e);
 	return rc;
 }
