@@ -1,6 +1,7 @@
 /*
- * edges: the messages between each pair of adit's processes, one enum and two
- * const tables (one a direction) per edge.
+ * edges: the messages between each pair of adit's processes, two const tables
+ * (one a direction) per edge, and one enum, which the listener's to all roles
+ * share. REGISTRY is from a listener to the next one, in a file.
  */
 #ifndef ADIT_EDGES_H
 #define ADIT_EDGES_H
@@ -10,7 +11,8 @@
 /* Phases of a connection, for the tables' bit masks. */
 enum { PHASE_LOGIN = 1, PHASE_OPEN = 2, PHASE_ANY = 3 };
 
-/* listener <-> keyholder, broker zygote, session zygote, proxy, metrics */
+/* listener <-> keyholder, broker zygote, session zygote, proxy, metrics,
+ * watcher */
 enum edge_role_msg {
 	ROLE_HOSTKEY = 1, /* -> zygote, keyholder ->: s public blob, s its
 	                     certificate or nothing */

@@ -24,7 +24,8 @@ void ipc_peer_phase(struct ipc_peer *p, uint32_t phase_bit);
 /* Send a message; arguments as for proto_encode(). The fds are duplicated by
  * the kernel or by the queue: the caller keeps its own. Queues when the
  * socket is full (with fds that takes fcntl(F_DUPFD_CLOEXEC)). Returns 0; -1
- * if the peer is gone, the queue is full or the message breaks its rule. */
+ * if the peer is gone, the message breaks its rule, or it would have to wait and
+ * the queue is full or has no memory or descriptor for it. */
 int ipc_send(struct ipc_peer *p, const int *fds, unsigned nfds, unsigned type,
              ...);
 int ipc_vsend(struct ipc_peer *p, const int *fds, unsigned nfds, unsigned type,

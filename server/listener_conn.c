@@ -168,7 +168,8 @@ static void admit(struct conn *c, const struct proto_field *f)
 	listener_conn_send(c, -1, LISTENER_ADMITTED, good ? 1u : 0u);
 }
 
-/* What the broker says, who is trusted, and never the session. */
+/* What the broker says, and never the session. Until the login it is trusted;
+ * from then on its account may have it in its hands. */
 static void take(struct conn *c, const struct proto_msg *m)
 {
 	const struct proto_field *f = m->f;
@@ -453,8 +454,8 @@ void listener_conn_new_keyholder(struct listener *l)
 	}
 }
 
-/* It had its time to say good-bye. A zygote that is retired hears no more of
- * us: the session ends by its socket, and the broker by the session. */
+/* It had its time to say good-bye. Without its zygotes, which may hang or be
+ * gone, the session ends by its socket, and the broker by the session. */
 static void on_end(void *arg)
 {
 	struct conn *c = arg;

@@ -10,8 +10,8 @@
 #include "server/metrics.h"
 #include "server/penalties.h"
 
-/* Those up to SESSIONS are always there; a proxy, where policy has one, and a
- * watcher, if a login wants it. */
+/* Those up to SESSIONS are always there; a proxy and metrics, where policy has
+ * them, and a watcher, if a login wants it. */
 enum kind { KEYHOLDER, BROKERS, SESSIONS, PROXY, METRICS, WATCHER, KINDS };
 
 enum { LISTENER_QUEUE = 256, LISTENER_MESSAGES_A_WAKEUP = 64,
@@ -349,7 +349,7 @@ void listener_control_reloaded(struct listener *l);
 void listener_control_heard(struct conn *c, const struct proto_msg *m);
 void listener_control_gone(struct conn *c);
 
-/* listener_login.c: WHO and KEY of c's broker. */
+/* listener_login.c: LOGIN and KEY of c's broker. */
 enum { LOGIN_KEYS_MAX = 64 };
 void listener_login_take(struct conn *c, const struct proto_msg *m);
 void listener_login_forget(struct conn *c);
@@ -361,7 +361,7 @@ int listener_login_ask(const struct conn *c, struct ipc_peer *reviewer);
 /* listener_review.c */
 int listener_review_init(struct listener *l);
 void listener_review_free(struct listener *l);
-/* WHO, KEY, FILE, LOGGED_IN, REVIEWED of c's broker. */
+/* LOGIN, KEY, FILE, LOGGED_IN, REVIEWED of c's broker. */
 void listener_review_take(struct conn *c, const struct proto_msg *m);
 /* The connection is over. */
 void listener_review_leave(struct conn *c);
@@ -456,11 +456,11 @@ void listener_audit(struct listener *l, const struct event *e);
 void listener_say(struct listener *l, enum policy_log_level level,
                   const struct event *e, const char *fmt, ...)
 	__attribute__((format(printf, 4, 5)));
-/* LISTENER_EVENT. */
+/* LISTENER_EVENT, LISTENER_FAILED. */
 void listener_audit_take(struct conn *c, const struct proto_msg *m);
 /* It is over. */
 void listener_audit_logout(struct conn *c);
-/* address "?": not known. */
+/* A process of connection id, or, 0, of ours; address "?": not known. */
 void listener_audit_killed(struct listener *l, uint32_t id,
                            const char *address, unsigned port,
                            const char *process, int sig);

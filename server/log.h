@@ -11,12 +11,13 @@
 #include "policy/policy.h"
 
 /* use_syslog false: standard error; if that is the journal's, the journal in
- * its own protocol. Called once, before any message; opens the socket at once,
- * so that it survives a change of root. */
+ * its own protocol. Called before any message; a forked child may call it again
+ * to log elsewhere. Opens the socket at once, so that it survives a change of
+ * root. */
 void log_open(bool use_syslog, enum policy_log_level level);
 /* LogFormat fields. */
 void log_format(bool fields);
-/* Log nothing any more; the syslog socket is closed. */
+/* Log nothing any more; the socket to syslog or the journal is closed. */
 void log_close(void);
 /* Where the log is a file, hold it no more, and log nothing. */
 void log_leave(void);
