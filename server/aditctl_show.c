@@ -84,15 +84,16 @@ static void note_silent(json_t *all)
 		        (long long)json_integer_value(id));
 }
 
-/* Oldest first. */
-static void sort_by_id(json_t *all, const char *list)
+/* They come the newest first. */
+static void turn_sessions(json_t *all)
 {
-	json_t *rows = json_object_get(all, list), *turned = json_array();
+	json_t *rows = json_object_get(all, "sessions");
+	json_t *turned = json_array();
 	size_t n = json_array_size(rows);
 
 	while (n-- > 0)
 		json_array_append(turned, json_array_get(rows, n));
-	json_object_set_new(all, list, turned);
+	json_object_set_new(all, "sessions", turned);
 }
 
 static int get_sessions(struct ctl *c, json_t *all, uint32_t conn)
@@ -101,7 +102,7 @@ static int get_sessions(struct ctl *c, json_t *all, uint32_t conn)
 	                 conn);
 
 	if (rc == CTL_OK)
-		sort_by_id(all, "sessions");
+		turn_sessions(all);
 	return rc;
 }
 

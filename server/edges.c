@@ -71,8 +71,6 @@ static const struct proto_rule from_watcher[] = {
 	{ ROLE_NOTE, "NOTE", "s", 256, 0, ANY, false },
 	{ ROLE_CHANGED, "CHANGED", "w", 0, 0, ANY, false },
 };
-TABLE(edge_to_watcher, "listener -> watcher", to_watcher);
-TABLE(edge_from_watcher, "watcher -> listener", from_watcher);
 static const struct proto_rule to_metrics[] = {
 	{ ROLE_SOCKET, "SOCKET", "", 0, 1, ANY, false },
 	{ ROLE_START, "START", "bww", 0, 0, ANY, true },
@@ -91,6 +89,8 @@ TABLE(edge_to_session_zygote, "listener -> session zygote",
 TABLE(edge_from_zygote, "zygote -> listener", from_zygote);
 TABLE(edge_to_proxy, "listener -> proxy", to_proxy);
 TABLE(edge_from_proxy, "proxy -> listener", from_proxy);
+TABLE(edge_to_watcher, "listener -> watcher", to_watcher);
+TABLE(edge_from_watcher, "watcher -> listener", from_watcher);
 TABLE(edge_to_metrics, "listener -> metrics", to_metrics);
 TABLE(edge_from_metrics, "metrics -> listener", from_metrics);
 

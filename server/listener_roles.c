@@ -97,7 +97,7 @@ static void retry(void *arg)
 static void lost(struct role *r)
 {
 	struct listener *l = r->listener;
-	unsigned delay_ms = RETRY_MS;
+	unsigned delay_ms;
 	bool settled = r->ready && loop_now_ms() - r->started_ms > SETTLED_MS;
 	bool first = l->ready_fd != -2;
 
@@ -119,10 +119,8 @@ static void lost(struct role *r)
 			loop_stop(l->loop, 1);
 			return;
 		}
-		for (unsigned i = 0; i < l->failures && i < 5; i++)
-			delay_ms *= 2;
-		if (delay_ms > RETRY_MAX_MS)
-			delay_ms = RETRY_MAX_MS;
+		delay_ms = (unsigned)RETRY_MS <<
+		           (l->failures < 5 ? l->failures : 5);
 		if (l->retry == NULL)
 			l->retry = loop_after(l->loop, delay_ms, retry, l);
 	} else {

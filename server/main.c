@@ -50,16 +50,15 @@ static void open_log(const struct options *o, const struct config *c)
 {
 	enum policy_log_level level = POLICY_LOG_INFO;
 
-	if (c->policy != NULL)
+	if (c->policy != NULL) {
 		level = c->global.log_level;
+		log_facility(c->global.syslog_facility);
+		log_format(c->global.log_format == POLICY_LOG_FIELDS);
+	}
 	if (o->debug > 0)
 		level = o->debug > 2 ? POLICY_LOG_DEBUG3
 			: (enum policy_log_level)(POLICY_LOG_VERBOSE +
 			                          (int)o->debug);
-	if (c->policy != NULL)
-		log_facility(c->global.syslog_facility);
-	if (c->policy != NULL)
-		log_format(c->global.log_format == POLICY_LOG_FIELDS);
 	log_open(!o->to_stderr && o->log_file == NULL, level);
 }
 
