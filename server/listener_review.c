@@ -242,6 +242,8 @@ static void on_reviewer(void *arg, uint32_t events)
 	int rc = ipc_flush(v->peer);
 
 	(void)events;
+	if (ipc_pending(v->peer) == 0)
+		loop_set(v->io, EPOLLIN);
 	for (unsigned n = 0; rc == 0 && n < LISTENER_MESSAGES_A_WAKEUP &&
 	     (rc = ipc_recv(v->peer, &m, &why)) > 0; n++) {
 		rc = 0;
