@@ -315,6 +315,8 @@ static void start(struct listener *l, enum kind kind)
 		fd = role_spawn(kinds[kind].name,
 		                kinds[kind].policy ? l->snapshot : -1, &r->pid);
 	}
+	if (kind == KEYHOLDER) /* what one said that did not get ready */
+		hostkeys_free(&l->incoming);
 	if (fd >= 0)
 		r->edge = ipc_peer_new(fd, kinds[kind].in, kinds[kind].out,
 		                       LISTENER_QUEUE);
