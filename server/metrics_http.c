@@ -329,7 +329,7 @@ static void say(void *arg, const char *line)
 static int enter(struct metrics_http *h, bool privileged)
 {
 	struct sandbox_ids ids = { .ngroups = 0 };
-	struct proto_msg m;
+	struct proto_msg m = { .type = 0 };
 	const char *why;
 
 	while (ipc_recv_wait(h->edge, START_WAIT_MS, &m, &why) > 0 &&
