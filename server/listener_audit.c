@@ -243,9 +243,14 @@ static void say_who(const struct conn *c, struct event *e)
 	event_number(e, EVENT_CONNECTION, c->id);
 	event_str(e, EVENT_CLIENT, c->address);
 	event_number(e, EVENT_CLIENT_PORT, c->port);
-	if (c->logged_in)
-		event_number(e, EVENT_UID, c->uid);
-	if (!c->logged_in || f == NULL)
+	if (!c->logged_in)
+		return;
+	event_number(e, EVENT_UID, c->uid);
+	/* what the event says of these is the account's word by now */
+	event_str(e, EVENT_USER, NULL);
+	event_str(e, EVENT_KEY_TYPE, NULL);
+	event_str(e, EVENT_KEY, NULL);
+	if (f == NULL)
 		return;
 	say_text(e, EVENT_USER, &f[WHO_ACCOUNT]);
 	say_text(e, EVENT_KEY_TYPE, &f[WHO_TYPE]);
