@@ -319,6 +319,7 @@ static void take_conn(struct reading *r, const struct proto_field *f)
 	c->stored = true;
 	if (listener_conn_connect(c, edge) < 0 || fill(c, f) < 0) {
 		listener_conn_drop(c);
+		listener_store_forget(r->l, SERVICE_CONN, id);
 		r->refused++;
 		return;
 	}
