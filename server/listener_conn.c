@@ -353,9 +353,7 @@ void listener_conn_start(struct listener *l, int fd, const struct caller *from)
 {
 	struct conn *c = calloc(1, sizeof(*c));
 
-	if (c == NULL || listener_door_closed(l, &(struct visitor){ fd,
-			from->address, from->local, from->port,
-			from->local_port })) {
+	if (c == NULL || listener_door_closed(l, fd, from)) {
 		free(c);
 		close(fd);
 		return;

@@ -81,25 +81,25 @@ bool listener_door_may_log(struct few_lines *f, const char *why)
 	return ++f->n <= LINES_A_SECOND;
 }
 
-static bool penalised(struct listener *l, const struct visitor *v)
+static bool penalised(struct listener *l, int fd, const struct caller *from)
 {
 	const struct policy_settings *s = &l->config->global;
 	struct policy_net source;
 	const char *why;
 	uint64_t left_ms;
 
-	if (!policy_source(s, v->address, &source) ||
-	    policy_source_exempt(s, v->address) ||
+	if (!policy_source(s, from->address, &source) ||
+	    policy_source_exempt(s, from->address) ||
 	    !penalties_refuse(l->penalties, &s->penalties, &source,
 	                      loop_now_ms(), &left_ms, &why))
 		return false;
-	listener_audit_drop(l, v->address, v->port, "penalty");
+	listener_audit_drop(l, from->address, from->port, "penalty");
 	if (listener_door_may_log(&l->drop_lines, "penalties"))
 		log_info("drop connection #%u from [%s]:%u on [%s]:%u penalty: "
-		         "%s, %llu s left", l->startups, v->address, v->port,
-		         v->local, v->local_port, why,
+		         "%s, %llu s left", l->startups, from->address,
+		         from->port, from->local, from->local_port, why,
 		         (unsigned long long)(left_ms + 999) / 1000);
-	say(v->fd, "Not allowed at this time\r\n");
+	say(fd, "Not allowed at this time\r\n");
 	return true;
 }
 
@@ -167,35 +167,35 @@ static void end_throttling(struct listener *l)
 	l->dropped = 0;
 }
 
-static void turn_away(struct listener *l, const struct visitor *v,
+static void turn_away(struct listener *l, int fd, const struct caller *from,
                       const char *past)
 {
-	listener_audit_drop(l, v->address, v->port, past);
+	listener_audit_drop(l, from->address, from->port, past);
 	log_at(note_throttling(l), "drop connection #%u from [%s]:%u on "
-	       "[%s]:%u past %s", l->startups, v->address, v->port, v->local,
-	       v->local_port, past);
-	say(v->fd, "Exceeded MaxStartups\r\n");
+	       "[%s]:%u past %s", l->startups, from->address, from->port,
+	       from->local, from->local_port, past);
+	say(fd, "Exceeded MaxStartups\r\n");
 }
 
-bool listener_door_full(struct listener *l, const struct visitor *v)
+bool listener_door_full(struct listener *l, int fd, const struct caller *from)
 {
 	if (l->startups < l->config->global.startups_max)
 		return false;
 	l->counts[METRICS_DOOR + METRICS_MAX_STARTUPS]++;
-	turn_away(l, v, "MaxStartups");
+	turn_away(l, fd, from, "MaxStartups");
 	return true;
 }
 
-bool listener_door_closed(struct listener *l, const struct visitor *v)
+bool listener_door_closed(struct listener *l, int fd, const struct caller *from)
 {
 	const char *past = "MaxStartups";
 
-	if (penalised(l, v)) {
+	if (penalised(l, fd, from)) {
 		l->counts[METRICS_DOOR + METRICS_PENALTIES]++;
 		return true;
 	}
 	if (!too_many_startups(l)) {
-		if (!too_many_of_source(l, v->address)) {
+		if (!too_many_of_source(l, from->address)) {
 			end_throttling(l);
 			return false;
 		}
@@ -204,7 +204,7 @@ bool listener_door_closed(struct listener *l, const struct visitor *v)
 	} else {
 		l->counts[METRICS_DOOR + METRICS_MAX_STARTUPS]++;
 	}
-	turn_away(l, v, past);
+	turn_away(l, fd, from, past);
 	return true;
 }
 

@@ -126,13 +126,6 @@ struct who {
 	uint8_t text[];
 };
 
-/* One that is accepted, and may not come in. Strings are borrowed. */
-struct visitor {
-	int fd;
-	const char *address, *local;
-	unsigned port, local_port;
-};
-
 /* A connection that is over; the news of how may come after its end. */
 struct past {
 	uint32_t id;
@@ -291,10 +284,11 @@ void listener_ended_free(struct listener *l);
 /* listener_door.c */
 int listener_door_init(struct listener *l);
 void listener_door_free(struct listener *l);
-/* May it not come in? If so the log and the client are told why. */
-bool listener_door_closed(struct listener *l, const struct visitor *v);
+/* May fd not come in? If so the log and the client are told why. */
+bool listener_door_closed(struct listener *l, int fd,
+                          const struct caller *from);
 /* The same, of one whose address a proxy is about to tell. */
-bool listener_door_full(struct listener *l, const struct visitor *v);
+bool listener_door_full(struct listener *l, int fd, const struct caller *from);
 /* May there be one more line on drops for that reason? */
 bool listener_door_may_log(struct few_lines *f, const char *why);
 void listener_door_penalise(struct listener *l, const char *address,

@@ -26,12 +26,6 @@ struct newcomer {
 	struct caller from;
 };
 
-static struct visitor visitor_of(int fd, const struct caller *from)
-{
-	return (struct visitor){ fd, from->address, from->local, from->port,
-		from->local_port };
-}
-
 /* Its place among the start-ups is free. Returns its socket. */
 static int forget(struct newcomer *n)
 {
@@ -100,10 +94,9 @@ static int have_it_read(struct newcomer *n)
 
 void listener_proxy_wait(struct listener *l, int fd, const struct caller *from)
 {
-	struct visitor v = visitor_of(fd, from);
 	struct newcomer *n;
 
-	if (listener_door_full(l, &v)) {
+	if (listener_door_full(l, fd, from)) {
 		close(fd);
 		return;
 	}
