@@ -353,6 +353,9 @@ void listener_conn_start(struct listener *l, int fd, const struct caller *from)
 {
 	struct conn *c = calloc(1, sizeof(*c));
 
+	if (c == NULL)
+		log_error("out of memory: the connection from %s port %u is "
+		          "dropped", from->address, from->port);
 	if (c == NULL || listener_door_closed(l, fd, from)) {
 		free(c);
 		close(fd);

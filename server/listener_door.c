@@ -242,9 +242,13 @@ bool listener_door_admit(struct conn *c, const uint8_t *account, size_t len,
 	if (c->account_len > 0)
 		return true; /* it is counted */
 	if (len == 0 || len > sizeof(c->account) ||
-	    (max > 0 && counts_of(accounts, account, len) >= max) ||
-	    counts_add(accounts, account, len) < 0)
+	    (max > 0 && counts_of(accounts, account, len) >= max))
 		return false;
+	if (counts_add(accounts, account, len) < 0) {
+		log_error("out of memory: the login from %s port %u is refused",
+		          c->address, c->port);
+		return false;
+	}
 	memcpy(c->account, account, len);
 	c->account_len = len;
 	return true;

@@ -103,7 +103,8 @@ void listener_proxy_wait(struct listener *l, int fd, const struct caller *from)
 	n = l->nnewcomers < WAITING_MAX ? calloc(1, sizeof(*n)) : NULL;
 	if (n == NULL) {
 		l->counts[METRICS_DOOR + METRICS_PROXY_HEADER]++;
-		log_drop(l, from, "too many wait for their PROXY header");
+		log_drop(l, from, l->nnewcomers < WAITING_MAX ? "out of memory"
+		         : "too many wait for their PROXY header");
 		close(fd);
 		return;
 	}
