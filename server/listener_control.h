@@ -1,5 +1,5 @@
-/* listener_control.c, listener_show.c, listener_act.c: aditctl's socket. Each
- * aditctl asks for one thing at a time. */
+/* listener_control.c, listener_control_socket.c, listener_show.c,
+ * listener_act.c: aditctl's socket. Each aditctl asks for one thing at a time. */
 #ifndef ADIT_LISTENER_CONTROL_H
 #define ADIT_LISTENER_CONTROL_H
 
@@ -72,6 +72,13 @@ struct control {
 	uint64_t drain_end_ms; /* UINT64_MAX: never */
 	uint64_t drain_said_ms;
 };
+
+/* listener_control_socket.c */
+/* Where it is to be, freed by the caller. NULL: nowhere, or no memory. */
+char *control_path(const struct config *c);
+/* Make k->fd listen at k->path, in place of what a dead daemon left. -1:
+ * errno; what there is of it stays to be closed. */
+int control_bind(struct control *k);
 
 /* listener_control.c */
 /* An answer; what it cannot take, or takes too slowly, ends it later. */
