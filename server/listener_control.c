@@ -219,9 +219,9 @@ struct conn *control_conn(const struct listener *l, uint32_t id)
 void control_done(struct control_client *c, enum control_code code,
                   uint64_t n, const char *text)
 {
-	if (control_tell(c, CONTROL_DONE, (unsigned)code, n, text,
-	                 strlen(text)) < 0)
-		c->broken = true;
+	if (!c->broken)
+		control_tell(c, CONTROL_DONE, (unsigned)code, n, text,
+		             strlen(text));
 	c->type = 0;
 	c->moved_ms = loop_now_ms();
 }
@@ -340,7 +340,7 @@ static void on_look(void *arg)
 			continue;
 		}
 		log_info("control: %s does not %s: dropped", c->who,
-		         c->behind > 0 ? "read" : "ask");
+		         c->behind > 0 || c->broken ? "read" : "ask");
 		drop(c);
 	}
 	control_reload_look(k);

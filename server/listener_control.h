@@ -81,9 +81,11 @@ char *control_path(const struct config *c);
 int control_bind(struct control *k);
 
 /* listener_control.c */
-/* An answer; what it cannot take, or takes too slowly, ends it later. */
+/* An answer; what it cannot take, or takes too slowly, ends it later: nobody is
+ * to take a part for the whole. */
 #define control_tell(c, type, ...) \
-	ipc_send((c)->peer, NULL, 0, type, (c)->request, __VA_ARGS__)
+	((c)->broken |= ipc_send((c)->peer, NULL, 0, type, (c)->request, \
+	                         __VA_ARGS__) < 0)
 /* The last answer: the request is over. */
 void control_done(struct control_client *c, enum control_code code,
                   uint64_t n, const char *text);

@@ -81,7 +81,7 @@ static void tell_status(struct control_client *c)
 
 /* ---- sessions ---- */
 
-static int tell_session(struct control_client *c, const struct conn *n)
+static void tell_session(struct control_client *c, const struct conn *n)
 {
 	static const struct proto_field none[WHO_FIELDS];
 	const struct proto_field *f = n->who != NULL ? n->who->f : none;
@@ -90,7 +90,7 @@ static int tell_session(struct control_client *c, const struct conn *n)
 	                   tcpcount_read(n->client, &count) == 0;
 	uint64_t now = loop_now_ms();
 
-	return control_tell(c, CONTROL_SESSION, n->id, n->logged_in ? 1u : 0u,
+	control_tell(c, CONTROL_SESSION, n->id, n->logged_in ? 1u : 0u,
 	        n->address, strlen(n->address), n->port, now - n->since_ms,
 	        n->logged_in ? now - n->login_ms : UINT64_C(0), count.idle_ms,
 	        counted, count.in, count.out,
