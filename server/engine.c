@@ -3,6 +3,7 @@
  * engine_wraps.c, the names of host keys in engine_offer.c, EXT_INFO in
  * engine_extensions.c; the internal prototypes are in seam.h.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -31,10 +32,10 @@ size_t engine_hostkey_blobs(const uint8_t *const **blobs, const size_t **lens)
 
 void engine_die(struct engine *e, const char *why)
 {
-	if (!e->dead) {
-		e->dead = true;
-		e->error = why;
-	}
+	if (e->dead)
+		return;
+	e->dead = true;
+	snprintf(e->error, sizeof(e->error), "%s", why);
 }
 
 uint64_t engine_now_s(void)
@@ -469,7 +470,7 @@ bool engine_dead(const struct engine *e)
 
 const char *engine_error(const struct engine *e)
 {
-	return e->error != NULL ? e->error : "";
+	return e->error;
 }
 
 const char *engine_client_version(const struct engine *e)

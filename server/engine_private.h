@@ -52,7 +52,7 @@ struct engine {
 	uint64_t rekey_bytes, since_in, since_out; /* since the last exchange */
 	uint64_t keyed_at_s;
 	unsigned rekey_s;
-	const char *error;
+	char error[512]; /* why it is dead */
 	/* injection of a payload of ours into the next ssh_packet_send() */
 	bool inject;
 	ssh_buffer injected;
@@ -83,7 +83,7 @@ extern size_t engine_nhostkeys;
 extern const struct hostkeys *engine_keys; /* what engine_warm() got */
 
 uint64_t engine_now_s(void); /* monotonic */
-/* It is over; the first reason counts (static, or libssh's). */
+/* It is over; the first reason counts (copied). */
 void engine_die(struct engine *e, const char *why);
 
 /* engine_offer.c: offer what of that list our keys can do. -1: libssh refuses

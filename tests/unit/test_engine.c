@@ -323,3 +323,16 @@ Test(engine, sends_nothing_when_dead)
 	cr_expect_eq(engine_process(e), ENGINE_DEAD);
 	engine_free(e);
 }
+
+/* The text is its caller's, and the error is read when that has returned. */
+Test(engine, keeps_why_it_disconnected)
+{
+	struct engine *e = fresh();
+	char text[] = "window exceeded";
+
+	say(e, "SSH-2.0-test\r\n");
+	engine_disconnect(e, 2, text);
+	memset(text, 'x', sizeof(text) - 1);
+	cr_expect_str_eq(engine_error(e), "window exceeded");
+	engine_free(e);
+}
