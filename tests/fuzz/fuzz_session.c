@@ -202,7 +202,8 @@ static void answer(const struct proto_msg *m)
 			ipc_send(w.broker, NULL, 0, BROKER_QUERIED, 1u);
 		} else {
 			ipc_send(w.broker, NULL, 0, BROKER_AUTHENTICATED, 0u,
-			         3u, UINT64_C(0), 0u, UINT64_C(0), UINT64_C(0));
+			         3u, (uint64_t)0, 0u, (uint64_t)0,
+			         (uint64_t)0);
 			w.logged_in = true;
 			ipc_peer_phase(w.broker, PHASE_OPEN);
 		}
