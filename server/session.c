@@ -229,8 +229,8 @@ static bool before_wait(void *arg)
 	enum engine_state st;
 	size_t room, out;
 
-	run_deferred(s);
 	st = process(s);
+	run_deferred(s); /* before anything newer of the broker's is read */
 	if (st != ENGINE_AGAIN)
 		session_tunnel_batch_end(s);
 	session_forward_resume(s);

@@ -60,6 +60,8 @@ static struct {
 	struct crypt crypt;
 	int ends[ENDS]; /* of forwards; -1 */
 	unsigned end;
+	int closing; /* the end of one that the session has to close; -1 */
+	unsigned steps; /* that it had for it */
 } w;
 
 static void check(bool ok)
@@ -133,6 +135,45 @@ static int forward(void)
 	return sv[1];
 }
 
+static void come_in(unsigned grant)
+{
+	int fd = forward();
+
+	if (w.broker != NULL && w.logged_in)
+		ipc_send(w.broker, &fd, 1, BROKER_ACCEPTED, grant,
+		         "localhost", (size_t)9, 4000u, "192.0.2.1",
+		         (size_t)9, 5000u);
+	close(fd);
+}
+
+/* The session waits for a signature: what comes before it is not to be late for
+ * what comes behind it. */
+static void come_in_before(void)
+{
+	come_in(BROKER_ACCEPTED_ID + w.cookie[0]);
+	if (w.closing < 0) {
+		w.closing = fcntl(w.ends[w.end], F_DUPFD_CLOEXEC, 3);
+		w.steps = 0;
+	}
+}
+
+static void close_behind(void)
+{
+	ipc_send(w.broker, NULL, 0, BROKER_CLOSE,
+	         BROKER_ACCEPTED_ID + w.cookie[0] - 1);
+}
+
+static void look_at_closing(void)
+{
+	char c;
+
+	if (w.closing < 0 || ++w.steps < STEPS_IDLE)
+		return;
+	check(recv(w.closing, &c, 1, MSG_DONTWAIT) == 0 || errno != EAGAIN);
+	close(w.closing);
+	w.closing = -1;
+}
+
 /* The cookies are 1, 2, 3 ... */
 static void sign(const struct proto_msg *m)
 {
@@ -152,9 +193,13 @@ static void sign(const struct proto_msg *m)
 	n = pki_sign(host_key, algorithm, hash, (size_t)m->f[2].n, sig,
 	             sizeof(sig));
 	check(n > 0);
+	if (w.logged_in)
+		come_in_before();
 	w.cookie[0]++;
 	ipc_send(w.broker, NULL, 0, BROKER_SIGNED, sig, (size_t)n, w.cookie,
 	         sizeof(w.cookie));
+	if (w.logged_in)
+		close_behind();
 }
 
 static void grant(const struct proto_msg *m)
@@ -229,16 +274,6 @@ static void broker(void)
 		answer(&m);
 	}
 	check(rc == 0 || why == NULL); /* it keeps to its table */
-}
-
-static void come_in(void)
-{
-	int fd = forward();
-
-	if (w.broker != NULL && w.logged_in)
-		ipc_send(w.broker, &fd, 1, BROKER_ACCEPTED, 0u, "localhost",
-		         (size_t)9, 4000u, "192.0.2.1", (size_t)9, 5000u);
-	close(fd);
 }
 
 /* ---- the client ---- */
@@ -430,7 +465,7 @@ static void act(void)
 	default: payload(); break;
 	case 9: log_in(); break;
 	case 10: w.manner = byte(); break;
-	case 11: come_in(); break;
+	case 11: come_in(0); break;
 	case 12: case 13: far_end(); break;
 	case 14: garbage(); break;
 	case 15:
@@ -449,6 +484,7 @@ static void step(void)
 	broker();
 	drain();
 	read_far_ends();
+	look_at_closing();
 	if (w.idle > STEPS_IDLE && w.left == 0)
 		hang_up();
 	if (raw) {
@@ -538,6 +574,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	memset(w.ends, 0xff, sizeof(w.ends));
 	w.p = data + 1;
 	w.left = size - 1;
+	w.closing = -1;
 	raw = data[0] % 2 == 0;
 	check(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK,
 	                 0, sv) == 0);
@@ -555,6 +592,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	for (int i = 0; i < ENDS; i++)
 		if (w.ends[i] >= 0)
 			close(w.ends[i]);
+	if (w.closing >= 0)
+		close(w.closing);
 	/* a thread of libFuzzer's opens a file now and then */
 	for (int i = 0; i < 1000 && lowest_fd() > lowest; i++)
 		usleep(1000);
