@@ -192,14 +192,17 @@ static void send_reply(struct connection *c, bool success, bool with_port,
 	connection_send(c, &p);
 }
 
-static struct pending *pending_add(struct connection *c)
+/* NULL: too many. */
+static struct pending *pending_add(struct connection *c, bool want_reply,
+                                   uint32_t *request)
 {
 	struct pending *q;
 
 	if (c->npending >= c->limits.pending_global)
 		return NULL;
+	*request = c->pending_first + c->npending;
 	q = pending_at(c, c->npending++);
-	memset(q, 0, sizeof(*q));
+	*q = (struct pending){ .want_reply = want_reply };
 	return q;
 }
 
@@ -229,6 +232,7 @@ static void flush_replies(struct connection *c)
 static int reply_now(struct connection *c, bool want_reply, bool success)
 {
 	struct pending *q;
+	uint32_t request;
 
 	if (!want_reply)
 		return 0;
@@ -236,8 +240,8 @@ static int reply_now(struct connection *c, bool want_reply, bool success)
 		send_reply(c, success, false, 0);
 		return 0;
 	}
-	if (success && (q = pending_add(c))) {
-		q->answered = q->success = q->want_reply = true;
+	if (success && (q = pending_add(c, true, &request))) {
+		q->answered = q->success = true;
 		return 0;
 	}
 	if (c->deferred >= DEFERRED_MAX)
@@ -282,12 +286,10 @@ static int listen_request(struct connection *c, struct wire *in,
 	/* Nobody would learn the port. */
 	if (!cancel && port == 0 && !want_reply)
 		return refuse_listen(c, false, what, "port 0 without reply");
-	request = c->pending_first + c->npending;
-	q = pending_add(c);
+	q = pending_add(c, want_reply, &request);
 	if (!q)
 		return refuse_listen(c, want_reply, what,
 		                     "too many requests pending");
-	q->want_reply = want_reply;
 	q->want_port = !cancel && port == 0;
 	if (cancel)
 		c->ops.cancel(c->arg, request, host, port);
@@ -301,12 +303,10 @@ static int listen_request(struct connection *c, struct wire *in,
 static int prove_request(struct connection *c, struct wire *in,
                          bool want_reply)
 {
-	uint32_t request = c->pending_first + c->npending;
-	struct pending *q = pending_add(c);
+	uint32_t request;
 
-	if (q == NULL)
+	if (!pending_add(c, want_reply, &request))
 		return reply_now(c, want_reply, false);
-	q->want_reply = want_reply;
 	c->ops.prove(c->arg, request, in->p, in->left);
 	return 0;
 }
@@ -321,7 +321,6 @@ static int path_request(struct connection *c, struct wire *in,
 	const uint8_t *s;
 	size_t len;
 	uint32_t request;
-	struct pending *q;
 
 	s = wire_string(in, &len);
 	if (!wire_end(in))
@@ -329,12 +328,9 @@ static int path_request(struct connection *c, struct wire *in,
 		                       "malformed %s", what);
 	if (connection_host(s, len, path) < 0)
 		return refuse_listen(c, want_reply, what, "bad path");
-	request = c->pending_first + c->npending;
-	q = pending_add(c);
-	if (!q)
+	if (!pending_add(c, want_reply, &request))
 		return refuse_listen(c, want_reply, what,
 		                     "too many requests pending");
-	q->want_reply = want_reply;
 	if (cancel)
 		c->ops.cancel_path(c->arg, request, path);
 	else
