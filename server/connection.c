@@ -294,7 +294,7 @@ static int listen_request(struct connection *c, struct wire *in,
 	if (cancel)
 		c->ops.cancel(c->arg, request, host, port);
 	else
-		c->ops.listen(c->arg, request, host, port, want_reply);
+		c->ops.listen(c->arg, request, host, port);
 	return 0;
 }
 

@@ -66,7 +66,7 @@ struct connection_ops {
 	/* tcpip-forward, cancel-tcpip-forward: answer with
 	 * connection_global_reply(request, ...), now or later, in any order. */
 	void (*listen)(void *arg, uint32_t request, const char *host,
-	               unsigned port, bool want_reply);
+	               unsigned port);
 	void (*cancel)(void *arg, uint32_t request, const char *host,
 	               unsigned port);
 	/* hostkeys-prove-00@openssh.com (OpenSSH's PROTOCOL, 2.5): the blobs
@@ -195,7 +195,7 @@ unsigned connection_keepalives(const struct connection *c);
  * was refused. */
 void connection_debug(struct connection *c, const char *text);
 
-/* How many there are, in whatever state. */
+/* For tests: how many there are, in whatever state. */
 unsigned connection_channels(const struct connection *c);
 /* The number of every channel that there is or was is below this. */
 uint32_t connection_numbers(const struct connection *c);
@@ -206,7 +206,5 @@ bool connection_activity(const struct connection *c, uint32_t chan,
 /* chan must exist. */
 enum connection_kind connection_kind(const struct connection *c,
                                      uint32_t chan);
-/* CONNECTION_TUN_LAYER3 or _LAYER2; 0: no tun. */
-uint32_t connection_tun_mode(const struct connection *c, uint32_t chan);
 
 #endif

@@ -479,10 +479,3 @@ enum connection_kind connection_kind(const struct connection *c, uint32_t chan)
 
 	return ch ? ch->kind : CONNECTION_DIRECT_TCPIP;
 }
-
-uint32_t connection_tun_mode(const struct connection *c, uint32_t chan)
-{
-	const struct channel *ch = connection_channel_find(c, chan);
-
-	return ch ? ch->tun_mode : 0;
-}

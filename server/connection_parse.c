@@ -101,7 +101,6 @@ static int open_tun(struct connection *c, const struct open *o,
 	ch = admit(c, o, CONNECTION_TUN);
 	if (!ch)
 		return 0;
-	ch->tun_mode = mode;
 	ch->debit = mode == CONNECTION_TUN_LAYER3 ? c->debit_layer3 :
 	                                            c->debit_layer2;
 	c->ops.open_tun(c->arg, ch->number, mode, unit);

@@ -47,7 +47,6 @@ struct channel {
 	uint32_t number, remote; /* our number for it, and the client's */
 	enum connection_kind kind;
 	enum channel_state state;
-	uint32_t tun_mode;
 	/* EOF and CLOSE, each way. eof_out may be set while OPENING: then it is
 	 * sent once the channel is open. */
 	bool eof_in, eof_out, close_in, close_out;

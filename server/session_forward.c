@@ -71,9 +71,8 @@ static void on_open_tun(void *arg, uint32_t chan, uint32_t mode, uint32_t unit)
 }
 
 static void on_listen(void *arg, uint32_t request, const char *host,
-                      unsigned port, bool want_reply)
+                      unsigned port)
 {
-	(void)want_reply;
 	session_ask(arg, SESSION_LISTEN, request | SESSION_GLOBAL_ID, host,
 	            strlen(host), port);
 }

@@ -84,17 +84,15 @@ static void on_open_tun(void *arg, uint32_t chan, uint32_t mode, uint32_t unit)
 	(void)arg;
 	check((mode == 1 || mode == 2) && unit < 0x80000000);
 	born(chan);
-	check(connection_tun_mode(c, chan) == mode);
 	if (manner & ACCEPT)
 		answer(chan, true);
 }
 
 static void on_listen(void *arg, uint32_t request, const char *host,
-                      unsigned port, bool want_reply)
+                      unsigned port)
 {
 	(void)arg;
 	check(!dead && strlen(host) < 256 && port < 65536);
-	check(port > 0 || want_reply);
 	if (manner & REPLY)
 		connection_global_reply(c, request, true, 1234);
 }
@@ -115,7 +113,7 @@ static void on_open_path(void *arg, uint32_t chan, const char *path)
 
 static void on_listen_path(void *arg, uint32_t request, const char *path)
 {
-	on_listen(arg, request, path, 1, true);
+	on_listen(arg, request, path, 0);
 }
 
 static void on_cancel_path(void *arg, uint32_t request, const char *path)

@@ -159,13 +159,12 @@ static inline void op_open_tun(void *arg, uint32_t chan, uint32_t mode,
 }
 
 static inline void op_listen(void *arg, uint32_t request, const char *host,
-                             unsigned port, bool want_reply)
+                             unsigned port)
 {
 	struct world *w = arg;
 
 	w->request = request;
-	line(w, "listen %u '%s':%u%s", request, host, port,
-	     want_reply ? "" : " no reply");
+	line(w, "listen %u '%s':%u", request, host, port);
 }
 
 static inline void op_cancel(void *arg, uint32_t request, const char *host,

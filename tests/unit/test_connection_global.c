@@ -24,7 +24,7 @@ Test(connection_global, listen)
 	connection_global_reply(w->c, 2, false, 0);
 	expect(w, "> failure\n");
 	say(w, 80, "sbsw", "tcpip-forward", 0u, "*", 99u);
-	expect(w, "listen 3 '*':99 no reply\n");
+	expect(w, "listen 3 '*':99\n");
 	connection_global_reply(w->c, 3, true, 99);
 	expect(w, "");
 	end(w);
@@ -170,7 +170,7 @@ Test(connection_global, replies_in_order)
 	say(w, 80, "sbsw", "tcpip-forward", 0u, "*", 8u);
 	tcpip_forward(w, 9);
 	expect(w, "listen 0 '*':1\nlisten 1 '*':0\ncancel 3 '*':7\n"
-	          "listen 4 '*':8 no reply\nlisten 5 '*':9\n");
+	          "listen 4 '*':8\nlisten 5 '*':9\n");
 	connection_global_reply(w->c, 5, true, 9);
 	connection_global_reply(w->c, 1, true, 1111);
 	connection_global_reply(w->c, 3, false, 0);

@@ -17,7 +17,6 @@ Test(connection_open, accepted_later)
 	expect(w, "> confirm 3 0 2097152 32768\n");
 	cr_assert_eq(connection_room(w->c, 0), 5000);
 	cr_assert_eq(connection_kind(w->c, 0), CONNECTION_DIRECT_TCPIP);
-	cr_assert_eq(connection_tun_mode(w->c, 0), 0);
 	cr_assert_eq(connection_accept(w->c, 0), -1);
 	cr_assert_eq(connection_refuse(w->c, 0, 1, "late"), -1);
 	end(w);
@@ -203,8 +202,7 @@ Test(connection_open, tun)
 	expect(w, "open_tun 1 mode 2 unit 0\n"
 	          "> confirm 5 1 2097152 32768\n");
 	cr_assert_eq(connection_kind(w->c, 0), CONNECTION_TUN);
-	cr_assert_eq(connection_tun_mode(w->c, 0), CONNECTION_TUN_LAYER3);
-	cr_assert_eq(connection_tun_mode(w->c, 1), CONNECTION_TUN_LAYER2);
+	cr_assert_eq(connection_kind(w->c, 1), CONNECTION_TUN);
 	for (uint32_t mode = 0; mode < 5; mode++) {
 		if (mode == 1 || mode == 2)
 			continue;

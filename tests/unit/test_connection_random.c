@@ -123,9 +123,9 @@ static void on_open_tun(void *arg, uint32_t chan, uint32_t mode, uint32_t unit)
 }
 
 static void on_listen(void *arg, uint32_t request, const char *host,
-                      unsigned port, bool want_reply)
+                      unsigned port)
 {
-	(void)arg, (void)host, (void)port, (void)want_reply;
+	(void)arg, (void)host, (void)port;
 	asked[nasked].number = request;
 	asked[nasked++].open = true;
 }
@@ -133,7 +133,7 @@ static void on_listen(void *arg, uint32_t request, const char *host,
 static void on_cancel(void *arg, uint32_t request, const char *host,
                       unsigned port)
 {
-	on_listen(arg, request, host, port, true);
+	on_listen(arg, request, host, port);
 }
 
 static void on_opened(void *arg, uint32_t chan)
