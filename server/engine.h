@@ -42,8 +42,6 @@ struct engine_ops {
 	 * engine_auth_success(). */
 	void (*payload)(void *arg, uint8_t type, const uint8_t *body,
 	                size_t len);
-	/* Keys were exchanged: first or again. */
-	void (*newkeys)(void *arg);
 };
 
 /* Import the public host keys (RFC 4253, 6.6 blobs) and do one of each

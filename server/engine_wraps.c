@@ -177,8 +177,6 @@ int __wrap_ssh_packet_newkeys(ssh_session s, uint8_t type, ssh_buffer b,
 		engine_here->queued = 0;
 		engine_here->since_in = engine_here->since_out = 0;
 		engine_here->keyed_at_s = engine_now_s();
-		if (engine_here->ops.newkeys != NULL)
-			engine_here->ops.newkeys(engine_here->arg);
 	}
 	return rc;
 }
