@@ -3,8 +3,8 @@
  *
  * libssh gives version exchange, key exchange, ciphers and rekeying. Its
  * connection layer, its user authentication and its socket code are never
- * reached: the linker's --wrap puts our functions in their place. Only this
- * file knows how; HACKING.md explains the seam and its guards.
+ * reached: the linker's --wrap puts our functions in their place. Only
+ * engine*.c and pki*.c know how; HACKING.md explains the seam and its guards.
  *
  * The wraps are process-wide: one engine a process, one thread. engine_warm()
  * may run in a parent that never has an engine of its own.
@@ -92,8 +92,8 @@ void engine_fill(struct engine *e, size_t max,
 void engine_rekey_after(struct engine *e, uint64_t bytes, unsigned seconds);
 /* SSH_MSG_USERAUTH_SUCCESS; the connection protocol begins. */
 void engine_auth_success(struct engine *e);
-/* SSH_MSG_DISCONNECT (RFC 4253, 11.1); the engine is dead after it, what is
- * in the output may still be sent. */
+/* SSH_MSG_DISCONNECT (RFC 4253, 11.1), text (copied) cut at 287 bytes; the
+ * engine is dead after it, what is in the output may still be sent. */
 void engine_disconnect(struct engine *e, unsigned reason, const char *text);
 
 /* Whether engine_process() takes input, as far as the output goes. */

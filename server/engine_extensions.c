@@ -10,7 +10,7 @@
 #include "server/engine_private.h"
 #include "server/wire.h"
 
-enum { EXT_INFO = 7, COOKIE = 16 };
+enum { EXT_INFO = 7 };
 
 static char taken[TRANSPORT_LIST_MAX];
 
@@ -26,7 +26,7 @@ void engine_extensions_asked(struct engine *e, const uint8_t *kexinit,
 	const uint8_t *names;
 	size_t n, k;
 
-	for (unsigned i = 0; i < COOKIE; i++)
+	for (unsigned i = 0; i < EXCHANGE_COOKIE_LEN; i++)
 		wire_u8(&w);
 	names = wire_string(&w, &n);
 	for (; n > 0 && !e->extensions; names += k, n -= k) {

@@ -92,9 +92,9 @@ int engine_offer_set(ssh_bind b, const struct hostkeys *keys, const char *list);
 /* NULL: it is not offered. */
 const struct engine_offer *engine_offer_find(const char *name, size_t len);
 
-/* engine_extensions.c: what EXT_INFO says. Does the client's first KEXINIT (its
- * body) ask for it? Send it, once. Hold libssh's back, if that is what b
- * has. */
+/* engine_extensions.c: what EXT_INFO says. Does a KEXINIT of the client's (its
+ * body), before login, ask for it? Send it, if so. Hold libssh's back, if that
+ * is what b has. */
 void engine_extensions_set(const struct transport *t);
 void engine_extensions_asked(struct engine *e, const uint8_t *kexinit,
                              size_t len);

@@ -445,4 +445,3 @@ int __wrap_ssh_get_random(void *where, int len, int strong)
 	e->pool_at += n;
 	return 1;
 }
-
