@@ -5,12 +5,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "server/pki.h"
 #include "server/session_private.h"
 #include "server/wire.h"
 
 enum { MSG_FAILURE = 51, MSG_BANNER = 53, MSG_PK_OK = 60,
-       NAME_CAP = 256, ALGORITHM_CAP = 64, BLOB_MAX = 8192,
-       PROTOCOL_ERROR = 2, SERVICE_NOT_AVAILABLE = 7 };
+       NAME_CAP = 256, PROTOCOL_ERROR = 2, SERVICE_NOT_AVAILABLE = 7 };
+_Static_assert(2 * NAME_CAP + PKI_ALGORITHM_MAX + PKI_BLOB_MAX +
+               PKI_SIGNATURE_MAX + 32 <= PROTO_MSG_MAX, "SESSION_AUTH fits");
 
 struct request {
 	const uint8_t *user, *method, *algorithm, *blob, *signature;
@@ -37,7 +39,7 @@ static void denied(struct session *s, uint64_t how)
 /* RFC 4252, 7: SSH_MSG_USERAUTH_PK_OK repeats algorithm and blob. */
 static void pk_ok(struct session *s, const struct request *r)
 {
-	uint8_t m[1 + 4 + ALGORITHM_CAP + 4 + BLOB_MAX], *p = m;
+	uint8_t m[1 + 4 + PKI_ALGORITHM_MAX + 4 + PKI_BLOB_MAX], *p = m;
 	const struct { const uint8_t *p; size_t len; } parts[2] = {
 		{ r->algorithm, r->algorithm_len }, { r->blob, r->blob_len } };
 
@@ -74,7 +76,7 @@ static int wait_answer(struct session *s, unsigned good, struct proto_msg *m)
 {
 	for (;;) {
 		if (session_wait(s, good, BROKER_DENIED, BROKER_BANNER,
-		                  m) < 0)
+		                 m) < 0)
 			return -1;
 		if (m->type != BROKER_BANNER)
 			return 0;
@@ -134,8 +136,8 @@ static int publickey(struct session *s, struct wire *w, struct request *r,
 		wire_string(w, &n); /* the broker knows the host key itself */
 	if (has_signature)
 		r->signature = wire_string(w, &r->signature_len);
-	if (!wire_end(w) || r->algorithm_len >= ALGORITHM_CAP ||
-	    r->blob_len > BLOB_MAX || r->signature_len > BLOB_MAX)
+	if (!wire_end(w) || r->algorithm_len >= PKI_ALGORITHM_MAX ||
+	    r->blob_len > PKI_BLOB_MAX || r->signature_len > PKI_SIGNATURE_MAX)
 		return -1;
 	if (has_signature)
 		claim(s, r);

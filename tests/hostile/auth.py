@@ -136,6 +136,25 @@ def auth_malformed():
     return 'never let in'
 
 
+@case(sshd_differs=True)
+def auth_parts_too_large():
+    """A key and a signature of any length: an answer, and a word at the end."""
+    said = []
+    for key, signature in ((8192, 4096), (8192, 4097), (8192, 8192),
+                           (8193, 64)):
+        with connected() as c:
+            c.send(c.auth_request('publickey', byte(1) + string('ssh-rsa') +
+                                  string(bytes(key)) +
+                                  string(bytes(signature))))
+            try:
+                said.append(c.recv(10)[0])
+                check(said[-1] == USERAUTH_FAILURE, f'message {said[-1]}')
+            except Disconnected as e:
+                check('reason' in str(e), f'{key} and {signature}: {e}')
+                said.append(str(e))
+    return ', '.join(map(str, said))
+
+
 # In numbers.
 
 def tries(c):
