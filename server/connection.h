@@ -146,8 +146,9 @@ void connection_hostkeys(struct connection *c, const uint8_t *const *blobs,
                          const size_t *lens, size_t n);
 
 /* Open a forwarded-tcpip channel (RFC 4254, 7.2): host as the client gave it
- * in tcpip-forward, port the real one. Returns 0 and *chan, or -1: a limit, or
- * a string longer than CONNECTION_HOST_MAX. */
+ * in tcpip-forward, port the real one. Returns 0 and *chan, or -1: a limit or
+ * no memory, as the note op was told, or a string longer than
+ * CONNECTION_HOST_MAX. */
 int connection_forwarded(struct connection *c, const char *host, unsigned port,
                          const char *origin, unsigned origin_port,
                          uint32_t *chan);

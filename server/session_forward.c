@@ -145,24 +145,18 @@ static void on_opened(void *arg, uint32_t chan)
 		stream_start(st);
 }
 
-/* For a channel whose socket or device is gone. */
-static void lost_data(struct session *s, uint32_t chan, size_t len)
-{
-	connection_consumed(s->connection, chan, len);
-}
-
 static void on_data(void *arg, uint32_t chan, const uint8_t *data, size_t len)
 {
-	struct stream *st = stream_of(arg, chan);
-
+	struct session *s = arg;
+	struct stream *st = stream_of(s, chan);
 	struct tunnel *t;
 
 	if (st != NULL)
 		stream_data(st, data, len);
-	else if ((t = session_tunnel_of(arg, chan)) != NULL)
+	else if ((t = session_tunnel_of(s, chan)) != NULL)
 		tunnel_data(t, data, len);
-	else
-		lost_data(arg, chan, len);
+	else /* whose socket or device is gone */
+		connection_consumed(s->connection, chan, len);
 }
 
 void session_forward_cut(struct session *s, uint32_t chan)
@@ -355,9 +349,7 @@ static void accepted(struct session *s, struct proto_msg *m)
 		rc = connection_forwarded(s->connection, host,
 		                          (unsigned)m->f[2].n, origin,
 		                          (unsigned)m->f[4].n, &chan);
-	if (rc < 0) {
-		session_log(s, POLICY_LOG_INFO, "too many channels: a "
-		            "connection to %s is dropped", host);
+	if (rc < 0) { /* the log was told by on_note() */
 		session_ask(s, SESSION_CLOSE, (uint32_t)m->f[0].n);
 		return;
 	}
