@@ -301,8 +301,13 @@ static void opened(struct session *s, struct proto_msg *m)
 	uint32_t chan = (uint32_t)m->f[0].n;
 	int fd = m->fds[0];
 
+	if (chan >= connection_numbers(s->connection) ||
+	    stream_of(s, chan) != NULL) {
+		session_end(s, "unexpected answer of the broker");
+		return;
+	}
 	m->fds[0] = -1;
-	if (stream_of(s, chan) != NULL || add_stream(s, chan, fd, chan) < 0) {
+	if (add_stream(s, chan, fd, chan) < 0) {
 		session_end(s, "out of memory");
 		return;
 	}

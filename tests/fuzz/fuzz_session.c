@@ -33,7 +33,7 @@
 #include "tests/fuzz/crypt.h"
 
 enum { STEPS_IDLE = 4, OPS_MAX = 300, ENDS = 8 };
-enum { REFUSE = 1, LAST = 2, DATAGRAMS = 4, FULL = 8 };
+enum { REFUSE = 1, LAST = 2, DATAGRAMS = 4, FULL = 8, ASTRAY = 16 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int __wrap_sandbox_enter(const struct sandbox *, const struct sandbox_ids *,
@@ -207,6 +207,8 @@ static void grant(const struct proto_msg *m)
 	unsigned id = (unsigned)m->f[0].n;
 	int fd;
 
+	if (w.manner & ASTRAY)
+		id |= 0xc0000000; /* of nothing that was asked for */
 	if (w.manner & REFUSE) {
 		ipc_send(w.broker, NULL, 0, BROKER_REFUSED, id, 1u, "no",
 		         (size_t)2);
