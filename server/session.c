@@ -103,6 +103,7 @@ int session_wait(struct session *s, unsigned type, unsigned other,
 		}
 		if (defer(s, m) < 0) {
 			ipc_msg_close(m);
+			session_end(s, "out of memory");
 			break;
 		}
 	}
