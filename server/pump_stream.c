@@ -105,17 +105,6 @@ void pump_resume(struct pump *p)
 
 /* ---- channel to socket ---- */
 
-/* What could not be delivered is dropped, and credited like the rest. */
-static void stop_writing(struct stream *s)
-{
-	size_t dropped = s->tail - s->head;
-
-	s->write_dead = true;
-	s->head = s->tail = 0;
-	if (dropped > 0)
-		connection_consumed(s->pump->connection, s->chan, dropped);
-}
-
 /* All that the client sent is delivered: pass on its end, too. */
 static void settle(struct stream *s)
 {
@@ -185,8 +174,8 @@ void stream_data(struct stream *s, const uint8_t *data, size_t len)
 	if (s->fd >= 0 && !s->write_dead)
 		done = s->head < s->tail ? 0 : write_some(s, data, len);
 	if (done < len && hold(s, data + done, len - done) < 0) {
-		stop_writing(s);
-		done = len;
+		stream_cut(s); /* no memory: the channel cannot go on */
+		return;
 	}
 	stream_watch(s);
 	if (done > 0)
