@@ -127,13 +127,6 @@ static int check(const struct job *j, unsigned mode, const char *name)
 	return 0;
 }
 
-static int open_driver(const struct job *j)
-{
-	int fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
-
-	return fd >= 0 ? fd : fail(j, errno, "/dev/net/tun");
-}
-
 static int bind_to(int fd, unsigned mode, const char *name, unsigned flags)
 {
 	struct ifreq ifr;
@@ -311,8 +304,9 @@ static int make(struct job *j, struct tundev_config *c, int fd)
 int tundev_open(char *err, size_t cap)
 {
 	struct job j = { .err = err, .cap = cap };
+	int fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
 
-	return open_driver(&j);
+	return fd >= 0 ? fd : fail(&j, errno, "/dev/net/tun");
 }
 
 int tundev_create_on(int fd, struct tundev_config *c, unsigned *index,

@@ -9,8 +9,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { TUNDEV_NAME_MAX = 16, TUNDEV_ADDRESSES_MAX = 16, TUNDEV_ROUTES_MAX = 32,
-       TUNDEV_MTU_MAX = 65521 };
+enum { TUNDEV_NAME_MAX = 16, TUNDEV_ADDRESSES_MAX = 16,
+       TUNDEV_ROUTES_MAX = 32 };
 
 /* SSH_TUNMODE_*, as in tun@openssh.com */
 enum { TUNDEV_POINTOPOINT = 1, TUNDEV_ETHERNET = 2 };
