@@ -52,8 +52,9 @@ struct channel {
 	bool eof_in, eof_out, close_in, close_out;
 	bool held;        /* a handler uses it: gone waits until it is done */
 	bool close_asked; /* connection_close() before the client's answer */
-	/* What the client may send: window_max = window + unconsumed + credit,
-	 * always. window is below 0 by what the client sent in excess. */
+	/* What the client may send: window_max = window + unconsumed + credit
+	 * until our CLOSE. window is below 0 by what the client sent in
+	 * excess. */
 	int64_t window;
 	uint32_t window_max;
 	uint32_t unconsumed; /* given to the receiver */

@@ -15,7 +15,8 @@ void heap_prepare(void);
 /* Take up every hole in the heap, for good, so that what is allocated from now
  * on lies together on fresh pages. Call once, in a process that forks for a
  * living, when it is warm: a fork that allocates in holes has a copy made of
- * each page with one. */
+ * each page with one. What heap_prepare() found, and the heap, are a private
+ * mapping of a file from then on: there may be no other thread. */
 void heap_settle(void);
 
 /* In a process whose memory is locked: let the heap have so much to spare, for

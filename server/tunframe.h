@@ -16,7 +16,8 @@ enum { TUNFRAME_HEAD = 4, /* layer 3: u32 address family before the packet */
 size_t tunframe_head(unsigned mode);
 
 /* Write the head for a packet from the device at p, just before it (p has
- * tunframe_head() bytes of room in front). Returns 0, or -1: no IP packet. */
+ * tunframe_head() bytes of room in front). Returns 0, or -1: no IP packet, no
+ * Ethernet frame. */
 int tunframe_wrap(unsigned mode, uint8_t *p, size_t len);
 
 /* The packet inside a string from the client. NULL: not one that a device of

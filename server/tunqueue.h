@@ -28,7 +28,8 @@ void tunqueue_free(struct tunqueue *q); /* accepts NULL */
 /* Where the next frame (offload.h) is to be read, OFFLOAD_FRAME bytes. NULL: no
  * memory. */
 uint8_t *tunqueue_space(struct tunqueue *q);
-/* A frame of len bytes is there. Returns 0, or -1: it is none. */
+/* A frame of len bytes is there. Returns 0, or -1: it is none, or there is no
+ * memory for it. */
 int tunqueue_put(struct tunqueue *q, size_t len, uint64_t now_us);
 
 /* The length of the datagram whose turn it is; 0: none is there. It may be
