@@ -200,8 +200,8 @@ void connection_debug(struct connection *c, const char *text);
 unsigned connection_channels(const struct connection *c);
 /* The number of every channel that there is or was is below this. */
 uint32_t connection_numbers(const struct connection *c);
-/* A number that changes with whatever goes over chan, either way. False: it is
- * not open, or being closed. */
+/* A number that changes with whatever goes over chan, either way, and that no
+ * channel before it had. False: it is not open, or being closed. */
 bool connection_activity(const struct connection *c, uint32_t chan,
                          uint32_t *n);
 /* chan must exist. */

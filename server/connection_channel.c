@@ -98,6 +98,7 @@ struct channel *connection_channel_new(struct connection *c,
 	ch->state = state;
 	ch->window = ch->window_max = window;
 	ch->limit = INT64_MAX;
+	ch->activity = ++c->activity;
 	c->slots[ch->number].ch = ch;
 	c->offered_bytes += window;
 	c->nchannels++;
@@ -354,7 +355,7 @@ void connection_data(struct connection *c, uint32_t chan, size_t len,
 		header[1 + i] = (uint8_t)(ch->remote >> (24 - 8 * i));
 		header[5 + i] = (uint8_t)(len >> (24 - 8 * i));
 	}
-	ch->activity++;
+	ch->activity = ++c->activity;
 	counted = (int64_t)len + ch->debit;
 	if (len > 0 && counted > 0) {
 		ch->remote_window -= (uint32_t)counted;
@@ -407,7 +408,7 @@ void connection_consumed(struct connection *c, uint32_t chan, size_t len)
 	if (c->dead || !ch || ch->close_out)
 		return;
 	assert(len <= ch->unconsumed);
-	ch->activity++;
+	ch->activity = ++c->activity;
 	ch->unconsumed -= (uint32_t)len;
 	ch->credit += (uint32_t)len;
 	give_credit(c, ch);

@@ -65,7 +65,7 @@ struct channel {
 	int64_t limit;       /* of them */
 	uint64_t credited;   /* bytes that it gave back */
 	int debit; /* what the client's books add to a datagram's length */
-	uint32_t activity; /* packets sent, and what was delivered */
+	uint32_t activity; /* a new one for each packet sent, each delivery */
 };
 
 struct slot {
@@ -107,6 +107,7 @@ struct connection {
 	uint32_t pending_first; /* request number of the head */
 	unsigned deferred;      /* sum of pending[].failures */
 
+	uint32_t activity;   /* the last that a channel got */
 	unsigned keepalives; /* sent and not answered */
 	bool noted_stray;    /* said once that the client speaks out of turn */
 };

@@ -2,6 +2,7 @@
 """Channels and connections that end because their time is over."""
 import contextlib
 import os
+import socket
 import time
 
 from harness import (SLOW, USER, Skip, case, connect, devices, main,
@@ -65,6 +66,22 @@ def _(t):
     with connect(port, timeout=8 * IDLE) as s:
         t.equal(b''.join(iter(lambda: s.recv(100), b'')), b'x' * 8)
     t.true('closing after' not in srv.log(), 'it is closed')
+
+
+@case('ChannelTimeout counts from when a channel came, not one before it')
+def _(t):
+    srv = t.server(f'ChannelTimeout direct-tcpip={IDLE}\nLogLevel VERBOSE')
+    echo, port = t.target(), t.port()
+    t.client(srv, '-L', f'{port}:127.0.0.1:{echo.port}')
+    started = time.monotonic()
+    while time.monotonic() < started + 3 * IDLE:
+        with connect(port) as s:  # all alike, and of the same number
+            s.sendall(b'x')
+            t.equal(s.recv(1), b'x')
+            time.sleep(IDLE / 4)
+            s.shutdown(socket.SHUT_WR)
+            t.equal(s.recv(1), b'')
+    t.true('closing after' not in srv.log(), 'one is closed')
 
 
 @case('ChannelTimeout goes by type, patterns and Match')

@@ -19,6 +19,28 @@ Test(connection_close, client_finishes_first)
 	end(w);
 }
 
+/* Whoever watches a number must not take a channel for the one before it. */
+Test(connection_close, its_successor_is_another)
+{
+	struct world *w = world_open();
+	uint32_t first, second;
+
+	send_data(w, 0, 10);
+	cr_assert(connection_activity(w->c, 0, &first));
+	connection_close(w->c, 0);
+	cr_assert(!connection_activity(w->c, 0, &second));
+	say(w, 97, "w", 0u);
+	expect(w, "> data 7 10 bytes\n> close 7\ngone 0\n");
+	say_open(w, 8, 100000, 32768);
+	expect(w, "open_tcp 0 h:80 from o:4000\n"
+	          "> confirm 8 0 2097152 32768\n");
+	send_data(w, 0, 10);
+	expect(w, "> data 8 10 bytes\n");
+	cr_assert(connection_activity(w->c, 0, &second));
+	cr_assert_neq(first, second);
+	end(w);
+}
+
 Test(connection_close, target_finishes_first)
 {
 	struct world *w = world_open();
