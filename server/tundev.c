@@ -255,8 +255,9 @@ static int distrust(const struct job *j, const char *name)
 		snprintf(path, sizeof path, "/proc/sys/net/%s/conf/%s/%s",
 		         keys[i][0], name, keys[i][1]);
 		int fd = open(path, O_RDWR | O_CLOEXEC);
-		if (fd < 0 && errno == ENOENT)
-			continue; /* no IPv6 here */
+		if (fd < 0 && errno == ENOENT &&
+		    strcmp(keys[i][0], "ipv6") == 0)
+			continue; /* there is none here */
 		if (fd < 0 || write(fd, "0", 1) != 1) {
 			int error = errno;
 			if (fd >= 0)

@@ -198,6 +198,18 @@ Test(tundev, tun_with_everything)
 	cr_expect_str_eq(said("ip route"), "");
 }
 
+/* What the other end says of routes cannot be switched off there. */
+Test(tundev, not_without_proc)
+{
+	struct tundev_config c = config(TUNDEV_POINTOPOINT, "lab-tun");
+
+	cr_assert_eq(unshare(CLONE_NEWNS), 0);
+	cr_assert_eq(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), 0);
+	cr_assert_eq(mount("none", "/proc/sys", "tmpfs", 0, NULL), 0);
+	expect_refused(&c, "/proc/sys/net/ipv4/conf/lab-tun/accept_redirects: "
+	               "No such file or directory");
+}
+
 Test(tundev, tap_with_an_address_of_its_own)
 {
 	struct tundev_config c = config(TUNDEV_ETHERNET, "lab-tap");
