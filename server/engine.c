@@ -7,13 +7,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <openssl/crypto.h>
 
 #include "server/engine_private.h"
 #include "server/heap.h"
+#include "server/loop.h"
 #include "server/pki.h"
 
 struct engine *engine_here;
@@ -36,14 +36,6 @@ void engine_die(struct engine *e, const char *why)
 		return;
 	e->dead = true;
 	snprintf(e->error, sizeof(e->error), "%s", why);
-}
-
-uint64_t engine_now_s(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec;
 }
 
 /* ---- output ---- */
@@ -147,7 +139,7 @@ void engine_rekey_after(struct engine *e, uint64_t bytes, unsigned seconds)
 {
 	e->rekey_bytes = bytes;
 	e->rekey_s = seconds;
-	e->keyed_at_s = engine_now_s();
+	e->keyed_at_ms = loop_now_ms();
 }
 
 /* libssh would look at its own limits at the next exchange only. */
@@ -159,7 +151,7 @@ static void maybe_rekey(struct engine *e)
 	if (!e->authenticated || e->rekeying || e->dead)
 		return;
 	if (!due && e->rekey_s > 0)
-		due = engine_now_s() - e->keyed_at_s >= e->rekey_s;
+		due = loop_now_ms() - e->keyed_at_ms >= e->rekey_s * 1000ull;
 	if (due && __wrap_ssh_send_rekex(e->ssh) == SSH_ERROR)
 		engine_die(e, "libssh could not start a key exchange");
 }

@@ -50,7 +50,7 @@ struct engine {
 	bool extensions_sent; /* got ours, and libssh has not tried yet */
 	unsigned queued;
 	uint64_t rekey_bytes, since_in, since_out; /* since the last exchange */
-	uint64_t keyed_at_s;
+	uint64_t keyed_at_ms;
 	unsigned rekey_s;
 	char error[512]; /* why it is dead */
 	/* injection of a payload of ours into the next ssh_packet_send() */
@@ -82,7 +82,6 @@ extern ssh_key engine_hostkeys[HOSTKEYS_MAX], engine_throwaway;
 extern size_t engine_nhostkeys;
 extern const struct hostkeys *engine_keys; /* what engine_warm() got */
 
-uint64_t engine_now_s(void); /* monotonic */
 /* It is over; the first reason counts (copied). */
 void engine_die(struct engine *e, const char *why);
 

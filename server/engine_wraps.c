@@ -9,6 +9,7 @@
 
 #include "server/engine_private.h"
 #include "server/hostkeys.h"
+#include "server/loop.h"
 
 enum wrap {
 	WRAP_CHANNEL_OPEN, WRAP_OPEN_CONF, WRAP_OPEN_FAIL, WRAP_DATA, WRAP_EOF,
@@ -176,7 +177,7 @@ int __wrap_ssh_packet_newkeys(ssh_session s, uint8_t type, ssh_buffer b,
 		engine_here->extensions_sent = false;
 		engine_here->queued = 0;
 		engine_here->since_in = engine_here->since_out = 0;
-		engine_here->keyed_at_s = engine_now_s();
+		engine_here->keyed_at_ms = loop_now_ms();
 	}
 	return rc;
 }
