@@ -1,4 +1,4 @@
-"""README's tables of what the 98-*.py have shown, each between two marks.
+"""README's tables of what the 67-*.py have shown, each between two marks.
 
 ADIT_CLIENTS=write in the environment puts it there (`make clients-docs`);
 otherwise a difference is a failure. What was skipped stays as it is. Versions

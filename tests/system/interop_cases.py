@@ -13,6 +13,8 @@ SMALL = 1 << 20
 # Under a sanitizer the server is slow, and what is new is soon seen.
 BIG = 20 << 20 if SLOW == 1 else 4 << 20
 LIMIT = 'RekeyLimit 4M\n' if SLOW == 1 else 'RekeyLimit 1M\n'
+# How often a connection has the keyholder wake up that exchanges keys once.
+ONCE = 4
 
 COLUMNS = {'kinds': 'user keys', 'local': 'local forward',
            'remote': 'remote forward', 'socks': 'SOCKS',
@@ -116,7 +118,7 @@ def forwards(client):
         show(client, 'stdio')
 
 
-def signatures(srv):
+def wakes(srv):
     """Grows with each key exchange: the keyholder wakes up to sign."""
     for p in processes('adit-keyholder'):
         if p.ppid == srv.pid:
@@ -126,13 +128,13 @@ def signatures(srv):
 
 def rekeying(client):
     def transfer(t, policy, **options):
-        """How often the keyholder was asked meanwhile, at least."""
+        """How often the keyholder was asked for more than one signature."""
         srv, data = t.server(policy), noise(BIG)
-        before = signatures(srv)
+        before = wakes(srv)
         with client.local(t, srv, t.target(), **options) as talk:
             same(talk(data), data, 'while keys were exchanged')
-            after = signatures(srv)
-        return 0 if before is None else after - before
+            after = wakes(srv)
+        return 0 if before is None else after - before - ONCE
 
     known = ', known to fail' if 'rekey' in client.fails else ''
 
@@ -147,7 +149,7 @@ def rekeying(client):
                 show(client, 'rekey', 'no')
             return
         n = transfer(t, LIMIT)
-        t.true(PEER != 'aditd' or n > 3, f'{n} signatures')
+        t.true(PEER != 'aditd' or n > 1, f'{n} exchanges more')
         show(client, 'rekey')
 
     if 'rekey' in client.fails:
@@ -156,7 +158,7 @@ def rekeying(client):
     @one(client, 'rekey', 'it asks for new keys itself while data flows')
     def _(t):
         n = transfer(t, '', rekey=True)
-        t.true(PEER != 'aditd' or n > 2, f'{n} signatures')
+        t.true(PEER != 'aditd' or n > 1, f'{n} exchanges more')
         show(client, 'rekey')
 
 
@@ -208,6 +210,8 @@ def keepalives(clients):
                                    'ClientAliveCountMax 2\n')
                     talkers.append((client, stack.enter_context(
                         client.local(t, srv, t.target(), alive=True))))
+            if not talkers:
+                raise Skip('none of them is here')
             time.sleep(4)  # one that did not answer would have been put out
             for client, talk in talkers:
                 same(talk(b'hello'), b'hello', client.name)
