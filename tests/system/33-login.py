@@ -25,6 +25,8 @@ def _(t):
     t.true(not t.logs_in(srv, key='id2'), 'let in')
     srv.wait_log(f'(Failed publickey for {USER} from|authenticating user '
                  f'{USER}) 127.0.0.1 port')
+    t.true(not t.logs_in(srv, user='nosuch'), 'nobody is let in')
+    srv.wait_log('Invalid user nosuch from 127.0.0.1 port')
 
 
 @case('LoginGraceTime ends an idle start')
@@ -119,6 +121,7 @@ def _(t):
             except OSError:
                 pass
     t.true(t.logs_in(srv), 'a login afterwards')
+    t.true('killed by signal' not in srv.log(), 'a process crashed')
 
 
 @case('LogLevel DEBUG3 says more, QUIET nothing of a login')

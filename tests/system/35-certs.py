@@ -6,7 +6,7 @@ import time
 
 from certs import (SUFFIX, Authenticator, Signer, answer, blob, certify,
                    holder, request)
-from harness import (TOP, USER, authorize, case, keygen, main, public,
+from harness import (SLOW, TOP, USER, authorize, case, keygen, main, public,
                      reaches, sh)
 from minimal import raw, ssh
 
@@ -412,7 +412,8 @@ def _(t):
         client.stop()
     authorize(USER, f'command="a" {public("id")}command="b" {public("id2")}')
     done = t.ssh(srv, '-i', f'{TOP}/id2', '-W', '127.0.0.1:9')
-    t.true('open failed' not in done.stderr.decode(), 'two commands')
+    t.match('Permission denied|Broken pipe|Connection (closed|reset)',
+            done.stderr.decode(), 'two commands')
 
 
 @case('the connection ends with its certificate, key or SessionLifetime',
@@ -422,7 +423,7 @@ def _(t):
     srv = t.server(TRUST)
     life = t.server('SessionLifetime 3')
     authorize('neighbour', public('id'))
-    end = time.gmtime(time.time() + 5)
+    end = time.gmtime(time.time() + 5 * SLOW)
     stamp = time.strftime('%Y%m%d%H%M%S', end)
     sh('env', 'TZ=UTC', 'ssh-keygen', '-q', '-s', f'{TOP}/ca', '-I', 'brief',
        '-n', USER, '-V', f'20200101:{stamp}', f'{TOP}/id2.pub')
