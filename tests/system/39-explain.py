@@ -11,7 +11,8 @@ import threading
 
 from certs import certify
 from harness import (PEER, TOP, USER, Failure, Skip, append, authorize, case,
-                     echo, keygen, main, public, reaches, sh, skip_all, wait_for)
+                     echo, keygen, main, public, reaches, sh, skip_all,
+                     wait_for)
 
 if PEER != 'aditd':
     skip_all('sshd explains nothing')
@@ -553,8 +554,6 @@ def _(t):
         srv.stop()
 
 
-# ---- README ----
-
 @case('ListenTakeover and RateLimit, where they are set')
 def _(t):
     path = written(t, f'''RateLimit session up 5M/s user 40M/s
@@ -591,6 +590,8 @@ Match User {USER}
         text = explain(path, *request, status=0)
         t.true('Takeover' not in text and 'RateLimit' not in text, text)
 
+
+# ---- README ----
 
 @case("README's example, word for word")
 def _(t):

@@ -21,7 +21,6 @@ import owned_keys as keys
 string, u32 = minimal.ssh.string, minimal.ssh.u32
 
 
-
 def edge():
     """The messages between session and broker as the sources have them:
     their numbers, their fields."""
