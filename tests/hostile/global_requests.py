@@ -40,8 +40,7 @@ def listen_flood_in_order():
         listens = 0
         payloads, want = [], []
         for i in range(60):
-            if i % 3 == 0:
-                # Never allowed: the port. Its answer takes the long way.
+            if i % 3 == 0:  # its answer takes the long way
                 payloads.append(c.global_request(
                     'tcpip-forward', string('localhost') + u32(0)))
                 want.append('listen')
@@ -58,9 +57,9 @@ def listen_flood_in_order():
             if w == 'listen' and p[0] == REQUEST_SUCCESS:
                 check(len(p) == 5, f'reply {i} carries no port')
                 listens += 1
-            elif w != 'listen':
+            else:
                 check(p[0] == w and len(p) == 1, f'reply {i} is {p.hex()}')
-        return f'60 answers in order, {listens} of 20 listeners granted'
+        return f'60 answers in order, {listens} listeners granted'
 
 
 @case

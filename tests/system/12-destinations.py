@@ -224,9 +224,11 @@ def _(t):
     with open(whole, 'w') as f:
         f.write(re.sub('(?m)^#(?=[A-Z][A-Za-z]+ [^ ]+$|DenyOpen|Match|\t)', '',
                        policy))
-    done = sh(f'{TOP}/aditd', '-T', '-h', f'{TOP}/hostkey', '-f', whole)
-    t.match('denyopen 127.0.0.0/8', done.stdout)
-    t.match('permitlisten none|permittunnel no', done.stdout)
+    done = sh(f'{TOP}/aditd', '-t', '-v', '-h', f'{TOP}/hostkey', '-f', whole)
+    applies = done.stderr.split('is otherwise than in sshd')[0]
+    for line in (r'DenyOpen 127\.0\.0\.0/8:.*', 'PermitTunnel no',
+                 'PermitListen none'):
+        t.match(rf'/whole:\d+ +{line}$', applies)
 
 
 @case('a range and a network of PermitListen', 'aditd')

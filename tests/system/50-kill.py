@@ -90,8 +90,7 @@ def register_shared(role):
         wait_for(lambda: [p for p in processes(comm) if p.pid != old], 10,
                  'it is not started again')
         wait_for(lambda: t.logs_in(srv), 10, 'no new login')
-        if role != 'keyholder':
-            t.true(reaches(local) and reaches(remote), 'the connection')
+        t.true(reaches(local) and reaches(remote), 'the connection')
         client.stop()
         wait_for(lambda: not names().get('adit-session') and
                  not names().get('adit-broker'), 5, 'the connection is left')

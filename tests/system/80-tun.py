@@ -1058,8 +1058,8 @@ Match User {USER}
             t.true(client.wait(3) != 0, 'exit status of the client')
         else:
             time.sleep(0.2)
-            if client.process.poll() is None:
-                t.equal(ping(B), 3, f'{role}: pings')
+            t.equal((client.process.poll(), ping(B)), (None, 3),
+                    f'{role}: its tunnel')
             client.stop()
             gone({'tun0'})
         if role == 'listener':
