@@ -1,6 +1,6 @@
 #!/usr/bin/python3
-"""There is one version, configure.ac's: what shows one, shows that. The tarball
-has what a reader is sent to."""
+"""There is one version, configure.ac's: what shows one, shows that. The
+tarball has what a reader is sent to."""
 import os
 import re
 import subprocess
@@ -106,7 +106,8 @@ def shipped():
 
 def main():
     checks = (('programs say it', programs), ('no source names one', sources),
-              ('pages show it', shown), ('CHANGELOG begins with it', changelog),
+              ('pages show it', shown),
+              ('CHANGELOG begins with it', changelog),
               ('packages have it', packages), ('links lead somewhere', links),
               ('links to headings do', anchors),
               ('pages are in the tarball', shipped))

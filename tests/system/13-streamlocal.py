@@ -49,8 +49,8 @@ class UnixTarget:
 
 
 def unix_target(t, path=None, **kw):
-    target = UnixTarget(path or f'{t.folder}/target{len(os.listdir(t.folder))}',
-                        **kw)
+    name = f'target{len(os.listdir(t.folder))}'
+    target = UnixTarget(path or f'{t.folder}/{name}', **kw)
     t.undo.callback(target.close)
     return target
 

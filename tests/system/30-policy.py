@@ -39,12 +39,12 @@ def _(t):
             ('AllowTcpForwarding yes no\n', '1:24'),
             ('AuthenticationMethods publickey,password\n', '1:23')):
         path = policy(t, base(t) + text)
-        line = where and f'{int(where.split(":")[0]) + 2}:{where.split(":")[1]}'
+        line, _, column = (where or '').partition(':')
+        at = f'{int(line) + 2}:{column}' if line else r'\d+:\d+'
         for option in ((), ('-t',)):
             done = run('-D', '-e', '-f', path, *option)
-            t.true(done.returncode not in (0, None), f'{text!r}: it starts')
-            t.match(re.escape(path) + ':' + (line or r'\d+:\d+'), done.stderr,
-                    repr(text))
+            t.true(done.returncode != 0, f'{text!r}: it starts')
+            t.match(f'{re.escape(path)}:{at}', done.stderr, repr(text))
     done = run('-t', '-f', policy(t, base(t) + 'AllowTcpForwardin yes\n'))
     t.match('AllowTcpForwarding', done.stderr, 'the nearest spelling')
 
@@ -102,8 +102,8 @@ Match User {USER} Address "127.0.0.1"
         'policy:8|X11Forwarding yes: adit forwards no X11',
         'policy:13|ForceCommand sh -c true: adit starts no programs'])
     differs = '\n'.join(said.pop('differs from sshd'))
-    for one in ('policy:7|MaxStartups 20: the first one holds, .*; in sshd the '
-                'last one', 'policy:10|AllowUsers !bob: ',
+    for one in ('policy:7|MaxStartups 20: the first one holds, .*; in sshd '
+                'the last one', 'policy:10|AllowUsers !bob: ',
                 'policy:12|PermitOpen limits unix sockets, too: ',
                 'default|RequiredRSASize is 2048, '):
         t.match('(?m)^' + one.replace('|', r'\|'), differs)
@@ -130,8 +130,9 @@ def _(t):
                   'PermitOpen 10.0.0.1:80 "10.0.0.2:81"\nMaxAuthTries 3\n')
     first = run('-T', '-f', path)
     t.equal(first.returncode, 0, first.stderr)
-    for line in ('listenaddress 0.0.0.0:2022', 'allowtcpforwarding local', 'maxauthtries 3',
-                 'permitopen 10.0.0.1:80 10.0.0.2:81', 'gatewayports no',
+    for line in ('listenaddress 0.0.0.0:2022', 'allowtcpforwarding local',
+                 'maxauthtries 3', 'permitopen 10.0.0.1:80 10.0.0.2:81',
+                 'gatewayports no',
                  'permitrootlogin (without-password|prohibit-password)',
                  'maxstartups 10:30:100', 'logingracetime 120'):
         t.match(f'^{line}{ORIGIN}$', first.stdout)
@@ -147,7 +148,8 @@ def _(t):
     done = run('-T', '-f', path, '-o', 'MaxAuthTries=5', '-p', '2023',
                '-h', f'{TOP}/hostkey')
     t.equal(done.returncode, 0, done.stderr)
-    for line in ('listenaddress 0.0.0.0:2023', 'maxauthtries 5', f'hostkey {TOP}/hostkey'):
+    for line in ('listenaddress 0.0.0.0:2023', 'maxauthtries 5',
+                 f'hostkey {TOP}/hostkey'):
         t.match(f'^{line}{ORIGIN}$', done.stdout)
 
 

@@ -59,9 +59,9 @@ def register(comm):
                  lambda: f'left: {names()}, not {before}')
         # A session's death by any signal renews its zygote; the old one stays
         # for the bystander. A broker that is logged in is its account's.
-        fresh = lambda: {p.pid for p in processes(COMMS['sessionzyg'])} - zygote
         if comm == COMMS['session']:
-            wait_for(fresh, 5, 'the zygote is not renewed')
+            wait_for(lambda: {p.pid for p in processes(COMMS['sessionzyg'])} -
+                     zygote, 5, 'the zygote is not renewed')
             fds += 1
         t.equal(listening(gone), set(), 'its listener')
         wait_for(lambda: len(next(p for p in processes()

@@ -1,7 +1,6 @@
 #!/usr/bin/python3
 """Every process is confined as its profile states (tests/golden/profile-*)."""
 import os
-import re
 import urllib.request
 
 from harness import COMMS, SLOW, case, connect, main, processes, wait_for
@@ -36,7 +35,7 @@ def one(comm):
 
 
 def confined(comm, srv):
-    """Its own filter, the last step, is there beside those it was born with."""
+    """Its own filter, the last step, is beside those it was born with."""
     def filters(process):
         return int(process.status['Seccomp_filters'])
     born = next(q for q in processes(COMMS['listener']) if q.pid == srv.pid)

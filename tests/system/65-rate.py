@@ -277,7 +277,8 @@ def _(t):
                       'ServerAliveCountMax=2',
                       '-L', f'{port}:127.0.0.1:{x.source.port}',
                       '-L', f'{up}:127.0.0.1:{x.sink.port}')
-    found = x.all((x.down, 'least', connect(port)), (x.up, 'least', connect(up)))
+    found = x.all((x.down, 'least', connect(port)),
+                  (x.up, 'least', connect(up)))
     for name, speed, whole in found:
         print(f'#   {name}: {speed / 16384:.2f} of the limit')
         t.true(whole, f'{name}: not what was sent')

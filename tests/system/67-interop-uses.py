@@ -7,9 +7,9 @@ import signal
 import subprocess
 
 from clients_table import Table, readme_case
-from harness import (Failure, SLOW, TOP, USER, Client, case, listening, main,
-                     need, processes, public, reaches, run, sh, wait_for)
-from interop import ended, exchange, noise, same
+from harness import (SLOW, TOP, USER, Client, case, listening, main, need,
+                     processes, reaches, run, sh, wait_for)
+from interop import ended, noise, same
 
 FILES = 300
 MANY = 200 if SLOW == 1 else 60  # connections to a SOCKS proxy

@@ -8,8 +8,8 @@ import time
 import types
 
 from bounds import bounded
-from harness import (COMMS, PEER, SLOW, TOP, USER, Failure, Skip, case,
-                     connect, listening, main, processes, wait_for)
+from harness import (COMMS, PEER, SLOW, TOP, USER, Skip, case, connect,
+                     listening, main, processes, wait_for)
 from minimal import raw, ssh
 import common  # these by way of minimal
 import hostile

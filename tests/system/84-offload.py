@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Tunnels whose device gives and takes many segments at a time: nothing is
-lost, bent or out of order, and no other traffic suffers. (TunnelOffload no: the
-same, datagram by datagram.)"""
+lost, bent or out of order, and no other traffic suffers. (TunnelOffload no:
+the same, datagram by datagram.)"""
 import collections
 import contextlib
 import errno

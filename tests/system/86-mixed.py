@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 """TCP, UDP, ICMP and fragments, IPv4 and IPv6, small and large, all at once
-through one tunnel: what comes out is what went in, byte for byte, and no packet
-is counted as broken on either side. The same through sshd, as a measure.
+through one tunnel: what comes out is what went in, byte for byte, and no
+packet is counted as broken on either side. The same through sshd, as a
+measure.
 
     ADIT_LONG=1      10 GB through aditd, 1 GB through sshd
     ADIT_SEED=N      repeats the bytes of a run"""
@@ -75,14 +76,13 @@ def received(s):
 
 def tcp(far, up, host, size, small):
     """One connection; its end says how much came."""
-    here = socket.create_server((host, 0), family=socket.AF_INET6 if ':' in host
-                                else socket.AF_INET) if up else None
+    family = socket.AF_INET6 if ':' in host else socket.AF_INET
+
+    def listen():
+        return socket.create_server((host, 0), family=family)
+    listener, s = (listen(), None) if up else (None, socket.socket(family))
     with THERE, far:
-        listener = here or socket.create_server(
-            (host, 0), family=socket.AF_INET6 if ':' in host
-            else socket.AF_INET)
-        s = socket.socket(listener.family) if up else None
-    s = s or socket.socket(listener.family)
+        listener, s = listener or listen(), s or socket.socket(family)
     result = []
 
     def take():

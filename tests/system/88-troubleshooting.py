@@ -6,8 +6,8 @@ import re
 import shutil
 import signal
 
-from harness import (TOP, USER, Skip, append, authorize, case,
-                     connect, keygen, main, public, run, sh, wait_for)
+from harness import (TOP, USER, Skip, append, authorize, case, connect,
+                     keygen, main, public, run, sh, wait_for)
 
 PAGE = os.path.join(os.environ.get('SRCDIR', '.'), 'docs/troubleshooting.md')
 FENCE = r'```\n(.*?)```\n'
@@ -252,8 +252,7 @@ def _(t):
 @symptom('PermitListen')
 def _(t):
     srv = t.server('PermitListen 9000')
-    return ssh(t, srv, '-N', *STRICT, '-R',
-               '9001:localhost:9'), srv
+    return ssh(t, srv, '-N', *STRICT, '-R', '9001:localhost:9'), srv
 
 
 @symptom('port taken')
@@ -269,15 +268,13 @@ def _(t):
     srv = t.server()
     port = t.port()
     t.client(srv, '-R', f'{port}:localhost:9')
-    return ssh(t, srv, '-N', *STRICT, '-R',
-               f'{port}:localhost:9'), srv
+    return ssh(t, srv, '-N', *STRICT, '-R', f'{port}:localhost:9'), srv
 
 
 @symptom('privileged port')
 def _(t):
     srv = t.server()
-    return ssh(t, srv, '-N', *STRICT, '-R',
-               '80:localhost:9'), srv
+    return ssh(t, srv, '-N', *STRICT, '-R', '80:localhost:9'), srv
 
 
 @symptom('shell')
@@ -346,8 +343,7 @@ def _(t):
 def _(t):
     tun()
     srv = t.server()
-    return ssh(t, srv, '-N', *STRICT, '-w', '0:0'), \
-        srv
+    return ssh(t, srv, '-N', *STRICT, '-w', '0:0'), srv
 
 
 @symptom('no tun on the server')
@@ -356,8 +352,7 @@ def _(t):
     srv = t.server('PermitTunnel yes', within=(
         'unshare', '--mount', 'sh', '-c',
         'mount -t tmpfs tmpfs /dev/net; exec "$0" "$@"'))
-    return ssh(t, srv, '-N', *STRICT, '-w', '0:5'), \
-        srv
+    return ssh(t, srv, '-N', *STRICT, '-w', '0:5'), srv
 
 
 @symptom('unit in use')
@@ -365,8 +360,7 @@ def _(t):
     tun()
     srv = t.server('PermitTunnel yes')
     t.client(srv, '-w', '0:5')
-    return ssh(t, srv, '-N', *STRICT, '-w', '1:5'), \
-        srv
+    return ssh(t, srv, '-N', *STRICT, '-w', '1:5'), srv
 
 
 @symptom('revoked')

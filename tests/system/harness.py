@@ -1,4 +1,4 @@
-"""System tests: a real ssh client against aditd, or against sshd as the oracle.
+"""System tests: a real ssh client against aditd, or against sshd, the oracle.
 
 Each test file is one process in mount, network and PID namespaces of its own:
 its ports, users (in a private copy of /etc), /run, /home and processes are
