@@ -3,7 +3,8 @@
 import os
 import urllib.request
 
-from harness import COMMS, SLOW, case, connect, main, processes, wait_for
+from harness import (COMMS, SLOW, case, connect, main, one, processes,
+                     wait_for)
 
 GOLDEN = os.path.join(os.path.dirname(os.path.abspath(__file__)), '../golden')
 CAPABILITIES = {'dac_read_search': 2, 'kill': 5, 'setgid': 6, 'setuid': 7,
@@ -27,11 +28,6 @@ def profile(role):
             elif key not in ('allow', 'fail', 'sanitizer'):
                 stated[key] = value
     return stated
-
-
-def one(comm):
-    return wait_for(lambda: len(processes(comm)) == 1 and processes(comm)[0],
-                    5, lambda: f'not one {comm}: {processes()}')
 
 
 def confined(comm, srv):
@@ -88,30 +84,30 @@ def not_root(t, p):
 def _(t):
     srv = t.server()
     with connect(srv.port):
-        wait_for(lambda: one(COMMS['session']).status['Seccomp'] == '2', 5,
+        wait_for(lambda: one('session').status['Seccomp'] == '2', 5,
                  'no seccomp')
-        session = one(COMMS['session'])
+        session = one('session')
         check(t, session, 'session', 'session-zygote')
         not_root(t, session)
-        check(t, one(COMMS['broker']), 'broker')
+        check(t, one('broker'), 'broker')
 
 
 @case('every process of a connection after its login', 'aditd')
 def _(t):
     srv = t.server()
     t.client(srv, '-R', f'{t.port()}:127.0.0.1:9')
-    check(t, one(COMMS['listener']), 'listener')
-    check(t, one(COMMS['keyholder']), 'keyholder')
-    check(t, one(COMMS['brokerzyg']), 'broker-zygote')
-    check(t, one(COMMS['broker']), 'account')
-    check(t, one(COMMS['sessionzyg']), 'session-zygote')
-    check(t, one(COMMS['session']), 'session', 'session-zygote')
+    check(t, one('listener'), 'listener')
+    check(t, one('keyholder'), 'keyholder')
+    check(t, one('brokerzyg'), 'broker-zygote')
+    check(t, one('broker'), 'account')
+    check(t, one('sessionzyg'), 'session-zygote')
+    check(t, one('session'), 'session', 'session-zygote')
     uids = set()
     for role in ('session', 'keyholder', 'broker', 'sessionzyg'):
-        not_root(t, one(COMMS[role]))
-        uids.add(one(COMMS[role]).ids('Uid')[0])
+        not_root(t, one(role))
+        uids.add(one(role).ids('Uid')[0])
     t.equal(len(uids), 3, 'uids of session and its zygote, keyholder, broker')
-    t.equal(one(COMMS['session']).ids('Groups'), [], 'groups of the session')
+    t.equal(one('session').ids('Groups'), [], 'groups of the session')
 
 
 @case('what reads the headers of proxies', 'aditd')
@@ -150,7 +146,7 @@ def _(t):
         with open(f'/proc/net/{name}') as f:
             inodes |= {w[9] for w in map(str.split, f) if w[3] == '0A'}
     t.true(inodes, 'no listener at all')
-    for fd, target in one(COMMS['session']).fds().items():
+    for fd, target in one('session').fds().items():
         t.match('^(socket:|anon_inode:|pipe:|/dev/null)|/log$', target,
                 f'descriptor {fd}')
         t.true(target[8:-1] not in inodes, f'descriptor {fd} listens')
@@ -160,7 +156,7 @@ def _(t):
 def _(t):
     srv = t.server()
     t.client(srv)
-    broker = one(COMMS['broker'])
+    broker = one('broker')
     t.equal((broker.ids('Uid'), broker.ids('Gid')), ([4001] * 4, [4001] * 4))
     t.equal(sorted(broker.ids('Groups')), [4001, 4100], 'groups')
 
@@ -169,7 +165,7 @@ def _(t):
 def _(t):
     srv = t.server()
     t.client(srv, user='root')
-    check(t, one(COMMS['broker']), 'account')
+    check(t, one('broker'), 'account')
 
 
 @case('each connection has its own session and its own broker', 'aditd')

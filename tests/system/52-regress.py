@@ -11,22 +11,13 @@ import subprocess
 import time
 
 from harness import (COMMS, SHARED, SLOW, TOP, USER, Failure, Process, case,
-                     connect, listening, main, processes, reaches, sh,
+                     connect, listening, main, one, processes, reaches, sh,
                      talk, wait_for)
-from minimal import raw, ssh
+from minimal import Witness, raw, ssh
 
 # A sanitizer makes an exit of SIGSEGV.
 FAULT = signal.SIGSEGV if SLOW == 1 else signal.SIGABRT
 LINK_LOCAL = 'fe80::99%lo'
-
-
-def one(role, known=()):
-    """The one process of that role that is not known."""
-    def find():
-        found = [p for p in processes(COMMS[role])
-                 if p.pid not in [k.pid for k in known]]
-        return len(found) == 1 and found[0]
-    return wait_for(find, 5, lambda: f'not one {role}: {processes()}')
 
 
 def gone(p):
@@ -561,21 +552,6 @@ def _(t):
 
 # Randomness.
 
-class Witness(ssh.Client):
-    """Notes the cookies and the public keys that the server makes up."""
-    told = None
-
-    def kex_recv(self, wanted, deadline):
-        p = super().kex_recv(wanted, deadline)
-        if p[0] == ssh.KEXINIT:
-            self.told.append(p[1:17])
-        elif p[0] == ssh.KEX_ECDH_REPLY:
-            r = ssh.Reader(p)
-            r.string()
-            self.told.append(r.string())
-        return p
-
-
 @case('no session repeats the key of another', 'aditd', timeout=120)
 def _(t):
     srv = t.server('MaxStartups 100')
@@ -584,8 +560,8 @@ def _(t):
     def connections(n):
         for _ in range(n):
             with Witness('127.0.0.1', srv.port) as c:
-                c.told = told
                 c.connect()
+                told.extend(c.told)
     old = one('sessionzyg')
     connections(50)
     t.equal(one('sessionzyg').pid, old.pid, 'the zygote is another')

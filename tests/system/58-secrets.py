@@ -9,21 +9,12 @@ import signal
 import socket
 
 from harness import (COMMS, SLOW, TOP, USER, Process, case, connect, keygen,
-                     main, processes, sh, wait_for)
-from minimal import raw, ssh  # skips all without python3-cryptography
+                     main, one, processes, sh, wait_for)
+from minimal import Witness, raw, ssh  # skips all without cryptography
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 
 FAULT = signal.SIGSEGV if SLOW == 1 else signal.SIGABRT
-
-
-def one(role, known=()):
-    """The one process of that role that is not known."""
-    def find():
-        found = [p for p in processes(COMMS[role])
-                 if p.pid not in [k.pid for k in known]]
-        return len(found) == 1 and found[0]
-    return wait_for(find, 5, lambda: f'not one {role}: {processes()}')
 
 
 # The host keys.
@@ -257,27 +248,6 @@ def _(t):
                 f'{role}: what did not move')
 
 
-class Witness(ssh.Client):
-    """Stops before its key exchange, and notes what the server makes up."""
-
-    def begin(self):
-        self.open_socket()
-        self.write(self.version + b'\r\n')
-        self.read_version()
-        self.send_kexinit()
-        self.told = []
-
-    def kex_recv(self, wanted, deadline):
-        p = super().kex_recv(wanted, deadline)
-        if p[0] == ssh.KEXINIT:
-            self.told.append(p[1:17])
-        elif p[0] == ssh.KEX_ECDH_REPLY:
-            r = ssh.Reader(p)
-            r.string()
-            self.told.append(r.string())
-        return p
-
-
 @case('sessions that exist at once share no randomness, in either order',
       'aditd')
 def _(t):
@@ -286,8 +256,11 @@ def _(t):
         with contextlib.ExitStack() as stack:
             clients = [stack.enter_context(Witness('127.0.0.1', srv.port))
                        for _ in range(n)]
-            for c in clients:
-                c.begin()
+            for c in clients:  # up to its key exchange
+                c.open_socket()
+                c.write(c.version + b'\r\n')
+                c.read_version()
+                c.send_kexinit()
             t.equal(len({p.ppid for p in processes(COMMS['session'])}), 1,
                     'zygotes')
             for c in clients[::order]:

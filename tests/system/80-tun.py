@@ -9,20 +9,17 @@ import re
 import signal
 import socket
 import struct
-import sys
 import threading
 import time
 
-from harness import (COMMS, DEVICES, PEER, SLOW, TOP, USER, Failure,
-                     Target, authorize, case, devices, main, processes, public,
-                     reaches, run, sh, skip_all, wait_for)
+import minimal
+from bounds import cpu_s
+from harness import (COMMS, DEVICES, PEER, SLOW, USER, Failure, authorize,
+                     case, devices, main, one, processes, public, reaches, run,
+                     sh, skip_all, wait_for)
+from minimal import ssh
+from tunnelled import A, A6, B, B6
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)),
-                                '../hostile'))
-try:
-    import ssh_minimal as ssh
-except ImportError as e:
-    skip_all(f'{e} (python3-cryptography)')
 if not os.path.exists('/dev/net/tun'):
     skip_all('no /dev/net/tun')
 
@@ -31,9 +28,6 @@ LONG = os.environ.get('ADIT_LONG') == '1'
 WHO = 'root' if PEER == 'sshd' else USER
 NET_ADMIN = 1 << 12
 ANY = 0x7fffffff
-# Ours, theirs: the addresses inside a tunnel.
-A, B = '10.9.0.1', '10.9.0.2'
-A6, B6 = 'fd09::1', 'fd09::2'
 ADDRESSED = f'TunnelAddress {A} {B}\nTunnelAddress {A6} {B6}\n'
 OPENSSH = b'SSH-2.0-OpenSSH_9.2_minimal'
 
@@ -380,17 +374,6 @@ def powerless(t, p):
             f'{p}: capabilities')
 
 
-def one(comm):
-    return wait_for(lambda: len(processes(comm)) == 1 and processes(comm)[0],
-                    5, lambda: f'not one {comm}: {processes()}')
-
-
-def cpu_s(p):
-    with open(f'/proc/{p.pid}/stat') as f:
-        w = f.read().rsplit(') ', 1)[1].split()
-    return (int(w[11]) + int(w[12])) / os.sysconf('SC_CLK_TCK')
-
-
 @case('a device prepared for the account is attached, without capability',
       'aditd')
 def _(t):
@@ -403,9 +386,9 @@ def _(t):
     run('ip', 'link', 'set', 'tun7', 'mtu', '1480')
     client = tunnel(t, srv, far, unit=7)
     srv.wait_log(r'tunnel tun7 \(point-to-point, attached\)')
-    powerless(t, one(COMMS['broker']))
-    powerless(t, one(COMMS['session']))
-    t.equal(one(COMMS['broker']).ids('Uid'), [4001] * 4)
+    powerless(t, one('broker'))
+    powerless(t, one('session'))
+    t.equal(one('broker').ids('Uid'), [4001] * 4)
     theirs(far, 'tun7', '10.8.0.2', '10.8.0.1')
     carries(t, far, '10.8.0.1', '10.8.0.2', 1 << 20)
     text = run('ip', 'addr', 'show', 'dev', 'tun7')
@@ -576,14 +559,8 @@ def _(t):
 
 # A client of our own.
 
-@contextlib.contextmanager
 def raw(srv, user=USER, version=OPENSSH):
-    with ssh.Client('127.0.0.1', srv.port, user, f'{TOP}/id',
-                    version=version) as c:
-        c.connect()
-        if not c.auth():
-            raise Failure('not let in')
-        yield c
+    return minimal.raw(srv, user=user, version=version)
 
 
 class Tun:
@@ -845,13 +822,14 @@ def _(t):
             s.sendto(bytes(1000), (B, 9))
         t.true(tun.drain(0.2), 'no datagram')
         run('ip', 'link', 'del', 'tun0')
-        before = cpu_s(one(COMMS['session']))
+        session = one('session').pid
+        before = cpu_s(session)
         # What still comes for it is lost.
         for _ in range(300):
             tun.send(layer3(udp4(9, bytes(1000))))
         t.equal(c.recv(5 * SLOW)[0], ssh.CLOSE)
         time.sleep(1)
-        t.true(cpu_s(one(COMMS['session'])) - before < 0.5, 'it spins')
+        t.true(cpu_s(session) - before < 0.5, 'it spins')
         c.send(ssh.on_channel(ssh.CLOSE, tun.channel.remote))
         t.true(isinstance(open_tun(c), Tun), 'another one')
     gone({'tun0'})
@@ -989,11 +967,11 @@ def _(t):
                     if 'adit-tunmaker' in text and 'CapEff' in text:
                         seen.setdefault(pid, []).append(text)
 
-    wait_for(lambda: not capabilities(one(COMMS['sessionzyg']))['CapEff'], 5,
+    wait_for(lambda: not capabilities(one('sessionzyg'))['CapEff'], 5,
              'the session zygote is not confined')
     without('before')
     stop = threading.Event()
-    zygote = one(COMMS['brokerzyg']).pid
+    zygote = one('brokerzyg').pid
     thread = threading.Thread(target=watch, args=(zygote, stop))
     thread.start()
     try:
@@ -1023,9 +1001,9 @@ def _(t):
     t.equal(processes('adit-tunmaker'), [])
     without('during')
     for role in ('broker', 'session'):
-        powerless(t, one(COMMS[role]))
+        powerless(t, one(role))
     for role in ('broker', 'session'):  # the broker's is a copy, to count by
-        fds = list(one(COMMS[role]).fds().values())
+        fds = list(one(role).fds().values())
         t.equal(fds.count('/dev/net/tun'), 1, f'devices of the {role}')
     client.stop()
     wait_for(lambda: not processes(COMMS['session']), 5, 'the session')

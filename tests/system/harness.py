@@ -215,6 +215,15 @@ def processes(comm=None):
     return found
 
 
+def one(name, known=()):
+    """The one process of that name, or role of COMMS, that is not known."""
+    def find():
+        found = [p for p in processes(COMMS.get(name, name))
+                 if p.pid not in [k.pid for k in known]]
+        return len(found) == 1 and found[0]
+    return wait_for(find, 5, lambda: f'not one {name}: {processes()}')
+
+
 def sockets(pid='self'):
     """TCP sockets: (local address, port, remote address, port, state, uid)."""
     found = []

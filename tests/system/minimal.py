@@ -13,6 +13,24 @@ except ImportError as e:
     skip_all(f'{e} (python3-cryptography)')
 
 
+class Witness(ssh.Client):
+    """Notes the cookies and the public keys that the server makes up."""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.told = []
+
+    def kex_recv(self, wanted, deadline):
+        p = super().kex_recv(wanted, deadline)
+        if p[0] == ssh.KEXINIT:
+            self.told.append(p[1:17])
+        elif p[0] == ssh.KEX_ECDH_REPLY:
+            r = ssh.Reader(p)
+            r.string()
+            self.told.append(r.string())
+        return p
+
+
 @contextlib.contextmanager
 def raw(srv, login=True, user=USER, **kw):
     """One that is connected and, unless told not to, logged in."""

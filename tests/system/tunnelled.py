@@ -3,6 +3,7 @@ import re
 
 from harness import SLOW, sh
 
+# Ours, theirs: the addresses inside a tunnel.
 A, B = '10.9.0.1', '10.9.0.2'
 A6, B6 = 'fd09::1', 'fd09::2'
 MODES = {'tun': ('point-to-point', f'{A} {B}', f'{A6} {B6}'),
