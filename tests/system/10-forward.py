@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 
-from harness import (TOP, USER, Skip, case, connect, listening, main,
+from harness import (SLOW, TOP, USER, case, connect, listening, main, need,
                      processes, reaches, sockets, talk, wait_for)
 
 
@@ -162,8 +162,7 @@ def _(t):
 
 @case('-D serves curl')
 def _(t):
-    if not os.path.exists('/usr/bin/curl'):
-        raise Skip('no curl')
+    curl = need('curl')
 
     def http(s):
         s.recv(4096)
@@ -171,7 +170,7 @@ def _(t):
     srv, web, proxy = t.server(), t.target(http), t.port()
     t.client(srv, '-D', proxy)
     done = subprocess.run(
-        ['curl', '-sS', '--max-time', '20', '--socks5-hostname',
+        [curl, '-sS', '-m', str(20 * SLOW), '--socks5-hostname',
          f'127.0.0.1:{proxy}', f'http://localhost:{web.port}/'],
         capture_output=True)
     t.equal(done.stdout, b'the page', done.stderr)
@@ -203,7 +202,7 @@ def _(t):
                 f'User {USER}\nProxyJump jump\n')
     done = subprocess.run(['ssh', '-F', config, 'inner', 'echo', 'jumped'],
                           stdin=subprocess.DEVNULL, capture_output=True,
-                          timeout=30)
+                          timeout=30 * SLOW)
     t.equal(done.stdout, b'jumped\n', done.stderr)
 
 

@@ -9,8 +9,8 @@ import stat
 import subprocess
 import threading
 
-from harness import (SLOW, USER, authorize, case, echo, main, processes,
-                     public, read_all, reaches, talk, wait_for)
+from harness import (SLOW, USER, authorize, case, echo, main, need,
+                     processes, public, read_all, reaches, talk, wait_for)
 from minimal import raw, ssh
 
 HOME = f'/home/{USER}'
@@ -412,16 +412,13 @@ def _(t):
 
 @case('docker-like HTTP over -L, with curl', timeout=90)
 def _(t):
-    srv, port = t.server(), t.port()
-
-    def http(s):
-        s.recv(4096)
-        s.sendall(b'HTTP/1.0 200 OK\r\n\r\nthe page')
+    curl, srv, port = need('curl'), t.server(), t.port()
 
     class Http(UnixTarget):
         def _serve(self, s):
             with s, contextlib.suppress(OSError):
-                http(s)
+                s.recv(4096)
+                s.sendall(b'HTTP/1.0 200 OK\r\n\r\nthe page')
     web = Http(f'{t.folder}/http')
     os.chmod(web.path, 0o666)
     t.undo.callback(web.close)
@@ -429,7 +426,7 @@ def _(t):
     t.client(srv, '-L', f'{port}:{web.path}', '-L', f'{local}:{web.path}')
     for args in ((f'http://127.0.0.1:{port}/',),
                  ('--unix-socket', local, 'http://docker/')):
-        done = subprocess.run(['curl', '-sS', '-m', str(20 * SLOW), *args],
+        done = subprocess.run([curl, '-sS', '-m', str(20 * SLOW), *args],
                               capture_output=True, text=True)
         t.equal((done.returncode, done.stdout), (0, 'the page'), done.stderr)
 

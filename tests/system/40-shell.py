@@ -3,7 +3,7 @@
 import os
 import subprocess
 
-from harness import USER, case, main, processes, reaches
+from harness import SLOW, USER, case, main, processes, reaches
 
 WORDS = 'this server only forwards; use ssh -N'
 
@@ -29,7 +29,7 @@ def tool(t, srv, *argv):
     options = t.argv(srv, verbose=False)[1:-3]  # without -p PORT HOST
     return subprocess.run(
         [argv[0], *options, '-P', str(srv.port), *argv[1:]], text=True,
-        stdin=subprocess.DEVNULL, capture_output=True, timeout=20)
+        stdin=subprocess.DEVNULL, capture_output=True, timeout=20 * SLOW)
 
 
 @case('sftp and scp are refused', 'aditd')

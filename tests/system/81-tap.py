@@ -308,8 +308,8 @@ def fetch(t, far, server, name, size):
     """By TFTP: the digest, and how long it took."""
     got = f'{t.folder}/got'
     started = time.monotonic()
-    far.run('curl', '-sS', '-m', 60 * SLOW, '--tftp-blksize', BLOCK, '-o', got,
-            f'tftp://{server}/{name}')
+    far.run(need('curl'), '-sS', '-m', 60 * SLOW, '--tftp-blksize', BLOCK,
+            '-o', got, f'tftp://{server}/{name}')
     took = time.monotonic() - started
     t.equal(os.path.getsize(got), size, 'bytes')
     with open(got, 'rb') as f:

@@ -95,6 +95,7 @@ def _(t):
 
 @case('TFTP: tftpd, blocks of 512 and of 8192 bytes', 'aditd')
 def _(t):
+    curl = need('curl')
     far, ssh = tunnel(t, 'in.tftpd')
     folder = f'{t.folder}/tftp'
     os.mkdir(folder, 0o755)
@@ -106,12 +107,12 @@ def _(t):
     t.service('in.tftpd', '--foreground', '--user', 'root', '--address',
               f'{HERE}:69', '--secure', folder, ready=lambda s: udp(69))
     for size in (512, 8192):
-        far.run('curl', '-sS', '-m', 15 * SLOW, '--tftp-blksize', size, '-o',
+        far.run(curl, '-sS', '-m', 15 * SLOW, '--tftp-blksize', size, '-o',
                 f'{t.folder}/got', f'tftp://{HERE}/image')
         with open(f'{t.folder}/got', 'rb') as f:
             t.equal(hashlib.sha256(f.read()).hexdigest(),
                     hashlib.sha256(image).hexdigest(), f'blocks of {size}')
-    far.run('curl', '-sS', '-m', 15 * SLOW, '-T', f'{t.folder}/got',
+    far.run(curl, '-sS', '-m', 15 * SLOW, '-T', f'{t.folder}/got',
             f'tftp://{HERE}/upload')
     with open(f'{folder}/upload', 'rb') as f:
         t.equal(f.read() == image, True, 'what was sent up')
