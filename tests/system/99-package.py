@@ -6,6 +6,7 @@ without.
 What it builds, and the root of those machines, stay in package.d beside aditd:
 a second run takes the root as it is, with ADIT_KEEP=1 the packages, too. Under
 sanitizers there is nothing new to see."""
+import contextlib
 import glob
 import os
 import re
@@ -446,6 +447,25 @@ echo '{public('id').strip()}'
     t.match('no longer authorised', client.err())
 
 
+@contextlib.contextmanager
+def load(t, local):
+    """Bytes to and fro by that port, all the while."""
+    p = subprocess.Popen(
+        [sys.executable, '-c', 'import os, select, socket, sys\n'
+         's = socket.create_connection(("127.0.0.1", int(sys.argv[1])))\n'
+         'while not select.select([0], [], [], 0)[0]:\n'
+         '  s.sendall(bytes(1 << 16)); n = 0\n'
+         '  while n < 1 << 16: n += len(s.recv(1 << 16)) or sys.exit(1)\n'
+         '  os.write(1, b".")\n', str(local)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    t.undo.callback(p.kill)
+    t.equal(p.stdout.read(1), b'.', 'the load')
+    yield
+    more, _ = p.communicate(timeout=60 * SLOW)
+    print(f'# {len(more)} times 64 kB meanwhile')
+    t.equal(p.returncode, 0, 'the load')
+
+
 @here('restarted and crashed under load, it drops nobody')
 def _(t):
     m = installed(t)
@@ -457,17 +477,12 @@ def _(t):
                 ['systemctl', 'kill', '--kill-whom=main', '-s', 'KILL',
                  'aditd']):
         pid = main_pid(m)
-        loading = subprocess.Popen(
-            [sys.executable, '-c', 'import socket, sys\n'
-             's = socket.create_connection(("127.0.0.1", int(sys.argv[1])))\n'
-             'for _ in range(600):\n'
-             '  s.sendall(bytes(1 << 16)); n = 0\n'
-             '  while n < 1 << 16: n += len(s.recv(1 << 16))\n', str(local)])
-        m.run(*how)
-        wait_for(lambda: main_pid(m) not in (pid, '0'), 20, 'no other daemon')
-        t.equal(loading.wait(60 * SLOW), 0, 'the load')
-        wait_for(lambda: m.sh('aditctl', 'status').returncode == 0, 20,
-                 'it does not answer')
+        with load(t, local):
+            m.run(*how)
+            wait_for(lambda: main_pid(m) not in (pid, '0'), 20,
+                     'no other daemon')
+            wait_for(lambda: m.sh('aditctl', 'status').returncode == 0, 20,
+                     'it does not answer')
         still(t, flow, local)
         t.equal(len(sessions(m)), 1)
         t.true(t.logs_in(m, **there(m)), 'no login')
