@@ -9,20 +9,14 @@ import socket
 import struct
 import threading
 
-from harness import (TOP, USER, authorize, case, connect, listening, main,
-                     processes, public, reaches, sh, talk, wait_for)
+from harness import (TOP, USER, append, authorize, case, connect, listening,
+                     main, processes, public, reaches, sh, talk, wait_for)
 
 
 def hosts(t, *lines):
     """Names of this case, in /etc/hosts alone."""
-    with open('/etc/hosts') as f:
-        before = f.read()
-
-    def put(path, text):
-        with open(path, 'w') as f:
-            f.write(text)
-    t.undo.callback(put, '/etc/hosts', before)
-    put('/etc/hosts', before + '\n' + '\n'.join(lines) + '\n')
+    t.keep('/etc/hosts')
+    append('/etc/hosts', '\n' + '\n'.join(lines) + '\n')
 
 
 def open_to(t, srv, host, port, **kw):
@@ -290,14 +284,11 @@ class Names:
 def name_server(t, *answers):
     names = Names(answers)
     t.undo.callback(names.close)
+    t.keep('/etc/resolv.conf', '/etc/nsswitch.conf')
     for path, text in (('/etc/resolv.conf', 'nameserver 127.0.0.1\n'),
                        ('/etc/nsswitch.conf', 'hosts: dns\npasswd: files\n'
                         'group: files\nshadow: files\n')):
-        with open(path, 'r+') as f:
-            t.undo.callback(lambda p, old: open(p, 'w').write(old), path,
-                            f.read())
-            f.seek(0)
-            f.truncate()
+        with open(path, 'w') as f:
             f.write(text)
     return names
 

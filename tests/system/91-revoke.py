@@ -212,18 +212,16 @@ def _(t):
         srv.stop()
 
 
+def edit(path, pattern, new):
+    with open(path) as f:
+        text = f.read()
+    with open(path, 'w') as f:
+        f.write(re.sub(pattern, new, text))
+
+
 @case('an account that expires or is removed')
 def _(t):
-    with open('/etc/shadow') as f:
-        shadow = f.read()
-    with open('/etc/passwd') as f:
-        passwd = f.read()
-
-    def restore():
-        for path, text in (('/etc/shadow', shadow), ('/etc/passwd', passwd)):
-            with open(path, 'w') as f:
-                f.write(text)
-    t.undo.callback(restore)
+    restore = t.keep('/etc/shadow', '/etc/passwd')
     for path, old, new, why in (
             ('/etc/shadow', rf'(?m)^{USER}:.*', f'{USER}:*:1:::::1:',
              'the account has expired'),
@@ -233,10 +231,7 @@ def _(t):
              'the account is another one now')):
         srv = t.server(VERBOSE)
         client = t.client(srv)
-        with open(path) as f:
-            text = f.read()
-        with open(path, 'w') as f:
-            f.write(re.sub(old, new, text))
+        edit(path, old, new)
         since = time.monotonic()
         reload(srv)
         ended(t, client, since)
@@ -247,36 +242,20 @@ def _(t):
 
 @case('a name service that does not answer ends nobody')
 def _(t):
-    texts = {}
-    for path in ('/etc/passwd', '/etc/nsswitch.conf'):
-        with open(path) as f:
-            texts[path] = f.read()
-
-    def write(path, text):
-        with open(path, 'w') as f:
-            f.write(text)
-
-    def restore():
-        for path, text in texts.items():
-            write(path, text)
-    t.undo.callback(restore)
+    t.keep('/etc/passwd', '/etc/nsswitch.conf')
     srv = t.server(VERBOSE)
     client, port = forward(t, srv, t.target())
     # Hesiod is a directory that is away: nobody has set it up.
-    write('/etc/nsswitch.conf', re.sub(r'(?m)^passwd:.*',
-                                       'passwd: files hesiod',
-                                       texts['/etc/nsswitch.conf']))
+    edit('/etc/nsswitch.conf', r'(?m)^passwd:.*', 'passwd: files hesiod')
     ctypes.set_errno(0)
     ctypes.CDLL(None, use_errno=True).getpwnam(b'no-such-account')
     if ctypes.get_errno() == 0:
         raise Skip('no nss_hesiod')
-    write('/etc/passwd', re.sub(rf'(?m)^{USER}:.*\n', '',
-                                texts['/etc/passwd']))
+    edit('/etc/passwd', rf'(?m)^{USER}:.*\n', '')
     reload(srv)
     srv.wait_log('cannot be told now: the name service does not answer')
     t.true(reaches(port), 'the forward')
-    write('/etc/nsswitch.conf', re.sub(r'(?m)^passwd:.*', 'passwd: files',
-                                       texts['/etc/nsswitch.conf']))
+    edit('/etc/nsswitch.conf', r'(?m)^passwd:.*', 'passwd: files')
     since = time.monotonic()
     reload(srv)
     ended(t, client, since)

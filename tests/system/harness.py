@@ -641,6 +641,21 @@ class Case:
         # A session that still ends may hold it.
         self.undo.callback(sh, 'umount', '-l', '/dev/net/tun')
 
+    def keep(self, *paths):
+        """Files that are after the case what they are now; before, too, by the
+        function that is returned."""
+        texts = {}
+        for path in paths:
+            with open(path) as f:
+                texts[path] = f.read()
+
+        def restore():
+            for path, text in texts.items():
+                with open(path, 'w') as f:
+                    f.write(text)
+        self.undo.callback(restore)
+        return restore
+
     def device(self, *words):
         """`ip WORDS... add`, undone: ('link', 'br0', 'type', 'bridge') or
         ('tuntap', 'tap0', 'mode', 'tap')."""
