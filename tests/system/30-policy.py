@@ -179,11 +179,12 @@ def _(t):
 
 @case('-E appends the log to a file')
 def _(t):
-    log = f'{t.folder}/log'
+    log = policy(t, 'what was there\n', 'log')
     srv = t.server(args=['-E', log])
     t.true(t.logs_in(srv), 'login')
     with open(log) as f:
-        t.match(f'Accepted publickey for {USER}', f.read())
+        t.match(rf'(?s)\Awhat was there\n.*Accepted publickey for {USER}',
+                f.read())
 
 
 @case('without -D it is a daemon, PidFile names it')

@@ -451,6 +451,7 @@ def _(t):
     pings = old.err().count('keepalive@openssh.com')
     print(f'#   {asked} requests, {pings} keepalives')
     t.true(1 <= pings <= 1 + (time.monotonic() - end + 3), f'{pings}')
+    t.true(asked > 2 * pings, f'only {asked} requests')
 
 
 if __name__ == '__main__':
