@@ -44,7 +44,7 @@ def _(t):
 def _(t):
     srv = t.server()
     t.true(not t.logs_in(srv, user='expired'), 'let in')
-    t.match('(?i)expired', srv.log())
+    srv.wait_log('(?i)expired')
 
 
 @case('day 0 is an expiry (chage -E 0), no day is none')

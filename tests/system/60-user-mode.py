@@ -25,6 +25,7 @@ def _(t):
     t.client(srv)
     for comm in COMMS.values():
         p, = processes(comm)
+        t.equal(p.ids('Uid'), [4001] * 4, f'{p}: Uid')
         t.equal(p.status['NoNewPrivs'], '1', f'{p}: NoNewPrivs')
         t.equal(p.status['Seccomp'], '2', f'{p}: Seccomp')
         t.equal(int(p.status['CapEff'], 16), 0, f'{p}: CapEff')
