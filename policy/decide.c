@@ -7,39 +7,27 @@
 
 static const struct policy_where nowhere = { .file = NULL };
 
-static void verdict(struct policy_verdict *v, bool allowed,
+void policy_verdict(struct policy_verdict *v, bool allowed,
                     struct policy_where where, const char *fmt, ...)
-	__attribute__((format(printf, 4, 5)));
-
-void policy_verdict_fill(struct policy_verdict *v, bool allowed,
-                         struct policy_where where, const char *fmt,
-                         va_list ap)
 {
 	char raw[sizeof v->rule];
+	va_list ap;
 
+	va_start(ap, fmt);
+	vsnprintf(raw, sizeof raw, fmt, ap);
+	va_end(ap);
 	policy_chain_next(v);
 	v->allowed = allowed;
 	v->depends = false;
 	v->where = where;
-	vsnprintf(raw, sizeof raw, fmt, ap);
 	policy_escape(v->rule, sizeof v->rule, raw);
-}
-
-static void verdict(struct policy_verdict *v, bool allowed,
-                    struct policy_where where, const char *fmt, ...)
-{
-	va_list ap;
-
-	va_start(ap, fmt);
-	policy_verdict_fill(v, allowed, where, fmt, ap);
-	va_end(ap);
 }
 
 /* "Keyword word word", as much of it as fits. */
 static void verdict_words(struct policy_verdict *v, struct policy_where where,
                           const char *keyword, const struct policy_words *w)
 {
-	verdict(v, false, where, "%s", keyword);
+	policy_verdict(v, false, where, "%s", keyword);
 	for (size_t i = 0; i < w->n && i < sizeof v->rule; i++) {
 		policy_escape(v->rule, sizeof v->rule, " ");
 		policy_escape(v->rule, sizeof v->rule, w->v[i].text);
@@ -86,7 +74,7 @@ static bool lists_allow(const struct policy_settings *s,
 	const struct policy_word *w;
 
 	if ((w = find_user(&s->deny_users, conn, true)) != NULL) {
-		verdict(v, false, w->where, "DenyUsers %s", w->text);
+		policy_verdict(v, false, w->where, "DenyUsers %s", w->text);
 		return false;
 	}
 	if (s->allow_users.n != 0) {
@@ -96,10 +84,10 @@ static bool lists_allow(const struct policy_settings *s,
 			              "AllowUsers", &s->allow_users);
 			return false;
 		}
-		verdict(v, true, w->where, "AllowUsers %s", w->text);
+		policy_verdict(v, true, w->where, "AllowUsers %s", w->text);
 	}
 	if ((w = find_group(&s->deny_groups, conn)) != NULL) {
-		verdict(v, false, w->where, "DenyGroups %s", w->text);
+		policy_verdict(v, false, w->where, "DenyGroups %s", w->text);
 		return false;
 	}
 	/* as in sshd, who is in no group is not outside of DenyGroups */
@@ -115,7 +103,7 @@ static bool lists_allow(const struct policy_settings *s,
 			              "AllowGroups", &s->allow_groups);
 			return false;
 		}
-		verdict(v, true, w->where, "AllowGroups %s", w->text);
+		policy_verdict(v, true, w->where, "AllowGroups %s", w->text);
 	}
 	return true;
 }
@@ -130,14 +118,14 @@ void policy_may_login(const struct policy_settings *s,
 
 	policy_chain_start(v);
 	if (conn->user == NULL) {
-		verdict(v, false, nowhere, "no user");
+		policy_verdict(v, false, nowhere, "no user");
 		return;
 	}
 	if (!lists_allow(s, conn, v))
 		return;
 	if (!s->pubkey_authentication) {
-		verdict(v, false, s->where[POLICY_PUBKEY_AUTHENTICATION],
-		        "PubkeyAuthentication no");
+		policy_verdict(v, false, s->where[POLICY_PUBKEY_AUTHENTICATION],
+		               "PubkeyAuthentication no");
 		return;
 	}
 	if (root == POLICY_ROOT_NO)
@@ -145,11 +133,11 @@ void policy_may_login(const struct policy_settings *s,
 	else if (root == POLICY_ROOT_FORCED_COMMANDS_ONLY)
 		allowed = key == NULL || key->has_command;
 	if (uid == 0)
-		verdict(v, allowed, s->where[POLICY_PERMIT_ROOT_LOGIN],
-		        "PermitRootLogin %s",
-		        policy_choice_name(policy_roots, root));
+		policy_verdict(v, allowed, s->where[POLICY_PERMIT_ROOT_LOGIN],
+		               "PermitRootLogin %s",
+		               policy_choice_name(policy_roots, root));
 	else if (v->rule[0] == '\0')
-		verdict(v, true, nowhere, "no rule against it");
+		policy_verdict(v, true, nowhere, "no rule against it");
 }
 
 void policy_may_use_key(const struct policy_key *key, const char *host,
@@ -159,24 +147,26 @@ void policy_may_use_key(const struct policy_key *key, const char *host,
 	const struct policy_keyopts *o = &key->opts;
 
 	policy_chain_start(v);
-	verdict(v, true, key->where, "%s key", key->type);
+	policy_verdict(v, true, key->where, "%s key", key->type);
 	if (o->expiry_time != 0) {
 		char text[POLICY_EXPIRY_CAP];
 
-		verdict(v, o->expiry_time >= now_s, key->where,
-		        "key option expiry-time=\"%s\"",
-		        policy_expiry_str(o->expiry_time, text));
+		policy_verdict(v, o->expiry_time >= now_s, key->where,
+		               "key option expiry-time=\"%s\"",
+		               policy_expiry_str(o->expiry_time, text));
 	}
 	if (v->allowed && o->source_address != NULL)
-		verdict(v, address != NULL &&
-		        policy_addr_list(address, o->source_address) == 1,
-		        key->where, "certificate option source-address=\"%s\"",
-		        o->source_address);
+		policy_verdict(v, address != NULL &&
+		               policy_addr_list(address,
+		                                o->source_address) == 1,
+		               key->where,
+		               "certificate option source-address=\"%s\"",
+		               o->source_address);
 	if (!v->allowed || o->from == NULL)
 		return;
-	verdict(v, address != NULL &&
-	        policy_match_host(host, address, o->from) == 1, key->where,
-	        "key option from=\"%s\"", o->from);
+	policy_verdict(v, address != NULL &&
+	               policy_match_host(host, address, o->from) == 1,
+	               key->where, "key option from=\"%s\"", o->from);
 }
 
 /* Forwarding; forward.c has the rest of it */
@@ -187,11 +177,12 @@ void policy_verdict_forwarding(const struct policy_settings *s,
 {
 	bool tcp = keyword == POLICY_ALLOW_TCP_FORWARDING;
 
-	verdict(v, allowed, s->where[keyword], "%s %s",
-	        tcp ? "AllowTcpForwarding" : "AllowStreamLocalForwarding",
-	        policy_choice_name(policy_forwardings,
-	                           tcp ? s->allow_tcp_forwarding :
-	                                 s->allow_stream_local));
+	policy_verdict(v, allowed, s->where[keyword], "%s %s",
+	               tcp ? "AllowTcpForwarding" :
+	                     "AllowStreamLocalForwarding",
+	               policy_choice_name(policy_forwardings,
+	                                  tcp ? s->allow_tcp_forwarding :
+	                                        s->allow_stream_local));
 }
 
 bool policy_forwards_stopped(const struct policy_settings *s,
@@ -203,8 +194,8 @@ bool policy_forwards_stopped(const struct policy_settings *s,
 	                s->allow_tcp_forwarding : s->allow_stream_local;
 
 	if (s->disable_forwarding) {
-		verdict(v, false, s->where[POLICY_DISABLE_FORWARDING],
-		        "DisableForwarding yes");
+		policy_verdict(v, false, s->where[POLICY_DISABLE_FORWARDING],
+		               "DisableForwarding yes");
 		return true;
 	}
 	if (way != 0 && (ways & way) == 0) {
@@ -212,16 +203,16 @@ bool policy_forwards_stopped(const struct policy_settings *s,
 		return true;
 	}
 	if (key != NULL && key->withheld) {
-		verdict(v, false, key->withheld_where,
-		        "certificate without permit-port-forwarding");
+		policy_verdict(v, false, key->withheld_where,
+		               "certificate without permit-port-forwarding");
 		return true;
 	}
 	/* a key that names its tunnel has said what it may do */
 	if (key != NULL && !key->port_forwarding &&
 	    !(way == 0 && key->tunnel_set)) {
-		verdict(v, false, key->no_forwarding, "key option %s",
-		        key->no_forwarding_by != NULL ?
-		        key->no_forwarding_by : "restrict");
+		policy_verdict(v, false, key->no_forwarding, "key option %s",
+		               key->no_forwarding_by != NULL ?
+		               key->no_forwarding_by : "restrict");
 		return true;
 	}
 	return false;
@@ -236,20 +227,20 @@ void policy_may_tunnel(const struct policy_settings *s,
 
 	policy_chain_start(v);
 	if (!known || unit < -1) {
-		verdict(v, false, nowhere, "no such tunnel");
+		policy_verdict(v, false, nowhere, "no such tunnel");
 		return;
 	}
 	if (policy_forwards_stopped(s, key, POLICY_PERMIT_TUNNEL, 0, v))
 		return;
-	verdict(v, (s->permit_tunnel & mode) != 0,
-	        s->where[POLICY_PERMIT_TUNNEL], "PermitTunnel %s",
-	        policy_choice_name(policy_tunnels, s->permit_tunnel));
+	policy_verdict(v, (s->permit_tunnel & mode) != 0,
+	               s->where[POLICY_PERMIT_TUNNEL], "PermitTunnel %s",
+	               policy_choice_name(policy_tunnels, s->permit_tunnel));
 	/* an any of either side is settled by the other; in sshd tunnel="any"
 	 * refuses every unit that is named */
 	if (v->allowed && key != NULL && key->tunnel_set &&
 	    key->tunnel_unit >= 0 && unit >= 0 && key->tunnel_unit != unit)
-		verdict(v, false, key->tunnel_where,
-		        "key option tunnel=\"%d\"", key->tunnel_unit);
+		policy_verdict(v, false, key->tunnel_where,
+		               "key option tunnel=\"%d\"", key->tunnel_unit);
 }
 
 bool policy_tunnel_units(const struct policy_settings *s,
@@ -264,23 +255,23 @@ bool policy_tunnel_units(const struct policy_settings *s,
 
 	*min = *max = -1;
 	if (unit < -1) {
-		verdict(v, false, nowhere, "no such tunnel");
+		policy_verdict(v, false, nowhere, "no such tunnel");
 		return false;
 	}
 	policy_units_str(s, units, sizeof units);
 	if (of_key >= 0 && want != of_key)
-		verdict(v, false, key->tunnel_where,
-		        "key option tunnel=\"%d\"", of_key);
+		policy_verdict(v, false, key->tunnel_where,
+		               "key option tunnel=\"%d\"", of_key);
 	else if (of_key >= 0 && !inside)
-		verdict(v, false, s->where[POLICY_TUNNEL_UNIT],
-		        "TunnelUnit %s, with key option tunnel=\"%d\"", units,
-		        of_key);
+		policy_verdict(v, false, s->where[POLICY_TUNNEL_UNIT],
+		               "TunnelUnit %s, with key option tunnel=\"%d\"",
+		               units, of_key);
 	else if (of_key >= 0)
-		verdict(v, true, key->tunnel_where,
-		        "key option tunnel=\"%d\"", of_key);
+		policy_verdict(v, true, key->tunnel_where,
+		               "key option tunnel=\"%d\"", of_key);
 	else
-		verdict(v, inside, s->where[POLICY_TUNNEL_UNIT],
-		        "TunnelUnit %s", units);
+		policy_verdict(v, inside, s->where[POLICY_TUNNEL_UNIT],
+		               "TunnelUnit %s", units);
 	if (v->allowed) {
 		*min = want >= 0 ? want : first;
 		*max = want >= 0 ? want : last;
@@ -292,8 +283,8 @@ void policy_may_add_tunnel(const struct policy_settings *s, unsigned n,
                            struct policy_verdict *v)
 {
 	if (n >= s->max_tunnels)
-		verdict(v, false, s->where[POLICY_MAX_TUNNELS], "MaxTunnels %u",
-		        s->max_tunnels);
+		policy_verdict(v, false, s->where[POLICY_MAX_TUNNELS],
+		               "MaxTunnels %u", s->max_tunnels);
 }
 
 int policy_user_timeout_ms(const struct policy_settings *s)

@@ -5,25 +5,12 @@
 
 static const struct policy_where nowhere = { .file = NULL };
 
-static void verdict(struct policy_verdict *v, bool allowed,
-                    struct policy_where where, const char *fmt, ...)
-	__attribute__((format(printf, 4, 5)));
-
-static void verdict(struct policy_verdict *v, bool allowed,
-                    struct policy_where where, const char *fmt, ...)
-{
-	va_list ap;
-
-	va_start(ap, fmt);
-	policy_verdict_fill(v, allowed, where, fmt, ap);
-	va_end(ap);
-}
-
 static void verdict_endpoints(struct policy_verdict *v,
                               struct policy_where where, const char *keyword,
                               const struct policy_endpoints *e)
 {
-	verdict(v, false, where, "%s%s", keyword, e->none ? " none" : "");
+	policy_verdict(v, false, where, "%s%s", keyword,
+	               e->none ? " none" : "");
 	/* a list may be of thousands: no more than fits */
 	for (size_t i = 0; i < e->n && i < sizeof v->rule; i++) {
 		policy_escape(v->rule, sizeof v->rule, " ");
@@ -35,7 +22,7 @@ static void verdict_endpoint(struct policy_verdict *v, bool allowed,
                              const char *keyword,
                              const struct policy_endpoint *e)
 {
-	verdict(v, allowed, e->where, "%s ", keyword);
+	policy_verdict(v, allowed, e->where, "%s ", keyword);
 	policy_endpoint_str(e, v->rule, sizeof v->rule);
 }
 
@@ -194,7 +181,7 @@ static void may_open(const struct policy_settings *s,
                      struct policy_verdict *v)
 {
 	if (w->port == 0 || w->port > 65535) {
-		verdict(v, false, nowhere, "port %u is none", w->port);
+		policy_verdict(v, false, nowhere, "port %u is none", w->port);
 		return;
 	}
 	if (policy_forwards_stopped(s, key, POLICY_ALLOW_TCP_FORWARDING,
@@ -227,7 +214,7 @@ void policy_may_connect(const struct policy_settings *s,
 	if (policy_net_of(address, &w.address))
 		may_open(s, key, &w, v);
 	else
-		verdict(v, false, nowhere, "not an address");
+		policy_verdict(v, false, nowhere, "not an address");
 }
 
 void policy_may_listen(const struct policy_settings *s,
@@ -238,7 +225,7 @@ void policy_may_listen(const struct policy_settings *s,
 
 	policy_chain_start(v);
 	if (port > 65535) {
-		verdict(v, false, nowhere, "port %u is none", port);
+		policy_verdict(v, false, nowhere, "port %u is none", port);
 		return;
 	}
 	if (policy_forwards_stopped(s, key, POLICY_ALLOW_TCP_FORWARDING,
@@ -246,8 +233,9 @@ void policy_may_listen(const struct policy_settings *s,
 		return;
 	/* sshd lets root, and only root, do it whatever the policy says */
 	if (port != 0 && port < 1024 && !s->permit_privileged_ports) {
-		verdict(v, false, s->where[POLICY_PERMIT_PRIVILEGED_PORTS],
-		        "PermitPrivilegedPorts no");
+		policy_verdict(v, false,
+		               s->where[POLICY_PERMIT_PRIVILEGED_PORTS],
+		               "PermitPrivilegedPorts no");
 		return;
 	}
 	policy_net_of(host, &w.address);
@@ -272,7 +260,7 @@ static void may_path(const struct policy_settings *s,
 	                            v))
 		return;
 	if (why != NULL) {
-		verdict(v, false, nowhere, "%s", why);
+		policy_verdict(v, false, nowhere, "%s", why);
 		return;
 	}
 	policy_verdict_forwarding(s, POLICY_ALLOW_STREAM_LOCAL_FORWARDING,
@@ -298,14 +286,14 @@ void policy_may_add_channel(const struct policy_settings *s, unsigned n,
                             struct policy_verdict *v)
 {
 	policy_chain_start(v);
-	verdict(v, n < s->max_channels, s->where[POLICY_MAX_CHANNELS],
-	        "MaxChannels %u", s->max_channels);
+	policy_verdict(v, n < s->max_channels, s->where[POLICY_MAX_CHANNELS],
+	               "MaxChannels %u", s->max_channels);
 }
 
 void policy_may_add_listener(const struct policy_settings *s, unsigned n,
                              struct policy_verdict *v)
 {
 	policy_chain_start(v);
-	verdict(v, n < s->max_listeners, s->where[POLICY_MAX_LISTENERS],
-	        "MaxListeners %u", s->max_listeners);
+	policy_verdict(v, n < s->max_listeners, s->where[POLICY_MAX_LISTENERS],
+	               "MaxListeners %u", s->max_listeners);
 }

@@ -11,8 +11,6 @@
 #ifndef ADIT_POLICY_INTERNAL_H
 #define ADIT_POLICY_INTERNAL_H
 
-#include <stdarg.h>
-
 #include "policy/match.h"
 #include "policy/policy.h"
 
@@ -272,10 +270,11 @@ const char *policy_algorithms_unknown(const char *spec, const char *all,
 
 /* decide.c */
 
-/* Fill *v; what fmt gives is made printable. */
-void policy_verdict_fill(struct policy_verdict *v, bool allowed,
-                         struct policy_where where, const char *fmt,
-                         va_list ap) __attribute__((format(printf, 4, 0)));
+/* What *v has become a step before this rule; what fmt gives is made
+ * printable. */
+void policy_verdict(struct policy_verdict *v, bool allowed,
+                    struct policy_where where, const char *fmt, ...)
+	__attribute__((format(printf, 4, 5)));
 /* What stops every forward one way (POLICY_FORWARD_*), way 0: tunnels. True
  * with *v filled. keyword is AllowTcpForwarding's or its like. */
 bool policy_forwards_stopped(const struct policy_settings *s,
