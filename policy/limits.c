@@ -241,8 +241,8 @@ int policy_take_channel_timeout(const struct policy_stmt *st,
 		if ((why = check_channel_type(text, buf, sizeof buf)) != NULL)
 			return policy_fail_word(st, w, why);
 		snprintf(text + strlen(text), 16, "=%u", seconds);
-		if (policy_words_add(&out->words, text, st->where) < 0)
-			return policy_fail_word(st, NULL, "out of memory");
+		if (policy_take_word(st, out, text) < 0)
+			return -1;
 	}
 	return 0;
 }
@@ -318,8 +318,8 @@ int policy_take_penalties(const struct policy_stmt *st,
 			why = "must stand alone";
 		if (why != NULL)
 			return policy_fail_word(st, w, why);
-		if (policy_words_add(&out->words, w->text, st->where) < 0)
-			return policy_fail_word(st, NULL, "out of memory");
+		if (policy_take_word(st, out, w->text) < 0)
+			return -1;
 	}
 	return 0;
 }
@@ -336,9 +336,7 @@ int policy_take_exempt(const struct policy_stmt *st, struct policy_setting *out)
 	if (policy_addr_list(NULL, w->text) == -2 ||
 	    !policy_addr_list_numeric(w->text))
 		return policy_fail_word(st, w, "not a list of addresses");
-	if (policy_words_add(&out->words, w->text, st->where) < 0)
-		return policy_fail_word(st, NULL, "out of memory");
-	return 0;
+	return policy_take_word(st, out, w->text);
 }
 
 /* A name would be looked up, a pattern or a ! would be more than is meant. */

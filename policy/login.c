@@ -6,14 +6,6 @@
 
 enum { KEYS_MAX = 16 };
 
-static int add_word(const struct policy_stmt *st, struct policy_setting *out,
-                    const char *text)
-{
-	if (policy_words_add(&out->words, text, st->where) < 0)
-		return policy_fail_word(st, NULL, "out of memory");
-	return 0;
-}
-
 /* Signatures that the list asks for; 0: it asks for something else. */
 static unsigned count_publickeys(const char *list)
 {
@@ -114,7 +106,7 @@ int policy_take_algorithms(const struct policy_stmt *st,
 	if (*s == '\0' || *s == ',' || s[strlen(s) - 1] == ',' ||
 	    strstr(s, ",,") != NULL)
 		return policy_fail_word(st, w, "a list with an empty name");
-	return add_word(st, out, w->text);
+	return policy_take_word(st, out, w->text);
 }
 
 /* A path, or none. */
@@ -128,7 +120,7 @@ int policy_take_file(const struct policy_stmt *st, struct policy_setting *out)
 		return 0;
 	if (w->text[0] != '/')
 		return policy_fail_word(st, w, "not an absolute path, or none");
-	return add_word(st, out, w->text);
+	return policy_take_word(st, out, w->text);
 }
 
 int policy_take_audit(const struct policy_stmt *st, struct policy_setting *out)
@@ -140,11 +132,11 @@ int policy_take_audit(const struct policy_stmt *st, struct policy_setting *out)
 	if (strcasecmp(w->text, "none") == 0)
 		return 0;
 	if (strcasecmp(w->text, POLICY_AUDIT_JOURNAL) == 0)
-		return add_word(st, out, POLICY_AUDIT_JOURNAL);
+		return policy_take_word(st, out, POLICY_AUDIT_JOURNAL);
 	if (w->text[0] != '/')
 		return policy_fail_word(st, w, "not an absolute path, journal "
 		                        "or none");
-	return add_word(st, out, w->text);
+	return policy_take_word(st, out, w->text);
 }
 
 /* Relative to the home, as AuthorizedKeysFile. */
@@ -160,7 +152,7 @@ int policy_take_user_file(const struct policy_stmt *st,
 		return 0;
 	if (policy_expand(w->text, "u", 0, "/", path, sizeof path) < 0)
 		return policy_fail_word(st, w, "%%, %h, %u and %U are known");
-	return add_word(st, out, w->text);
+	return policy_take_word(st, out, w->text);
 }
 
 /* Tokens of AuthorizedKeysCommand, and what AuthorizedPrincipalsCommand has in
@@ -198,7 +190,7 @@ int policy_take_command(const struct policy_stmt *st,
 		if (i > 0 && !tokens_known(st, w[i].text))
 			return policy_fail_word(st, &w[i], "unknown % token, "
 			                        "or too long");
-		if (add_word(st, out, w[i].text) < 0)
+		if (policy_take_word(st, out, w[i].text) < 0)
 			return -1;
 	}
 	return 0;
@@ -219,7 +211,7 @@ int policy_take_command_user(const struct policy_stmt *st,
 	    buf[0] == '\0')
 		return policy_fail_word(st, w, "not a name; %% and %u are "
 		                        "known");
-	return add_word(st, out, w->text);
+	return policy_take_word(st, out, w->text);
 }
 
 /* All words, with a blank between; none is nothing. */
@@ -243,7 +235,7 @@ int policy_take_text(const struct policy_stmt *st, struct policy_setting *out)
 			strcat(text, " ");
 		strcat(text, w->text);
 	}
-	return add_word(st, out, text);
+	return policy_take_word(st, out, text);
 }
 
 int policy_take_mask(const struct policy_stmt *st, struct policy_setting *out)

@@ -125,9 +125,8 @@ int policy_take_rate(const struct policy_stmt *st, struct policy_setting *out)
 	for (size_t i = 0; i < st->args.n; i++) {
 		if ((why = take_word(&r, st->args.v[i].text)) != NULL)
 			return policy_fail_word(st, &st->args.v[i], why);
-		if (policy_words_add(&out->words, st->args.v[i].text,
-		                     st->where) < 0)
-			return policy_fail_word(st, NULL, "out of memory");
+		if (policy_take_word(st, out, st->args.v[i].text) < 0)
+			return -1;
 	}
 	if (r.way != 0 || (!r.up && !r.down))
 		return policy_fail_word(st, &st->args.v[st->args.n - 1],

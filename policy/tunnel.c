@@ -79,14 +79,6 @@ int policy_tunnel_name(const struct policy_settings *s, unsigned mode,
 
 /* The arguments */
 
-static int add_word(const struct policy_stmt *st, struct policy_setting *out,
-                    const char *text)
-{
-	if (policy_words_add(&out->words, text, st->where) < 0)
-		return policy_fail_word(st, NULL, "out of memory");
-	return 0;
-}
-
 int policy_take_tunnels(const struct policy_stmt *st,
                         struct policy_setting *out)
 {
@@ -139,7 +131,7 @@ int policy_take_tunnel_name(const struct policy_stmt *st,
 	/* with the shortest of users and units: the rest shows at use */
 	if ((why = expand_name(w->text, "_", "0", buf)) != NULL)
 		return policy_fail_word(st, w, why);
-	return add_word(st, out, w->text);
+	return policy_take_word(st, out, w->text);
 }
 
 int policy_take_bridge(const struct policy_stmt *st, struct policy_setting *out)
@@ -153,7 +145,7 @@ int policy_take_bridge(const struct policy_stmt *st, struct policy_setting *out)
 		return 0;
 	if ((why = check_ifname(w->text)) != NULL)
 		return policy_fail_word(st, w, why);
-	return add_word(st, out, w->text);
+	return policy_take_word(st, out, w->text);
 }
 
 /* A peer may follow, in words of its own in *peer. */
@@ -196,7 +188,7 @@ int policy_take_address(const struct policy_stmt *st,
 		strcat(text, " ");
 		strcat(text, peer);
 	}
-	return add_word(st, out, text);
+	return policy_take_word(st, out, text);
 }
 
 int policy_take_route(const struct policy_stmt *st, struct policy_setting *out)
@@ -211,7 +203,7 @@ int policy_take_route(const struct policy_stmt *st, struct policy_setting *out)
 		return 0;
 	if ((why = policy_addr_prefix(w->text, text)) != NULL)
 		return policy_fail_word(st, w, why);
-	return add_word(st, out, text);
+	return policy_take_word(st, out, text);
 }
 
 int policy_take_mtu(const struct policy_stmt *st, struct policy_setting *out)

@@ -32,6 +32,13 @@ static int fail_memory(const struct policy_stmt *st)
 	return policy_fail_word(st, NULL, "out of memory");
 }
 
+int policy_take_word(const struct policy_stmt *st, struct policy_setting *out,
+                     const char *text)
+{
+	return policy_words_add(&out->words, text, st->where) < 0 ?
+	       fail_memory(st) : 0;
+}
+
 const struct policy_lex_word *policy_only_arg(const struct policy_stmt *st)
 {
 	if (st->args.n == 0 || st->args.v[0].text[0] == '\0') {
@@ -193,8 +200,8 @@ int policy_take_words(const struct policy_stmt *st, struct policy_setting *out,
 
 		if (why != NULL)
 			return policy_fail_word(st, w, why);
-		if (policy_words_add(&out->words, w->text, st->where) < 0)
-			return fail_memory(st);
+		if (policy_take_word(st, out, w->text) < 0)
+			return -1;
 	}
 	return 0;
 }
@@ -212,9 +219,7 @@ static int add_path(const struct policy_stmt *st,
 	if (w->text[0] == '~')
 		return policy_fail_word(st, w,
 		                        "~ is not expanded, write the path");
-	if (policy_words_add(&out->words, w->text, st->where) < 0)
-		return fail_memory(st);
-	return 0;
+	return policy_take_word(st, out, w->text);
 }
 
 int policy_take_path(const struct policy_stmt *st, struct policy_setting *out)
@@ -266,8 +271,8 @@ int policy_take_users(const struct policy_stmt *st, struct policy_setting *out)
 		if (policy_match_user(NULL, NULL, NULL, w->text) < 0)
 			return policy_fail_word(st, w, "not a list of "
 			                        "addresses behind @");
-		if (policy_words_add(&out->words, w->text, st->where) < 0)
-			return fail_memory(st);
+		if (policy_take_word(st, out, w->text) < 0)
+			return -1;
 	}
 	return 0;
 }
@@ -278,9 +283,8 @@ int policy_take_groups(const struct policy_stmt *st, struct policy_setting *out)
 		if (*st->args.v[i].text == '\0')
 			return policy_fail_word(st, &st->args.v[i],
 			                        "empty pattern");
-		if (policy_words_add(&out->words, st->args.v[i].text,
-		                     st->where) < 0)
-			return fail_memory(st);
+		if (policy_take_word(st, out, st->args.v[i].text) < 0)
+			return -1;
 	}
 	return 0;
 }
