@@ -284,10 +284,7 @@ static void put_login(FILE *f, const struct policy_settings *s)
 	put_lines(f, "denyusers", &s->deny_users);
 	put_lines(f, "allowgroups", &s->allow_groups);
 	put_lines(f, "denygroups", &s->deny_groups);
-	fputs("authorizedkeysfile", f);
-	for (size_t i = 0; i < s->authorized_keys_files.n; i++)
-		put_word(f, s->authorized_keys_files.v[i].text);
-	fputs(s->authorized_keys_files.n == 0 ? " none\n" : "\n", f);
+	put_list(f, "authorizedkeysfile", &s->authorized_keys_files);
 	put_choice(f, "strictmodes", policy_yes_no, s->strict_modes);
 	put_number(f, "maxauthtries", s->max_auth_tries);
 	put_number(f, "logingracetime", s->login_grace_time_s);
@@ -310,8 +307,7 @@ static void put_tunnel(FILE *f, const struct policy_settings *s)
 	put_choice(f, "permittunnel", policy_tunnels, s->permit_tunnel);
 	put_number(f, "maxtunnels", s->max_tunnels);
 	put(f, "tunnelunit", policy_units_str(s, units, sizeof units));
-	put(f, "tunnelname",
-	    s->tunnel_name != NULL ? s->tunnel_name : "default");
+	put_name(f, "tunnelname", s->tunnel_name, "default");
 	put_tunnel_list(f, "tunneladdress", &s->tunnel_addresses);
 	put_tunnel_list(f, "tunnelroute", &s->tunnel_routes);
 	if (s->tunnel_mtu != 0)
@@ -323,8 +319,7 @@ static void put_tunnel(FILE *f, const struct policy_settings *s)
 		           (unsigned)s->tunnel_tx_queue_len);
 	else
 		put(f, "tunneltxqueuelen", "default");
-	put(f, "tunnelbridge",
-	    s->tunnel_bridge != NULL ? s->tunnel_bridge : "none");
+	put_name(f, "tunnelbridge", s->tunnel_bridge, "none");
 	put_choice(f, "tunnelup", policy_yes_no, s->tunnel_up);
 	put_choice(f, "tunneloffload", policy_yes_no, s->tunnel_offload);
 }
@@ -334,10 +329,9 @@ void policy_print(const struct policy_settings *s, FILE *f)
 	put_listen(f, s);
 	put_lines(f, "hostkey", &s->host_keys);
 	put_lines(f, "hostcertificate", &s->host_certificates);
-	put(f, "pidfile", s->pid_file != NULL ? s->pid_file : "none");
-	put(f, "controlsocket",
-	    s->control_socket != NULL ? s->control_socket : "none");
-	put(f, "auditlog", s->audit_log != NULL ? s->audit_log : "none");
+	put_name(f, "pidfile", s->pid_file, "none");
+	put_name(f, "controlsocket", s->control_socket, "none");
+	put_name(f, "auditlog", s->audit_log, "none");
 	put_choice(f, "loglevel", policy_log_levels, s->log_level);
 	put_choice(f, "syslogfacility", policy_facilities,
 	           s->syslog_facility);
