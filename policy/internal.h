@@ -362,10 +362,6 @@ void policy_chain_start(struct policy_verdict *v);
 /* The rule in *v has let it pass: it becomes a step before the next one, which
  * is "". */
 void policy_chain_next(struct policy_verdict *v);
-/* "20300101000000Z"; returns buf. */
-enum { POLICY_EXPIRY_CAP = 32 };
-const char *policy_expiry_str(uint64_t expiry_time,
-                              char buf[POLICY_EXPIRY_CAP]);
 
 /* blocks.c */
 
@@ -399,6 +395,10 @@ int policy_line_next(const char *file, const char *text, size_t len,
  * where is what opts' rules will name. */
 const char *policy_keyopts_parse(const char **s, struct policy_where where,
                                  struct policy_keyopts *opts);
+/* "20300101000000Z"; returns buf. */
+enum { POLICY_EXPIRY_CAP = 32 };
+const char *policy_expiry_str(uint64_t expiry_time,
+                              char buf[POLICY_EXPIRY_CAP]);
 
 /* fields.c: the settings that hold, by keyword (NULL: none), into out */
 

@@ -1,4 +1,5 @@
-/* Key options: authorized_keys(5), AUTHORIZED_KEYS FILE FORMAT. */
+/* Key options, read and written: authorized_keys(5), AUTHORIZED_KEYS FILE
+ * FORMAT. */
 #include "policy/internal.h"
 
 #include <limits.h>
@@ -308,6 +309,75 @@ const char *policy_keyopts_parse(const char **s, struct policy_where where,
 	if (o->principals != NULL && !o->cert_authority)
 		return "principals needs cert-authority";
 	return NULL;
+}
+
+/* Options as text */
+
+static void put_option(char *buf, size_t cap, const char *name,
+                       const char *value)
+{
+	if (*buf != '\0')
+		policy_escape(buf, cap, ",");
+	policy_escape(buf, cap, name);
+	if (value == NULL)
+		return;
+	policy_escape(buf, cap, "=\"");
+	policy_escape(buf, cap, value);
+	policy_escape(buf, cap, "\"");
+}
+
+static void put_endpoints(char *buf, size_t cap, const char *name,
+                          const struct policy_endpoints *e)
+{
+	for (size_t i = 0; i < e->n && strlen(buf) + 1 < cap; i++) {
+		char text[1200] = "";
+
+		put_option(buf, cap, name,
+		           policy_endpoint_str(&e->v[i], text, sizeof text));
+	}
+}
+
+const char *policy_expiry_str(uint64_t expiry_time, char buf[POLICY_EXPIRY_CAP])
+{
+	time_t t = (time_t)expiry_time;
+	struct tm tm;
+
+	if (gmtime_r(&t, &tm) == NULL ||
+	    strftime(buf, POLICY_EXPIRY_CAP, "%Y%m%d%H%M%SZ", &tm) == 0)
+		strcpy(buf, "?");
+	return buf;
+}
+
+char *policy_keyopts_str(const struct policy_keyopts *o, char *buf, size_t cap)
+{
+	char text[POLICY_EXPIRY_CAP];
+
+	if (cap == 0)
+		return buf;
+	buf[0] = '\0';
+	if (o->cert_authority)
+		put_option(buf, cap, "cert-authority", NULL);
+	if (o->principals != NULL)
+		put_option(buf, cap, "principals", o->principals);
+	if (!o->port_forwarding)
+		put_option(buf, cap, o->no_forwarding_by != NULL ?
+		           o->no_forwarding_by : "restrict", NULL);
+	if (o->from != NULL)
+		put_option(buf, cap, "from", o->from);
+	if (o->expiry_time != 0)
+		put_option(buf, cap, "expiry-time",
+		           policy_expiry_str(o->expiry_time, text));
+	put_endpoints(buf, cap, "permitopen", &o->permit_open);
+	put_endpoints(buf, cap, "permitlisten", &o->permit_listen);
+	snprintf(text, sizeof text, "%d", o->tunnel_unit);
+	if (o->tunnel_set)
+		put_option(buf, cap, "tunnel",
+		           o->tunnel_unit < 0 ? "any" : text);
+	if (o->no_touch_required)
+		put_option(buf, cap, "no-touch-required", NULL);
+	if (o->verify_required)
+		put_option(buf, cap, "verify-required", NULL);
+	return buf;
 }
 
 void policy_keyopts_free(struct policy_keyopts *o)

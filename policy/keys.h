@@ -58,13 +58,9 @@ int policy_key_find(const char *file, const char *text, size_t len,
                     size_t blob_len, struct policy_key *key,
                     struct policy_error *err);
 void policy_key_free(struct policy_key *key);
-/* Key options in words of authorized_keys, as far as they bear on adit. Returns
- * buf. */
-char *policy_keyopts_str(const struct policy_keyopts *o, char *buf, size_t cap);
-
-/* The same for a list of keys without options, of certification authorities or
- * of revoked keys: a certificate is a key here, too (its blob is not looked
- * into), and so is DSA. */
+/* As policy_key_next(), of a list of keys without options, of certification
+ * authorities or of revoked keys: a certificate is a key here, too (its blob is
+ * not looked into), and so is DSA. */
 int policy_pubkey_next(const char *file, const char *text, size_t len,
                        size_t *pos, unsigned *line, struct policy_key *key,
                        struct policy_error *err);
@@ -98,5 +94,8 @@ const char *policy_cert_opts(const uint8_t *critical, size_t critical_len,
 const char *policy_keyopts_merge(struct policy_keyopts *opts,
                                  struct policy_keyopts *more);
 void policy_keyopts_free(struct policy_keyopts *opts);
+/* Key options in words of authorized_keys, as far as they bear on adit. Returns
+ * buf. */
+char *policy_keyopts_str(const struct policy_keyopts *o, char *buf, size_t cap);
 
 #endif
