@@ -91,6 +91,9 @@ Test(policy_certs, refused)
 		{ "source-address", "::1", "source-address", "::1" },
 		{ "verify-required", "x" }, { "Force-Command", "x" },
 	};
+	/* what is behind a NUL is not passed over */
+	static const uint8_t nul[] = "\0\0\0\15force-command"
+		"\0\0\0\7\0\0\0\3a\0b";
 	struct policy_keyopts o;
 
 	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
@@ -107,6 +110,9 @@ Test(policy_certs, refused)
 	policy_keyopts_free(&o);
 	cr_expect_not_null(policy_cert_opts((const uint8_t *)"\0\0\0", 3, NULL,
 	                                    0, where, &o));
+	policy_keyopts_free(&o);
+	cr_expect_not_null(policy_cert_opts(nul, sizeof nul - 1, NULL, 0, where,
+	                                    &o));
 	policy_keyopts_free(&o);
 }
 
@@ -211,7 +217,7 @@ Test(policy_certs, merged_values)
 	                               "expiry-time=\"20300101Z\"");
 	struct policy_keyopts more = line("verify-required,from=\"::1\","
 	                                  "expiry-time=\"20290101Z\"");
-	struct policy_keyopts other = line("command=\"y\"");
+	struct policy_keyopts other = line("command=\"y\""), cert;
 
 	cr_assert_null(policy_keyopts_merge(&o, &more));
 	cr_expect(!o.no_touch_required && o.verify_required);
@@ -219,6 +225,10 @@ Test(policy_certs, merged_values)
 	cr_expect_str_eq(o.from, "::1");
 	cr_expect_str_eq(o.command, "x");
 	cr_expect_not_null(policy_keyopts_merge(&o, &other));
+	cr_assert_null(take(&cert, LIST("source-address", "::2", NULL), none));
+	cr_assert_null(policy_keyopts_merge(&o, &cert));
+	cr_expect_str_eq(o.source_address, "::2");
+	policy_keyopts_free(&cert);
 	policy_keyopts_free(&o);
 	policy_keyopts_free(&more);
 	policy_keyopts_free(&other);
@@ -227,10 +237,10 @@ Test(policy_certs, merged_values)
 Test(policy_certs, principals)
 {
 	static const char text[] = "\n# c\n  alice # c\nrestrict bob\n"
-		"command=\"a b\"\tcarol\nunheard-of dave\na b c\n"
+		"command=\"a b\"\tcarol\nunheard-of dave\na b c\nrestrict b c\n"
 		"cert-authority eve\nfrank\r\n#";
 	static const char *const want[] = { "3 alice", "4 bob", "5 carol",
-		"6 error", "7 error", "8 error", "9 frank" };
+		"6 error", "7 error", "8 error", "9 error", "10 frank" };
 	struct policy_principal p;
 	struct policy_error err;
 	unsigned n = 0;
@@ -257,10 +267,11 @@ Test(policy_certs, keys_without_options)
 	static const char text[] = "# c\nssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI"
 		"AABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f c\n"
 		"ssh-dss AAAAB3NzaC1kc3M=\nssh-dss AAAAC3NzaC1kc3MA\n"
+		"ssh-dss AAAAB3NzaC1kc3N=\n" /* two bits more than needed */
 		"ssh-ed25519-cert-v01@openssh.com "
 		"AAAAIHNzaC1lZDI1NTE5LWNlcnQtdjAxQG9wZW5zc2guY29t\n"
 		"restrict ssh-ed25519 AAAA\nx-key AAAA\n";
-	static const int want[] = { 1, 1, -1, 1, -1, -1 };
+	static const int want[] = { 1, 1, -1, -1, 1, -1, -1 };
 	struct policy_error err;
 	struct policy_key key;
 	unsigned n = 0;

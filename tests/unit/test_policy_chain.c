@@ -1,6 +1,7 @@
 /* The rules that a verdict went through, and what is said of them. */
 #include <time.h>
 
+#include "policy/internal.h"
 #include "tests/unit/test_policy.h"
 
 static const char *groups[] = { "users", "adm" };
@@ -162,6 +163,26 @@ Test(policy_chain, bounded)
 	                   "%s", buf);
 	policy_chain_str(&v, buf, 280);
 	cr_expect_str_eq(buf + strlen(buf) - 6, " (...)", "%s", buf);
+}
+
+/* Of more lines than there is room for, the rule that decided is not left out. */
+Test(policy_chain, deep)
+{
+	struct policy_match_line *lines[2 * POLICY_CHAIN_MAX];
+	struct policy_step chain[POLICY_CHAIN_MAX];
+
+	given("PermitOpen none", "");
+	open_to("h", 80);
+	for (unsigned i = 0; i < 2 * POLICY_CHAIN_MAX; i++) {
+		cr_assert_not_null(lines[i] = calloc(1, sizeof **lines + 1));
+		*lines[i] = (struct policy_match_line){ "p", 2 + i,
+			i > 0 ? lines[i - 1] : NULL };
+		v.where.match = lines[i];
+	}
+	cr_expect_eq(policy_chain(&v, chain), POLICY_CHAIN_MAX);
+	cr_expect_str_eq(chain[POLICY_CHAIN_MAX - 1].rule, "PermitOpen none");
+	for (unsigned i = 0; i < 2 * POLICY_CHAIN_MAX; i++)
+		free(lines[i]);
 }
 
 Test(policy_chain, options_of_a_key)

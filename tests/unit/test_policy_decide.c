@@ -419,6 +419,8 @@ Test(policy_decide, expiry_forms)
 		{ "expiry-time=\"20300101123456Z\"", 1893456000 + 45296 },
 		{ "expiry-time=\"20300102Z\",expiry-time=\"203001010000Z\"",
 		  1893456000 },
+		{ "expiry-time=\"203001010000Z\",expiry-time=\"20300102Z\"",
+		  1893456000 },
 	};
 
 	for (size_t i = 0; i < sizeof(forms) / sizeof(forms[0]); i++) {

@@ -310,6 +310,18 @@ Test(policy_forward, paths)
 	YES(opens_path("/tmp/b"));
 }
 
+/* A part of a path is at most NAME_MAX bytes. */
+Test(policy_forward, long_paths)
+{
+	char path[300] = "/run/";
+
+	given("PermitOpen /run/*", "");
+	memset(path + 5, 'a', 255);
+	YES(opens_path(path));
+	path[5 + 255] = 'a';
+	NO(opens_path(path));
+}
+
 /* In sshd PermitOpen *:* opens every path, and no PermitListen keeps one from
  * being listened on. */
 Test(policy_forward, paths_are_refused_by_lists_without_them)

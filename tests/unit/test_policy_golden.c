@@ -368,6 +368,23 @@ static void run_file(const char *name)
 	free(want);
 }
 
+/* What is behind one might be overlooked. */
+Test(policy_golden, nul_bytes)
+{
+	static const char text[] = "Port 22\nDenyUsers a\0 b\n";
+	const struct policy_text t = { "p", text, sizeof text - 1, false };
+	struct policy_error err;
+	struct policy_key key;
+	unsigned line = 0;
+	size_t pos = 0;
+
+	cr_expect_null(policy_parse(&t, 1, &err));
+	cr_expect(err.line == 2 && err.column == 12, "%s", err.text);
+	cr_expect_eq(policy_key_next("k", "a\0b\n", 4, &pos, &line, &key,
+	                             &err), -1);
+	cr_expect(err.line == 1 && err.column == 2, "%s", err.text);
+}
+
 Test(policy_golden, all)
 {
 	const char *dir = getenv("GOLDEN_DIR"), *src = getenv("SRCDIR");

@@ -73,6 +73,7 @@ Test(policy_keyfind, none)
 	uint8_t blob[51];
 	unsigned line = 0;
 	size_t pos = 0;
+	int rc;
 
 	blob_of(ONE, blob);
 	cr_expect_eq(policy_key_find("k", "", 0, &pos, &line, blob, 51, &key,
@@ -82,4 +83,9 @@ Test(policy_keyfind, none)
 	pos = line = 0;
 	cr_expect_eq(policy_key_find("k", text, sizeof text - 1, &pos, &line,
 	                             blob, 50, &key, &err), 0);
+	/* the text of which is the beginning of the key's */
+	pos = line = 0;
+	while ((rc = policy_key_find("k", text, sizeof text - 1, &pos, &line,
+	                             blob, 48, &key, &err)) != 0)
+		cr_assert_eq(rc, -1, "%u", line);
 }

@@ -98,7 +98,8 @@ Test(policy_match, users)
 {
 	cr_expect_eq(policy_match_user("bob", NULL, "10.1.1.1", "b*"), 1);
 	cr_expect_eq(policy_match_user("bob", NULL, "10.1.1.1", "bob@10.*"), 1);
-	cr_expect_eq(policy_match_user("bob", NULL, "10.1.1.1", "bob@!10.*,*"), 0);
+	cr_expect_eq(policy_match_user("bob", NULL, "10.1.1.1",
+	                               "bob@!10.*,*"), 0);
 	cr_expect_eq(policy_match_user("bob", NULL, "10.1.1.1",
 	                               "*@10.0.0.0/8,!10.1.0.0/16"), 0);
 	cr_expect_eq(policy_match_user("bob", NULL, NULL, "bob@*"), 0);
@@ -106,6 +107,28 @@ Test(policy_match, users)
 	/* no negation here, as in sshd */
 	cr_expect_eq(policy_match_user("bob", NULL, "10.1.1.1", "!alice"), 0);
 	cr_expect_eq(policy_match_user(NULL, NULL, NULL, "bob@10.0.0.1/8"), -1);
+}
+
+/* Whatever is negated, by name or by address, wins over what is not. */
+Test(policy_match, hosts)
+{
+	static const struct {
+		const char *host, *address, *list;
+		int result;
+	} t[] = {
+		{ "a.lan", "10.1.1.1", "10.0.0.0/8,!b.lan", 1 },
+		{ "b.lan", "10.1.1.1", "10.0.0.0/8,!b.lan", 0 },
+		{ "a.lan", "10.1.1.1", "*.lan,!10.9.0.0/16", 1 },
+		{ "a.lan", "10.9.1.1", "*.lan,!10.9.0.0/16", 0 },
+		{ NULL, "10.1.1.1", "10.*", 1 },
+		{ NULL, "10.1.1.1", "10.1.1.1/33", -1 },
+		{ "a.lan", NULL, "*", 0 },
+	};
+
+	for (size_t i = 0; i < sizeof t / sizeof *t; i++)
+		cr_expect_eq(policy_match_host(t[i].host, t[i].address,
+		                               t[i].list), t[i].result,
+		             "%zu: %s", i, t[i].list);
 }
 
 Test(policy_match, bind)
