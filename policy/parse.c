@@ -367,9 +367,9 @@ static void check_commands(struct parser *ps)
 	policy_settings_free(&s);
 }
 
-struct policy *policy_parse_with(const struct policy_text *texts, size_t n,
-                                 const struct policy_hooks *hooks,
-                                 struct policy_error *err)
+struct policy *policy_parse(const struct policy_text *texts, size_t n,
+                            const struct policy_hooks *hooks,
+                            struct policy_error *err)
 {
 	struct policy_error one, ignored;
 	struct parser ps = { .err = &one, .hooks = hooks,
@@ -400,10 +400,4 @@ struct policy *policy_parse_with(const struct policy_text *texts, size_t n,
 	}
 	policy_free(ps.policy);
 	return NULL;
-}
-
-struct policy *policy_parse(const struct policy_text *texts, size_t n,
-                            struct policy_error *err)
-{
-	return policy_parse_with(texts, n, NULL, err);
 }

@@ -45,12 +45,6 @@ struct policy_text {
 
 struct policy;
 
-/* Parse texts[0..n). Returns a policy to be freed with policy_free(), or NULL
- * with *err filled: the first of its errors. Nothing of texts is referenced
- * afterwards. Include is an error here. */
-struct policy *policy_parse(const struct policy_text *texts, size_t n,
-                            struct policy_error *err);
-
 /* A file that an Include names. */
 struct policy_included {
 	const char *name;
@@ -166,12 +160,13 @@ struct policy_remark {
 	char text[512];            /* printable */
 };
 
-/* What policy_parse_with() asks of its caller, and tells it as it goes. */
+/* What policy_parse() asks of its caller, and tells it as it goes. */
 struct policy_hooks {
 	void *arg;
 	/* The files that a pattern in the file from names, in order; none is
 	 * no error. They stay the caller's, until the parse is over. Returns
-	 * NULL with *files and *n filled, or why not. */
+	 * NULL with *files and *n filled, or why not. May be NULL itself:
+	 * Include is an error. */
 	const char *(*include)(void *arg, const char *from,
 	                       const char *pattern,
 	                       const struct policy_included **files,
@@ -186,10 +181,13 @@ struct policy_hooks {
 	void (*remark)(void *arg, const struct policy_remark *remark);
 };
 
-/* The same, with Include and all errors of the texts. hooks NULL: none. */
-struct policy *policy_parse_with(const struct policy_text *texts, size_t n,
-                                 const struct policy_hooks *hooks,
-                                 struct policy_error *err);
+/* Parse texts[0..n). Returns a policy to be freed with policy_free(), or NULL
+ * with *err filled (it may be NULL): the first of its errors; all of them go to
+ * hooks, which may be NULL for none. Nothing of texts is referenced
+ * afterwards. */
+struct policy *policy_parse(const struct policy_text *texts, size_t n,
+                            const struct policy_hooks *hooks,
+                            struct policy_error *err);
 void policy_free(struct policy *p); /* accepts NULL */
 
 /* Who connects. Strings are borrowed. user NULL: not known yet, so that only

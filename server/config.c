@@ -163,7 +163,7 @@ static int parse(struct config *c, const struct config_reports *reports)
 			o->override_is_port[n] };
 	texts[n++] = (struct policy_text){ c->name, c->text, c->text_len,
 		false };
-	c->policy = policy_parse_with(texts, n, &hooks, NULL);
+	c->policy = policy_parse(texts, n, &hooks, NULL);
 	if (c->policy == NULL)
 		return -1;
 	snprintf(err.file, sizeof(err.file), "%s", c->name);

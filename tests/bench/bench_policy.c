@@ -88,7 +88,7 @@ static void load(const char *head, const char *line, const char *tail)
 	t.len = len;
 	policy_settings_free(&settings);
 	policy_free(policy);
-	policy = policy_parse(&t, 1, &err);
+	policy = policy_parse(&t, 1, NULL, &err);
 	need(policy != NULL, err.text);
 	need(policy_eval(policy, &bob, &settings) == 0, "out of memory");
 	free(text);

@@ -7,7 +7,7 @@
 static void use(const struct policy_key *key)
 {
 	const struct policy_text none = { "none", "", 0, false };
-	struct policy *p = policy_parse(&none, 1, NULL);
+	struct policy *p = policy_parse(&none, 1, NULL, NULL);
 	struct policy_settings s;
 	struct policy_verdict v;
 

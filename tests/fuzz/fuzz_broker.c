@@ -165,7 +165,7 @@ static void set_up(void)
 		"PermitOpen 127.0.0.1:* localhost:80\n"
 		"PermitListen 127.0.0.1:* localhost:* 22\n", keys_file());
 	config.options = &options;
-	config.policy = policy_parse(&t, 1, NULL);
+	config.policy = policy_parse(&t, 1, NULL, NULL);
 	check(config.policy != NULL);
 	check(policy_eval(config.policy, NULL, &config.global) == 0);
 }

@@ -330,7 +330,7 @@ static void prepare(void)
 
 	log_open(false, POLICY_LOG_QUIET);
 	config.options = &options;
-	config.policy = policy_parse(&t, 1, NULL);
+	config.policy = policy_parse(&t, 1, NULL, NULL);
 	check(config.policy != NULL &&
 	      policy_eval(config.policy, NULL, &config.global) == 0);
 }

@@ -88,7 +88,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		files.v[i].text = nul != NULL ? (const char *)nul + 1 : "";
 		files.v[i].len = len < INCLUDED_MAX ? len : INCLUDED_MAX;
 	}
-	p = policy_parse_with(&text, 1, &hooks, &err);
+	p = policy_parse(&text, 1, &hooks, &err);
 	if ((p == NULL) != (files.nerrors > 0))
 		abort();
 	if (p == NULL)

@@ -35,7 +35,7 @@ static void given_to(const struct policy_conn *who, const char *text,
 	size_t pos = 0;
 
 	done();
-	policy = policy_parse(&t, 1, &err);
+	policy = policy_parse(&t, 1, NULL, &err);
 	cr_assert_not_null(policy, "%s: %s", text, err.text);
 	cr_assert_eq(policy_eval(policy, who, &set), 0);
 	snprintf(buf, sizeof buf, "%s%s" ED25519 "\n", options,

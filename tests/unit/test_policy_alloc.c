@@ -107,7 +107,7 @@ static bool use_policy(struct policy_error *err)
 	                               sizeof policy_text - 1, false };
 	const struct policy_conn conn = { .user = "a", .address = "::1" };
 	const struct policy_hooks hooks = { .include = include };
-	struct policy *p = policy_parse_with(&t, 1, &hooks, err);
+	struct policy *p = policy_parse(&t, 1, &hooks, err);
 	struct policy_settings s;
 	bool good;
 

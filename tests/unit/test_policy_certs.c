@@ -140,7 +140,7 @@ static unsigned rights(const struct policy_keyopts *o, char *rule, size_t cap)
 {
 	static const char text[] = "PermitTunnel yes\n";
 	const struct policy_text t = { "p", text, sizeof text - 1, false };
-	struct policy *p = policy_parse(&t, 1, NULL);
+	struct policy *p = policy_parse(&t, 1, NULL, NULL);
 	struct policy_settings s;
 	struct policy_verdict v, w;
 

@@ -181,7 +181,7 @@ static void run_policy(const char *text, FILE *out)
 	su.out = out;
 	su.texts[su.ntexts++] = (struct policy_text){ "policy", copy,
 	                                              strlen(copy), false };
-	p = policy_parse_with(su.texts, su.ntexts, &hooks, &err);
+	p = policy_parse(su.texts, su.ntexts, &hooks, &err);
 	cr_expect_eq(p == NULL, *err.text != '\0');
 	if (p != NULL) {
 		cr_assert_eq(policy_eval(p, &su.conn, &s), 0);
@@ -378,7 +378,7 @@ Test(policy_golden, nul_bytes)
 	unsigned line = 0;
 	size_t pos = 0;
 
-	cr_expect_null(policy_parse(&t, 1, &err));
+	cr_expect_null(policy_parse(&t, 1, NULL, &err));
 	cr_expect(err.line == 2 && err.column == 12, "%s", err.text);
 	cr_expect_eq(policy_key_next("k", "a\0b\n", 4, &pos, &line, &key,
 	                             &err), -1);

@@ -16,7 +16,7 @@ static void given(const char *text)
 
 	policy_settings_free(&s);
 	policy_free(p);
-	p = policy_parse(&t, 1, &err);
+	p = policy_parse(&t, 1, NULL, &err);
 	cr_assert_not_null(p, "%s: %s", text, err.text);
 	cr_assert_eq(policy_eval(p, NULL, &s), 0);
 }
