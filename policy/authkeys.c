@@ -147,7 +147,6 @@ static const char *parse_options(const char **s, struct policy_key *key)
 static const char *parse_blob(const char **s, size_t type_len,
                               struct policy_key *key)
 {
-	const char *why;
 	size_t n;
 
 	key->type = strndup(*s, type_len);
@@ -157,9 +156,7 @@ static const char *parse_blob(const char **s, size_t type_len,
 	n = word_len(*s);
 	if (n == 0)
 		return "missing key behind its type";
-	if ((why = decode(*s, n, key)) != NULL)
-		return why;
-	return NULL;
+	return decode(*s, n, key);
 }
 
 static const char *parse_comment(const char **s, struct policy_key *key)

@@ -36,9 +36,9 @@ static int fail_at(const struct policy_stmt *st,
                    const struct policy_lex_word *w, const char *what)
 {
 	return policy_fail(st->err, st->where.file, st->where.line,
-	                   w != NULL ? w->column : st->column, "Match%s%s%s%s",
+	                   w != NULL ? w->column : st->column, "Match%s%s: %s",
 	                   w != NULL ? " " : "", w != NULL ? w->text : "",
-	                   ": ", what);
+	                   what);
 }
 
 /* The value of a criterion. */
@@ -52,7 +52,7 @@ static const char *check_value(enum policy_criterion_kind kind, const char *s,
 	case POLICY_BY_INVALID_USER:
 		return NULL;
 	case POLICY_BY_HOST:
-		/* the same of this one */
+		/* sshd takes it as a pattern, which then never matches */
 		return strchr(s, '/') == NULL ? NULL :
 		       "not a list of names: networks go with Address";
 	case POLICY_BY_ADDRESS:
@@ -60,7 +60,7 @@ static const char *check_value(enum policy_criterion_kind kind, const char *s,
 		if (policy_addr_list(NULL, s) == -2)
 			return "empty entry, bits set beyond the mask, or a "
 			       "mask that is too long";
-		/* sshd takes it as a pattern, which then never matches */
+		/* the same of these */
 		if (!policy_addr_list_numeric(s))
 			return "not a list of addresses";
 		return NULL;

@@ -367,7 +367,6 @@ static int copy_lists(const struct chosen *c, struct policy_settings *out)
 static void read_penalties(const struct chosen *c, struct policy_penalties *p)
 {
 	const struct policy_setting *s = first(c, POLICY_PER_SOURCE_PENALTIES);
-
 	bool six = false;
 
 	for (size_t i = 0; s != NULL && i < s->words.n; i++) {

@@ -95,7 +95,7 @@ static void copy_odd_numbers(enum policy_keyword k, const unsigned *v,
 		out->ip_qos = v[0] > 255 ? -1 : (int)v[0];
 		break;
 	default:
-		break; /* lists and names: below */
+		break;
 	}
 }
 
@@ -103,8 +103,7 @@ void policy_copy_numbers(const struct policy_setting *const *firsts,
                          struct policy_settings *out)
 {
 	for (int k = 0; k < POLICY_KEYWORD__MAX; k++) {
-		const struct policy_setting *s =
-			firsts[k];
+		const struct policy_setting *s = firsts[k];
 
 		if (s == NULL)
 			continue;

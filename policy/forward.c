@@ -70,7 +70,7 @@ static enum answer path_matches(const struct policy_endpoint *e,
 	       policy_match_path(w->host, e->host) ? YES : NO;
 }
 
-/* Unless the list is none, *v is filled: with the entry that permits it, or
+/* Unless there is no list, *v is filled: with the entry that permits it, or
  * with the list. */
 static enum answer list_permits(const struct policy_endpoints *e,
                                 matcher *matches, const char *keyword,

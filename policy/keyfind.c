@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { BLOB_MAX = 65536 };
+
 /* Go to the line that at points into: *pos, and *line is of the one before. */
 static void go_to(const char *text, const char *at, size_t *pos,
                   unsigned *line)
@@ -56,7 +58,7 @@ int policy_key_find(const char *file, const char *text, size_t len,
 	int rc = 0;
 
 	memset(key, 0, sizeof *key);
-	if (*pos >= len || blob_len > POLICY_BLOB_MAX)
+	if (*pos >= len || blob_len > BLOB_MAX)
 		return 0;
 	if ((base64 = malloc(n + 1)) == NULL) {
 		*pos = len; /* who goes on shall come to an end */

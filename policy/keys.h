@@ -52,7 +52,6 @@ int policy_key_next(const char *file, const char *text, size_t len,
 /* The same, of lines with that key alone: what else is wrong in the text goes
  * unsaid, and thousands of keys cost little. The caller goes on after -1, or
  * after a key that does not do. */
-enum { POLICY_BLOB_MAX = 65536 };
 int policy_key_find(const char *file, const char *text, size_t len,
                     size_t *pos, unsigned *line, const uint8_t *blob,
                     size_t blob_len, struct policy_key *key,
@@ -88,8 +87,8 @@ const char *policy_cert_opts(const uint8_t *critical, size_t critical_len,
                              struct policy_where where,
                              struct policy_keyopts *out);
 /* Restrict opts by more, those of a certificate or of a second key: permitted
- * is what both permit; lists of opts go before those of more. Takes from more
- * what it needs. Returns NULL, or a static reason why the two do not go
+ * is what both permit, but of two lists or two tunnel= that of opts holds, as in
+ * sshd. Takes from more what it needs. Returns NULL, or a static reason why the two do not go
  * together. */
 const char *policy_keyopts_merge(struct policy_keyopts *opts,
                                  struct policy_keyopts *more);

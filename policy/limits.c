@@ -247,7 +247,8 @@ int policy_take_channel_timeout(const struct policy_stmt *st,
 	return 0;
 }
 
-/* PerSourcePenalties. The words are kept; policy_penalties() reads them. */
+/* PerSourcePenalties. The words are kept; policy_penalty() reads them
+ * again. */
 
 static const struct {
 	const char *name;

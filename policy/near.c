@@ -44,7 +44,7 @@ void policy_near_try(struct policy_near *near, const char *candidate)
 	if (len > WORD_MAX || strlen(candidate) > WORD_MAX)
 		return;
 	edits = distance(near->word, candidate);
-	/* beyond a third of the word it is a guess, not a slip */
+	/* beyond one and a quarter of the word it is a guess, not a slip */
 	if (edits > 1 + len / 4 || edits >= strlen(candidate) ||
 	    (near->best != NULL && edits >= near->edits))
 		return;

@@ -2,9 +2,10 @@
  * policy: what the operator and the key's owner allow.
  *
  * The grammar is sshd_config(5)'s, the key options are authorized_keys(5)'s.
- * Everything here takes buffers and returns structs: no files, no DNS, no
- * clock, no logging, no globals that change. The caller reads the files and
- * passes the time. Every value knows the line that set it.
+ * Everything here takes buffers and returns structs: no files (but the system's
+ * zone, for an expiry-time without a Z), no DNS, no clock, no logging, no globals
+ * that change. The caller reads the files and passes the time. Every value knows
+ * the line that set it.
  */
 #ifndef ADIT_POLICY_H
 #define ADIT_POLICY_H
@@ -300,7 +301,8 @@ struct policy_rates {
 #define POLICY_RATE_MAX (UINT64_C(1) << 40)
 
 /* All settings as they hold for one connection. Pointers belong to this
- * struct; where[].file belongs to the policy, which must outlive it. */
+ * struct, but for those in endpoints and in any where: they belong to the
+ * policy, which must outlive it. */
 struct policy_settings {
 	struct policy_where where[POLICY_KEYWORD__MAX];
 	struct policy_listen *listen; /* Port x ListenAddress, as sshd */

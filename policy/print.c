@@ -53,7 +53,7 @@ char *policy_units_str(const struct policy_settings *s, char *buf, size_t cap)
 	return policy_escape(buf, cap, range);
 }
 
-/* So that the policy could be read back: quoted where a word needs it. */
+/* Quoted where it takes that to be read back; what is not printable cannot be. */
 static void put_word(FILE *f, const char *s)
 {
 	bool quote = *s == '\0' || strpbrk(s, " \t\"'\\") != NULL ||

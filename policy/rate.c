@@ -166,10 +166,10 @@ static void put(const char *scope, const struct policy_rate *rate, char *buf,
 
 char *policy_rates_str(const struct policy_rates *r, char *buf, size_t cap)
 {
-	if (cap > 0)
-		buf[0] = '\0';
+	if (cap == 0)
+		return buf;
+	buf[0] = '\0';
 	put("session", &r->session, buf, cap);
 	put("user", &r->user, buf, cap);
-	return cap > 0 && buf[0] == '\0' ? policy_escape(buf, cap, "none")
-	                                 : buf;
+	return buf[0] != '\0' ? buf : policy_escape(buf, cap, "none");
 }

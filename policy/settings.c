@@ -10,8 +10,7 @@ static void setting_free(struct policy_setting *s)
 	policy_endpoints_free(&s->endpoints);
 }
 
-/* Allow and Deny without a pattern, and none, are settings too: they can be
- * told from what was never set. */
+/* A comment alone behind the keyword: sshd passes over these, too. */
 static bool says_nothing(const struct policy_stmt *st)
 {
 	switch (st->row->keyword) {

@@ -10,9 +10,9 @@ int policy_fail_word(const struct policy_stmt *st,
                      const struct policy_lex_word *w, const char *what)
 {
 	return policy_fail(st->err, st->where.file, st->where.line,
-	                   w != NULL ? w->column : st->column, "%s%s%s%s%s",
+	                   w != NULL ? w->column : st->column, "%s%s%s: %s",
 	                   st->row->name, w != NULL ? " " : "",
-	                   w != NULL ? w->text : "", ": ", what);
+	                   w != NULL ? w->text : "", what);
 }
 
 int policy_fail_missing(const struct policy_stmt *st)
