@@ -27,8 +27,9 @@ const char *policy_time(const char *s, unsigned *out)
 		uint64_t n = 0;
 		const char *digits = s;
 
-		for (; *s >= '0' && *s <= '9' && n <= INT_MAX; s++)
-			n = n * 10 + (unsigned)(*s - '0');
+		for (; *s >= '0' && *s <= '9'; s++)
+			if (n <= INT_MAX)
+				n = n * 10 + (unsigned)(*s - '0');
 		if (s == digits || unit_seconds(*s) == 0)
 			return "not a time, such as 90 or 1h30m";
 		total += n * unit_seconds(*s);
