@@ -123,8 +123,10 @@ char *policy_chain_str(const struct policy_verdict *v, char *buf, size_t cap)
 	if (cap == 0)
 		return buf;
 	buf[0] = '\0';
-	if (!put(buf, cap, "", &chain[n - 1]))
-		return policy_escape(buf, cap, v->rule);
+	if (!put(buf, cap, "", &chain[n - 1])) {
+		snprintf(buf, cap, "%s", v->rule);
+		return buf;
+	}
 	for (i = n - 1; i > 0; i--)
 		if (!put(buf, cap, i == n - 1 ? " (" : "; ", &chain[i - 1]))
 			break;

@@ -163,6 +163,10 @@ Test(policy_chain, bounded)
 	                   "%s", buf);
 	policy_chain_str(&v, buf, 280);
 	cr_expect_str_eq(buf + strlen(buf) - 6, " (...)", "%s", buf);
+	given("DenyUsers bob@*,\033[2J*", "");
+	policy_may_login(&set, &bob, 1000, NULL, &v);
+	policy_chain_str(&v, buf, 22);
+	cr_expect_str_eq(buf, "DenyUsers bob@*,\\033[", "%s", buf);
 }
 
 /* Of more lines than there is room for, the rule that decided is not left out. */
