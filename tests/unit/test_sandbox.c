@@ -92,6 +92,47 @@ static const struct profile_call *find(const struct profile_calls *c,
 	return NULL;
 }
 
+/* What this rule of an inner profile lets through, the outer one does too. */
+static bool implies(const struct profile_rule *inner,
+                    const struct profile_rule *outer)
+{
+	for (unsigned i = 0; i < outer->nconds; i++) {
+		const struct profile_cond *o = &outer->conds[i];
+		bool found = false;
+
+		for (unsigned j = 0; j < inner->nconds; j++) {
+			const struct profile_cond *c = &inner->conds[j];
+
+			found |= c->arg == o->arg &&
+			         (c->mask & o->mask) == o->mask &&
+			         (c->value & o->mask) == o->value;
+		}
+		if (!found)
+			return false;
+	}
+	return true;
+}
+
+static bool covers(const struct profile_call *outer,
+                   const struct profile_call *inner)
+{
+	if (outer == NULL || inner->error != 0)
+		return outer != NULL;
+	if (outer->error != 0)
+		return false;
+	if (outer->nalts == 0 || inner->nalts == 0)
+		return outer->nalts == 0;
+	for (size_t i = 0; i < inner->nalts; i++) {
+		bool found = false;
+
+		for (size_t j = 0; j < outer->nalts; j++)
+			found |= implies(inner->alts[i], outer->alts[j]);
+		if (!found)
+			return false;
+	}
+	return true;
+}
+
 static void check_covers(enum sandbox_role outer, enum sandbox_role inner)
 {
 	struct profile_calls *o = profile_calls_new(outer, false);
@@ -100,10 +141,8 @@ static void check_covers(enum sandbox_role outer, enum sandbox_role inner)
 	cr_assert(o != NULL && i != NULL);
 	for (size_t n = 0; n < i->n; n++) {
 		const struct profile_call *a = &i->call[n];
-		const struct profile_call *b = find(o, a->name);
-		cr_expect(b != NULL && (b->error == 0 || a->error != 0) &&
-		          (b->nalts == 0 || b->nalts >= a->nalts) &&
-		          !(a->nalts == 0 && a->error == 0 && b->nalts > 0),
+
+		cr_expect(covers(find(o, a->name), a),
 		          "%s lacks %s, which %s needs",
 		          sandbox_role_name(outer), a->name,
 		          sandbox_role_name(inner));
@@ -214,7 +253,6 @@ Test(sandbox, nobody_has_the_dangerous_calls)
 	            sizeof tunmaker_never / sizeof tunmaker_never[0]);
 }
 
-/* Who may do what to a device: the argument is what a filter sees. */
 /* The device's settings below /proc/sys, and nothing that only reads. */
 Test(sandbox, a_tun_maker_opens_in_one_way)
 {
@@ -228,15 +266,18 @@ Test(sandbox, a_tun_maker_opens_in_one_way)
 	free(c);
 }
 
+/* Who may do what to a device: the argument is what a filter sees. */
 Test(sandbox, tunnel_ioctls_are_few)
 {
 	for (enum sandbox_role r = 0; r < SANDBOX__MAX; r++) {
-		struct profile_calls *c = profile_calls_new(r, false);
-		const struct profile_call *call = find(c, "ioctl");
+		struct profile_calls *c;
+		const struct profile_call *call;
 		bool sets_if = false;
 
 		if (r == SANDBOX_COMMAND)
 			continue;
+		c = profile_calls_new(r, false);
+		call = find(c, "ioctl");
 		for (size_t i = 0; call != NULL && i < call->nalts; i++) {
 			const struct profile_rule *a = call->alts[i];
 			uint64_t request = a->conds[0].value;
