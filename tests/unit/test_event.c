@@ -1,13 +1,9 @@
+/* Events as JSON, as words, for the journal, and between processes. */
 #include <criterion/criterion.h>
-#include <fcntl.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "server/edges.h"
 #include "server/event.h"
-#include "server/log.h"
 
 static char buf[EVENT_JSON_MAX];
 
@@ -147,40 +143,4 @@ Test(event, sent_and_taken)
 	cr_expect_null(got.v[EVENT_BYTES_UP].p);
 	ipc_peer_free(a);
 	ipc_peer_free(b);
-}
-
-static void say(enum policy_log_level level, const struct event *e,
-                const char *fmt, ...)
-{
-	va_list ap;
-
-	va_start(ap, fmt);
-	event_vlog(level, e, fmt, ap);
-	va_end(ap);
-}
-
-/* With LogFormat fields every line is key=value. */
-Test(event, log_fields)
-{
-	struct event e;
-	char got[512], *at;
-	int p[2];
-	ssize_t n;
-
-	cr_assert_eq(pipe2(p, O_NONBLOCK), 0);
-	dup2(p[1], STDERR_FILENO);
-	log_open(false, POLICY_LOG_INFO);
-	log_format(true);
-	event_init(&e, EVENT_STOP);
-	event_str(&e, EVENT_REASON, "x");
-	say(POLICY_LOG_INFO, &e, "a sentence");
-	say(POLICY_LOG_VERBOSE, &e, NULL);
-	log_info("say \"%s\"", "it");
-	n = read(p[0], got, sizeof(got) - 1);
-	cr_assert_gt(n, 0);
-	got[n] = '\0';
-	at = strchr(got, ' ') + 1;
-	cr_expect(strncmp(at, "event=stop reason=x\n", 20) == 0, "%s", at);
-	at = strchr(strchr(at, '\n'), ' ') + 1;
-	cr_expect_str_eq(at, "event=note message=\"say \\042it\\042\"\n");
 }

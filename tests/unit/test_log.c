@@ -1,9 +1,11 @@
 #include <criterion/criterion.h>
 #include <fcntl.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "server/event.h"
 #include "server/log.h"
 
 static int p[2];
@@ -78,12 +80,11 @@ Test(log, long_lines_are_cut)
 Test(log, lost_lines_are_counted)
 {
 	char big[1000];
-	int pages = 0;
 
 	log_open(false, POLICY_LOG_INFO);
 	memset(big, 'x', sizeof big);
 	while (write(p[1], big, sizeof big) > 0)
-		pages++;
+		;
 	while (write(p[1], "x", 1) > 0)
 		;
 	log_info("one");
@@ -92,6 +93,33 @@ Test(log, lost_lines_are_counted)
 		;
 	log_info("three");
 	cr_assert_eq(strncmp(logged(), "2 log lines were lost\n", 22), 0);
+}
+
+static void say(enum policy_log_level level, const struct event *e,
+                const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	event_vlog(level, e, fmt, ap);
+	va_end(ap);
+}
+
+/* With LogFormat fields every line is key=value. */
+Test(log, fields)
+{
+	struct event e;
+
+	log_open(false, POLICY_LOG_INFO);
+	log_format(true);
+	event_init(&e, EVENT_STOP);
+	event_str(&e, EVENT_REASON, "x");
+	say(POLICY_LOG_INFO, &e, "a sentence");
+	cr_assert_str_eq(logged(), "event=stop reason=x\n");
+	say(POLICY_LOG_VERBOSE, &e, NULL);
+	cr_assert_str_eq(logged(), "");
+	log_info("say \"%s\"", "it");
+	cr_assert_str_eq(logged(), "event=note message=\"say \\042it\\042\"\n");
 }
 
 static const char *esc(size_t cap, const char *src, size_t len)
