@@ -263,6 +263,8 @@ Test(connection_close, unknown_channels)
 		{ 97, "close" }, { 98, "request" },
 	};
 	static const uint32_t numbers[] = { 1, 7, 0x7fffffff, 0xffffffff };
+	/* adjust, success and failure of a request */
+	static const uint8_t forgiven[] = { 93, 99, 100 };
 	char text[100];
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++)
@@ -276,11 +278,10 @@ Test(connection_close, unknown_channels)
 			expect(w, text);
 			end(w);
 		}
-	for (uint8_t type = 93; type <= 100; type++) {
+	for (size_t i = 0; i < sizeof(forgiven); i++) {
 		struct world *w = world_open();
 
-		if (type == 93 || type > 98)
-			say(w, type, "w", 5u);
+		say(w, forgiven[i], "w", 5u);
 		expect(w, "");
 		end(w);
 	}
