@@ -160,7 +160,7 @@ int policy_take_permit_listen(const struct policy_stmt *,
                               struct policy_setting *);
 int policy_take_deny_open(const struct policy_stmt *, struct policy_setting *);
 
-/* Append a copy of text to out's words. Returns 0, or -1 with st->err filled. */
+/* Append a copy of text to out's words. -1: st->err is filled. */
 int policy_take_word(const struct policy_stmt *st, struct policy_setting *out,
                      const char *text);
 /* Words that check() finds nothing wrong with, or "none" alone: no words. check

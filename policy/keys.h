@@ -87,9 +87,9 @@ const char *policy_cert_opts(const uint8_t *critical, size_t critical_len,
                              struct policy_where where,
                              struct policy_keyopts *out);
 /* Restrict opts by more, those of a certificate or of a second key: permitted
- * is what both permit, but of two lists or two tunnel= that of opts holds, as in
- * sshd. Takes from more what it needs. Returns NULL, or a static reason why the two do not go
- * together. */
+ * is what both permit, but of two lists or two tunnel= that of opts holds, as
+ * in sshd. Takes from more what it needs. Returns NULL, or a static reason why
+ * the two do not go together. */
 const char *policy_keyopts_merge(struct policy_keyopts *opts,
                                  struct policy_keyopts *more);
 void policy_keyopts_free(struct policy_keyopts *opts);

@@ -2,10 +2,10 @@
  * policy: what the operator and the key's owner allow.
  *
  * The grammar is sshd_config(5)'s, the key options are authorized_keys(5)'s.
- * Everything here takes buffers and returns structs: no files (but the system's
- * zone, for an expiry-time without a Z), no DNS, no clock, no logging, no globals
- * that change. The caller reads the files and passes the time. Every value knows
- * the line that set it.
+ * Everything here takes buffers and returns structs: no files (but the
+ * system's zone, for an expiry-time without a Z), no DNS, no clock, no logging,
+ * no globals that change. The caller reads the files and passes the time. Every
+ * value knows the line that set it.
  */
 #ifndef ADIT_POLICY_H
 #define ADIT_POLICY_H

@@ -53,7 +53,8 @@ char *policy_units_str(const struct policy_settings *s, char *buf, size_t cap)
 	return policy_escape(buf, cap, range);
 }
 
-/* Quoted where it takes that to be read back; what is not printable cannot be. */
+/* Quoted where that is needed to read it back; what is not printable cannot be
+ * read back. */
 static void put_word(FILE *f, const char *s)
 {
 	bool quote = *s == '\0' || strpbrk(s, " \t\"'\\") != NULL ||

@@ -219,7 +219,8 @@ static void run(struct flow *flows, void *(*fn)(void *))
 	pthread_attr_init(&small);
 	pthread_attr_setstacksize(&small, FLOWS_STACK);
 	for (unsigned i = 0; i < opt.channels; i++)
-		if (pthread_create(&flows[i].thread, &small, fn, &flows[i]) != 0)
+		if (pthread_create(&flows[i].thread, &small, fn,
+		                   &flows[i]) != 0)
 			errx(1, "no thread");
 	pthread_barrier_wait(&together);
 	began = flows_now();

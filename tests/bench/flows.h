@@ -8,7 +8,7 @@
 /* How a connection of the bench begins: the client says what it wants, the far
  * end answers a byte as soon as it knows, and begins when it gets one. */
 enum flows_op {
-	FLOWS_SINK = 1,   /* takes all until EOF, answers with a struct flows_sum */
+	FLOWS_SINK = 1,   /* takes all until EOF, answers with a flows_sum */
 	FLOWS_SOURCE,     /* sends so many bytes of a known stream */
 	FLOWS_SOURCE_FOR, /* sends for so many milliseconds */
 	FLOWS_ECHO        /* sends back what comes */
@@ -17,7 +17,7 @@ enum flows_op {
 struct flows_wish {
 	uint32_t op;
 	uint32_t piece;    /* bytes a write */
-	uint64_t amount;   /* bytes, milliseconds; SINK: not 0 if to be hashed */
+	uint64_t amount;   /* bytes, milliseconds; SINK: 0: it is not hashed */
 	uint64_t seed;     /* which known stream */
 };
 

@@ -44,8 +44,8 @@ bool flows_recv(int fd, void *buf, size_t len)
 	return recv(fd, buf, len, MSG_WAITALL) == (ssize_t)len;
 }
 
-/* Different for each seed, and nothing that a lost, doubled or moved piece would
- * leave alone (xorshift64*). */
+/* Different for each seed, and nothing that a lost, doubled or moved piece
+ * would leave alone (xorshift64*). */
 static void fill(uint8_t *p, size_t len, uint64_t *state)
 {
 	for (; len > 0; p += 8, len -= len < 8 ? len : 8) {
@@ -195,7 +195,8 @@ void flows_serve(const char *address, unsigned port, bool greet)
 
 	if (inet_pton(AF_INET, address, &a.sin_addr) != 1)
 		errx(2, "%s: not an address", address);
-	if (s < 0 || setsockopt(s, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) ||
+	if (s < 0 ||
+	    setsockopt(s, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) ||
 	    bind(s, (struct sockaddr *)&a, sizeof(a)) < 0 ||
 	    listen(s, 4096) < 0)
 		err(1, "%s port %u", address, port);

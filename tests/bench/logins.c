@@ -154,8 +154,9 @@ static void keep(const struct server *to, ssh_key key, unsigned worker,
 
 		all[i] = login(to, key, worker);
 		if (all[i] == NULL ||
-		    (to->listen && ssh_channel_listen_forward(all[i], "localhost",
-		                                              0, &port) != SSH_OK)) {
+		    (to->listen &&
+		     ssh_channel_listen_forward(all[i], "localhost", 0,
+		                                &port) != SSH_OK)) {
 			tell(fd, 0, 1);
 			return;
 		}
@@ -177,7 +178,8 @@ static void worker(const struct server *to, unsigned index, unsigned n, int fd)
 	ssh_key key;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (ssh_pki_import_privkey_file(to->keyfile, NULL, NULL, NULL, &key) != 0)
+	if (ssh_pki_import_privkey_file(to->keyfile, NULL, NULL, NULL,
+	                                &key) != 0)
 		errx(2, "%s: no private key", to->keyfile);
 	if (to->hold)
 		keep(to, key, index, n, fd);

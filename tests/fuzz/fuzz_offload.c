@@ -1,8 +1,8 @@
 /*
  * What a device gives, and what a client sends. The first byte says which, and
  * the mode. Datagrams have a length of two bytes before them; those whose sums
- * are to be made right have its highest bit set. What is joined must be cut into as
- * many datagrams, with their sums right.
+ * are to be made right have its highest bit set. What is joined must be cut
+ * into as many datagrams, with their sums right.
  */
 #include "tests/unit/test_offload.h"
 

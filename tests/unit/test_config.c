@@ -158,7 +158,8 @@ Test(config, all_errors_at_once)
 		":5: AuthorizedKeysCommand without AuthorizedKeysCommandUser" };
 	for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
 		snprintf(at, sizeof at, "policy%s", want[i]);
-		cr_expect_not_null(strstr(errors, at), "%s: got:\n%s", at, errors);
+		cr_expect_not_null(strstr(errors, at), "%s: got:\n%s", at,
+		                   errors);
 	}
 	cr_expect_null(strstr(errors, "without AuthorizedPrincipals"), "%s",
 	               errors);

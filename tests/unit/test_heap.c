@@ -106,7 +106,7 @@ static void rest_twice(void)
 	after = private_kib();
 	check(true);
 	fprintf(stderr, "# %u KiB before, %u after\n", before, after);
-	/* of each such piece three whole pages are, and a few others are used */
+	/* three whole pages of each such piece, less a few in use */
 	sure(HAS_HEAP_OF_ITS_OWN ||
 	     before >= after + PIECES / 2 * PIECE / 1024 / 2);
 	more = malloc(PIECES * PIECE);

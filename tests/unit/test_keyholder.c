@@ -43,8 +43,8 @@ static void write_key(void)
 	char *text = NULL;
 
 	cr_assert_eq(ssh_pki_generate(SSH_KEYTYPE_ED25519, 0, &key), SSH_OK);
-	cr_assert_eq(ssh_pki_export_privkey_base64(key, NULL, NULL, NULL, &text),
-	             SSH_OK);
+	cr_assert_eq(ssh_pki_export_privkey_base64(key, NULL, NULL, NULL,
+	                                           &text), SSH_OK);
 	write_file(key_path, text);
 	ssh_string_free_char(text);
 	ssh_key_free(key);
@@ -57,7 +57,8 @@ static void run_keyholder(int fd)
 	static const struct config_reports quiet;
 	struct config c;
 
-	if (role_init(1, argv, false) < 0 || config_load(&c, &o, -1, &quiet) < 0)
+	if (role_init(1, argv, false) < 0 ||
+	    config_load(&c, &o, -1, &quiet) < 0)
 		_exit(99);
 	c.privileged = false;
 	_exit(keyholder_run(&c, fd));
@@ -324,7 +325,7 @@ Test(keyholder, a_freed_key_is_wiped)
 	cr_assert_not_null(k, "%s", why);
 	cr_expect_gt(pki_sign(k, "ssh-ed25519", (const uint8_t *)data,
 	                      sizeof(data), sig, sizeof(sig)), 0);
-	/* libssh's importer leaves some behind, too; see pki_private_import() */
+	/* libssh's importer leaves some, too; see pki_private_import() */
 	cr_expect_gt(count(masked, sizeof(masked)), 0);
 	loaded = count(masked, sizeof(masked));
 	pki_private_free(k);

@@ -15,8 +15,8 @@ static inline struct pki_private *fresh_key(enum ssh_keytypes_e type, int bits)
 	struct pki_private *k;
 
 	cr_assert_eq(ssh_pki_generate(type, bits, &key), SSH_OK);
-	cr_assert_eq(ssh_pki_export_privkey_base64(key, NULL, NULL, NULL, &text),
-	             SSH_OK);
+	cr_assert_eq(ssh_pki_export_privkey_base64(key, NULL, NULL, NULL,
+	                                           &text), SSH_OK);
 	k = pki_private_import(text, &why);
 	cr_assert_not_null(k, "%s", why);
 	ssh_string_free_char(text);

@@ -562,7 +562,8 @@ Test(offload, the_last_acknowledgement_says_it_all)
 		struct written w;
 
 		for (unsigned i = 0; i < 4; i++)
-			d[i] = acks(mode, round & 2, UINT32_MAX - 20 + 10 * i, i);
+			d[i] = acks(mode, round & 2,
+			            UINT32_MAX - 20 + 10 * i, i);
 		w = joined(mode, d, 4);
 		cr_expect(w.n == 1 && w.v[0].n == 4);
 		cr_expect_eq(w.v[0].len, OFFLOAD_HEAD + d[3].len);

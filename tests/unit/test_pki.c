@@ -231,9 +231,9 @@ Test(pki, not_a_private_key)
 
 	cr_expect_null(pki_private_import("", &why));
 	cr_expect_not_null(why);
-	cr_expect_null(pki_private_import("-----BEGIN OPENSSH PRIVATE KEY-----\n"
-	                                  "AAAA\n-----END OPENSSH PRIVATE KEY"
-	                                  "-----\n", &why));
+	cr_expect_null(pki_private_import(
+		"-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n"
+		"-----END OPENSSH PRIVATE KEY-----\n", &why));
 }
 
 Test(hashes, rules)

@@ -66,7 +66,8 @@ static const char policy_text[] =
 	"DenyGroups \"x y\"\nPermitOpen a:1 b:2 [::1]:3\nPermitListen 1 2\n"
 	"AddressFamily any\nTunnelName x%n\nTunnelBridge b\n"
 	"TunnelAddress ::2\nTunnelAddress 10.0.0.1 10.0.0.2\n"
-	"TunnelRoute ::/0\nTunnelRoute 10.0.0.0/8\nMatch User a,!b Address ::/0\nPermitOpen none\n"
+	"TunnelRoute ::/0\nTunnelRoute 10.0.0.0/8\n"
+	"Match User a,!b Address ::/0\nPermitOpen none\n"
 	"Match Group !x\nPermitListen a:1\nMatch all\nAllowUsers q\n"
 	"TunnelRoute 10.1.0.0/16\nTunnelRoute 10.2.0.0/16\n"
 	"Include x\nMatch Host a Invalid-User\nInclude y z\n";

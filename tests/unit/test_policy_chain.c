@@ -169,7 +169,7 @@ Test(policy_chain, bounded)
 	cr_expect_str_eq(buf, "DenyUsers bob@*,\\033[", "%s", buf);
 }
 
-/* Of more lines than there is room for, the rule that decided is not left out. */
+/* Of more lines than fit, the rule that decided is not left out. */
 Test(policy_chain, deep)
 {
 	struct policy_match_line *lines[2 * POLICY_CHAIN_MAX];

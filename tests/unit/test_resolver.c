@@ -89,8 +89,8 @@ Test(resolver, another_number_of_addresses_is_refused)
 Test(resolver, a_length_that_is_not_its_familys_is_refused)
 {
 	static const socklen_t lens[] = { 0, sizeof(struct sockaddr_in) - 1,
-		sizeof(struct sockaddr_in6), sizeof(struct sockaddr_storage) + 1,
-		(socklen_t)-1 };
+		sizeof(struct sockaddr_in6),
+		sizeof(struct sockaddr_storage) + 1, (socklen_t)-1 };
 
 	for (size_t i = 0; i < sizeof(lens) / sizeof(lens[0]); i++) {
 		struct answer ans = good();

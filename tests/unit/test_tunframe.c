@@ -97,7 +97,11 @@ Test(tunframe, layer_2_is_bare)
 
 Test(tunframe, wraps_what_it_unwraps)
 {
-	static const struct { uint8_t first; size_t min; uint8_t family; } v[] = {
+	static const struct {
+		uint8_t first;
+		size_t min;
+		uint8_t family;
+	} v[] = {
 		{ 0x45, 20, 2 }, { 0x4f, 20, 2 }, { 0x60, 40, 24 },
 		{ 0x6f, 40, 24 }
 	};
