@@ -39,11 +39,11 @@
 #include "server/pki.h"
 #include "server/role.h"
 #include "tests/exchange.h"
+#include "tests/fuzz/fuzz.h"
 
 enum { STEPS_IDLE = 4, OPS_MAX = 200, HASH_LEN = 32, CHILD_MS = 100,
        FORKS_MAX = 2 * OPS_MAX };
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int __wrap_sandbox_enter(const struct sandbox *, const struct sandbox_ids *,
                          FILE *, char *, size_t);
 int __wrap_epoll_wait(int epfd, struct epoll_event *ev, int max, int timeout);
@@ -80,12 +80,6 @@ static struct {
 	pid_t forks[FORKS_MAX];
 	unsigned nforks;
 } w;
-
-static void check(bool ok)
-{
-	if (!ok)
-		abort();
-}
 
 /* ---- once ---- */
 

@@ -7,12 +7,11 @@
 #include <string.h>
 
 #include "server/connection.h"
+#include "tests/fuzz/fuzz.h"
 
 enum { CHANNELS = 6, NUMBERS = 2 * CHANNELS };
 enum { ACCEPT = 1, CONSUME = 2, CLOSE = 4, FINISH = 8, REOPEN = 16,
        REPLY = 32, SMALL = 64, ECHO = 128 };
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static struct connection *c;
 static uint8_t manner; /* of the receiver */
@@ -21,12 +20,6 @@ static struct {
 	bool alive, open, eof, closed;
 	size_t unconsumed;
 } chans[NUMBERS];
-
-static void check(bool ok)
-{
-	if (!ok)
-		abort();
-}
 
 static void live(uint32_t chan)
 {

@@ -10,10 +10,9 @@
 #include "server/edges.h"
 #include "server/event.h"
 #include "server/hashes.h"
+#include "tests/fuzz/fuzz.h"
 /* for its parser */
 #include "server/tunmaker.c"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum { TABLES = 24, MESSAGES_MAX = 256 };
 
@@ -37,12 +36,6 @@ static struct {
 	size_t len;
 } signed_hashes[MESSAGES_MAX];
 static size_t nsigned;
-
-static void check(bool ok)
-{
-	if (!ok)
-		abort();
-}
 
 static void put(uint8_t *buf, size_t *at, uint64_t n, size_t width)
 {

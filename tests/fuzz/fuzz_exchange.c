@@ -9,17 +9,10 @@
 #include <openssl/evp.h>
 
 #include "tests/exchange.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "tests/fuzz/fuzz.h"
 
 static const struct exchange ours = { "SSH-2.0-adit_0.1",
 	(const uint8_t *)"0123456789abcdef", (const uint8_t *)"hostkey", 7 };
-
-static void check(bool ok)
-{
-	if (!ok)
-		abort();
-}
 
 /* The place of the field with that number; NULL if it is not all there. */
 static const uint8_t *field(const uint8_t *p, size_t size, int number,

@@ -7,18 +7,12 @@
 
 #include "server/pki.h"
 #include "server/seam.h"
+#include "tests/fuzz/fuzz.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 void __lsan_disable(void) __attribute__((weak));
 void __lsan_enable(void) __attribute__((weak));
 
 static const uint8_t words[] = "what is signed";
-
-static void check(bool ok)
-{
-	if (!ok)
-		abort();
-}
 
 static void public_key(const uint8_t *blob, size_t len)
 {

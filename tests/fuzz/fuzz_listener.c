@@ -16,12 +16,12 @@
 #include "server/listener_private.h"
 #include "server/listener_service.h"
 #include "server/log.h"
+#include "tests/fuzz/fuzz.h"
 /* for its clients */
 #include "server/listener_control.c"
 
 enum { CONNS = 4, CLIENTS = 2, REVIEWERS = 8, OPS_MAX = 300, FDS = 8 };
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int __wrap_clock_gettime(clockid_t clock, struct timespec *ts);
 int __real_clock_gettime(clockid_t clock, struct timespec *ts);
 
@@ -46,12 +46,6 @@ int __wrap_clock_gettime(clockid_t clock, struct timespec *ts)
 
 	ts->tv_sec += (time_t)(later_ms / 1000);
 	return rc;
-}
-
-static void check(bool ok)
-{
-	if (!ok)
-		abort();
 }
 
 static uint8_t next(void)

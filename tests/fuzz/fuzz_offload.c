@@ -4,19 +4,12 @@
  * are to be made right have its highest bit set. What is joined must be cut
  * into as many datagrams, with their sums right.
  */
+#include "tests/fuzz/fuzz.h"
 #include "tests/unit/test_offload.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 struct tally {
 	unsigned mode, n, written;
 };
-
-static void check(bool ok)
-{
-	if (!ok)
-		abort();
-}
 
 /* All datagrams of a frame, each in memory of exactly its size. */
 static unsigned cut(unsigned mode, uint8_t *frame, size_t len, bool ours)

@@ -5,14 +5,7 @@
 #include <string.h>
 
 #include "server/proxy.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void check(bool ok)
-{
-	if (!ok)
-		abort();
-}
+#include "tests/fuzz/fuzz.h"
 
 /* In memory of exactly that size. */
 static ssize_t parse(const uint8_t *data, size_t size, struct proxy_header *h)

@@ -6,14 +6,7 @@
 #include <stdlib.h>
 
 #include "server/resolver.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void check(bool ok)
-{
-	if (!ok)
-		abort();
-}
+#include "tests/fuzz/fuzz.h"
 
 static void check_address(const struct addresses *a, size_t i, unsigned port)
 {

@@ -31,11 +31,11 @@
 #include "server/role.h"
 #include "server/session.h"
 #include "tests/fuzz/crypt.h"
+#include "tests/fuzz/fuzz.h"
 
 enum { STEPS_IDLE = 4, OPS_MAX = 300, ENDS = 8 };
 enum { REFUSE = 1, LAST = 2, DATAGRAMS = 4, FULL = 8, ASTRAY = 16 };
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int __wrap_sandbox_enter(const struct sandbox *, const struct sandbox_ids *,
                          FILE *, char *, size_t);
 int __wrap_epoll_wait(int epfd, struct epoll_event *ev, int max, int timeout);
@@ -63,12 +63,6 @@ static struct {
 	int closing; /* the end of one that the session has to close; -1 */
 	unsigned steps; /* that it had for it */
 } w;
-
-static void check(bool ok)
-{
-	if (!ok)
-		abort();
-}
 
 static void set_up(void)
 {

@@ -7,14 +7,7 @@
 #include <string.h>
 
 #include "server/tunframe.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void check(bool ok)
-{
-	if (!ok)
-		abort();
-}
+#include "tests/fuzz/fuzz.h"
 
 /* From the client, and what would go to it. */
 static void from_client(unsigned mode, const uint8_t *s, size_t len)

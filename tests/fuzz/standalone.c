@@ -3,13 +3,10 @@
  * TAP: one line an input.
  */
 #include <dirent.h>
-#include <stdbool.h>
-#include <stdint.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
+#include "tests/fuzz/fuzz.h"
 
 enum { INPUT_MAX = 1 << 20 };
 
