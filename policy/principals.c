@@ -5,12 +5,14 @@
 #include <string.h>
 
 /* The last word is the name, what is before it are options; as in sshd, a #
- * anywhere starts a comment. Returns NULL, or why not. */
-static const char *parse_line(char *line, struct policy_principal *p)
+ * anywhere starts a comment. Returns NULL, or why not, with *at the place. */
+static const char *parse_line(char *line, struct policy_principal *p,
+                              const char **at)
 {
 	char *name, *end = line + strcspn(line, "#");
-	const char *options = line, *why;
+	const char *none = "", *why;
 
+	*at = line;
 	while (end > line && (end[-1] == ' ' || end[-1] == '\t'))
 		end--;
 	*end = '\0';
@@ -19,13 +21,14 @@ static const char *parse_line(char *line, struct policy_principal *p)
 	p->name = strdup(name);
 	if (p->name == NULL)
 		return "out of memory";
-	if (name == line)
-		options = "";
-	if ((why = policy_keyopts_parse(&options, p->where, &p->opts)) != NULL)
+	why = policy_keyopts_parse(name == line ? &none : at, p->where,
+	                           &p->opts);
+	if (why != NULL)
 		return why;
-	options += strspn(options, " \t");
-	if (name != line && options != name)
+	*at += strspn(*at, " \t");
+	if (*at != name)
 		return "more than options and a name";
+	*at = line;
 	return p->opts.cert_authority ? "cert-authority is of no use here" :
 	       NULL;
 }
@@ -35,7 +38,7 @@ int policy_principal_next(const char *file, const char *text, size_t len,
                           struct policy_principal *p, struct policy_error *err)
 {
 	char *copy = NULL;
-	const char *why;
+	const char *why, *at;
 	unsigned column;
 	int rc = policy_line_next(file, text, len, pos, line, &copy, &column,
 	                          err);
@@ -44,8 +47,9 @@ int policy_principal_next(const char *file, const char *text, size_t len,
 	if (rc <= 0)
 		return rc;
 	p->where = (struct policy_where){ .file = file, .line = *line };
-	if ((why = parse_line(copy, p)) != NULL) {
-		policy_fail(err, file, *line, column, "%s", why);
+	if ((why = parse_line(copy, p, &at)) != NULL) {
+		policy_fail(err, file, *line, column + (unsigned)(at - copy),
+		            "%s", why);
 		policy_principal_free(p);
 	}
 	free(copy);

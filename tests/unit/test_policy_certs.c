@@ -238,9 +238,11 @@ Test(policy_certs, principals)
 {
 	static const char text[] = "\n# c\n  alice # c\nrestrict bob\n"
 		"command=\"a b\"\tcarol\nunheard-of dave\na b c\nrestrict b c\n"
-		"cert-authority eve\nfrank\r\n#";
+		"cert-authority eve\n  command=\"x\",unheard-of eve\n"
+		"frank\r\n#";
 	static const char *const want[] = { "3 alice", "4 bob", "5 carol",
-		"6 error", "7 error", "8 error", "9 error", "10 frank" };
+		"6 error 1", "7 error 1", "8 error 10", "9 error 1",
+		"10 error 15", "11 frank" };
 	struct policy_principal p;
 	struct policy_error err;
 	unsigned n = 0;
@@ -251,8 +253,10 @@ Test(policy_certs, principals)
 	                                   &n, &p, &err)) != 0) {
 		char got[64];
 
-		snprintf(got, sizeof got, "%u %s", n,
-		         rc < 0 ? "error" : p.name);
+		if (rc < 0)
+			snprintf(got, sizeof got, "%u error %u", n, err.column);
+		else
+			snprintf(got, sizeof got, "%u %s", n, p.name);
 		cr_assert_lt(i, sizeof want / sizeof want[0]);
 		cr_expect_str_eq(got, want[i++]);
 		if (rc > 0)
