@@ -1,12 +1,14 @@
 /*
- * What a resolver's child wrote: the port that was asked for, then the answer.
- * Only addresses that can be connected to, with that port, may come out.
+ * What a resolver's child wrote: the port that was asked for, then the answer,
+ * with zeros behind it up to its size. Only addresses that can be connected to,
+ * with that port, may come out, and nothing of another size.
  */
 #include <netinet/in.h>
 #include <stdlib.h>
 
-#include "server/resolver.h"
 #include "tests/fuzz/fuzz.h"
+/* for the size of an answer */
+#include "server/resolver.c"
 
 static void check_address(const struct addresses *a, size_t i, unsigned port)
 {
@@ -26,12 +28,18 @@ static void check_address(const struct addresses *a, size_t i, unsigned port)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct addresses a = { .n = 0 };
+	struct answer whole = { .gai_error = 0 };
 	unsigned port;
 
 	if (size < 2)
 		return 0;
 	port = (unsigned)(data[0] << 8 | data[1]);
-	if (resolver_answer(data + 2, size - 2, port, &a) != NULL) {
+	data += 2;
+	size -= 2;
+	if (size != sizeof(whole))
+		check(resolver_answer(data, size, port, &a) != NULL);
+	memcpy(&whole, data, size < sizeof(whole) ? size : sizeof(whole));
+	if (resolver_answer(&whole, sizeof(whole), port, &a) != NULL) {
 		check(a.n == 0);
 		return 0;
 	}
