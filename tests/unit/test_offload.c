@@ -509,6 +509,22 @@ Test(offload, flows_do_not_disturb_each_other)
 	free(w.v);
 }
 
+/* Who came first goes first, so that no flow loses its place all the time. */
+Test(offload, new_flows_take_places_in_turn)
+{
+	struct written w = { .n = 0 };
+	struct offload_join *j = offload_join_new(L3, on_write, &w);
+	const unsigned slots = OFFLOAD_SLOTS;
+
+	for (unsigned flow = 0; flow < 3 * slots; flow++)
+		add(j, segment(L3, false, false, 3, 10 + flow, 0, 0, 50, 0));
+	cr_assert_eq(w.n, 2 * slots);
+	for (unsigned i = 0; i < w.n; i++) /* the last byte of its source */
+		cr_expect_eq(w.v[i].bytes[OFFLOAD_HEAD + 15], 10 + i);
+	offload_join_free(j);
+	free(w.v);
+}
+
 /* Its own data first, then what cannot be joined; others' go on. */
 Test(offload, order_within_a_flow_is_kept)
 {

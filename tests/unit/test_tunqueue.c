@@ -182,6 +182,8 @@ Test(tunpace, the_shortest_trip_of_a_minute)
 	cr_expect_eq(tunpace_shortest(&p), 300, "still");
 	tunpace_round_trip(&p, 700, 70 * s);
 	cr_expect_eq(tunpace_shortest(&p), 700);
+	tunpace_round_trip(&p, 0, 71 * s);
+	cr_expect_eq(tunpace_shortest(&p), 1, "0 would be: unknown");
 }
 
 /* A path that delivers whatever is outstanding each trip, up to a rate. */
@@ -220,4 +222,52 @@ Test(tunpace, a_short_path_has_little_a_long_one_enough)
 	cr_expect_eq(tunpace_limit(&t, 300, 32768, 1500), 4 * least);
 	t.doubled = 1000;
 	cr_expect_eq(tunpace_limit(&t, 300, 32768, 1500), SIZE_MAX);
+}
+
+enum { KB = 1000 };
+
+/* What came before the first sample is of no time that is known. */
+Test(tunpace, the_first_sample_begins_the_count)
+{
+	struct tunpace t = { 0 };
+
+	tunpace_delivered(&t, 100 * 1000 * KB, 20 * MS, 5 * MS);
+	cr_expect_eq(t.rate, 0);
+	tunpace_delivered(&t, 100 * 1000 * KB + 20 * KB, 20 * MS, 25 * MS);
+	cr_expect_eq(t.rate, 1000 * KB);
+}
+
+Test(tunpace, a_sample_takes_a_trip_and_no_pause)
+{
+	struct tunpace t = { 0 };
+
+	tunpace_delivered(&t, 0, 100 * MS, 1 * MS);
+	tunpace_delivered(&t, 900 * KB, 100 * MS, 91 * MS);
+	cr_expect_eq(t.rate, 0, "a burst of the trip");
+	tunpace_delivered(&t, 1000 * KB, 100 * MS, 101 * MS);
+	cr_expect_eq(t.rate, 10 * 1000 * KB);
+	tunpace_delivered(&t, 1001 * KB, 100 * MS, 501 * MS);
+	cr_expect_eq(t.rate, 10 * 1000 * KB, "a pause");
+	tunpace_delivered(&t, 3001 * KB, 100 * MS, 601 * MS);
+	cr_expect_eq(t.rate, 20 * 1000 * KB, "from its end on");
+	tunpace_delivered(&t, 3002 * KB, 0, 602 * MS);
+	cr_expect_eq(t.rate, 20 * 1000 * KB, "10 ms at least");
+}
+
+/* A path that is slower now has less on its way, little by little. */
+Test(tunpace, an_old_rate_is_forgotten)
+{
+	struct tunpace t = { 0 };
+	uint64_t sent = 0, now = 1;
+	unsigned n = 0;
+
+	tunpace_delivered(&t, sent, 10 * MS, now);
+	tunpace_delivered(&t, sent += 800 * KB, 10 * MS, now += 10 * MS);
+	cr_expect_eq(t.rate, 80 * 1000 * KB);
+	tunpace_delivered(&t, sent += 10 * KB, 10 * MS, now += 10 * MS);
+	cr_expect_eq(t.rate, 70 * 1000 * KB, "not for one bad sample");
+	for (; t.rate > 1000 * KB && n < 100; n++)
+		tunpace_delivered(&t, sent += 10 * KB, 10 * MS, now += 10 * MS);
+	cr_expect(n > 16 && n < 64, "%u samples", n);
+	cr_expect_eq(t.rate, 1000 * KB);
 }
