@@ -221,3 +221,43 @@ Test(claim, too_large)
 	cr_expect_str_eq(claim_check(&c, p.sig, 0, false, false),
 	                 "request too large");
 }
+
+/* Signed bytes up to CLAIM_MAX, and not one more. */
+Test(claim, as_large_as_can_be)
+{
+	static uint8_t id[CLAIM_MAX], buf[CLAIM_MAX + 1], sig[4096];
+	struct pki_private *k = fresh_key(SSH_KEYTYPE_ED25519, 0);
+	struct claim c = { .session_id = id, .user = "alice",
+		.method = "publickey", .algorithm = "ssh-ed25519" };
+	const uint8_t *blob = pki_private_blob(k, &c.key_len);
+	const char *why;
+	int sig_len;
+
+	c.key = blob;
+	for (size_t len = CLAIM_MAX - 1; len <= CLAIM_MAX + 1; len++) {
+		size_t n = 0;
+
+		c.session_id_len = 0;
+		for (int round = 0; round < 2; round++) {
+			c.session_id_len += round > 0 ? len - n : 0;
+			n = 0;
+			put(buf, &n, id, c.session_id_len);
+			buf[n++] = 50;
+			put(buf, &n, "alice", 5);
+			put(buf, &n, "ssh-connection", 14);
+			put(buf, &n, "publickey", 9);
+			buf[n++] = 1;
+			put(buf, &n, "ssh-ed25519", 11);
+			put(buf, &n, blob, c.key_len);
+		}
+		cr_assert_eq(n, len);
+		sig_len = pki_sign(k, "ssh-ed25519", buf, n, sig, sizeof(sig));
+		cr_assert_gt(sig_len, 0);
+		why = claim_check(&c, sig, (size_t)sig_len, true, false);
+		if (len <= CLAIM_MAX)
+			cr_expect_null(why, "%zu bytes: %s", len, why);
+		else
+			cr_expect_str_eq(why, "request too large");
+	}
+	pki_private_free(k);
+}
