@@ -70,6 +70,36 @@ Test(penalties, crash_at_once)
 	cr_expect_eq(penalties_count(p, 4), 0);
 }
 
+Test(penalties, news_once)
+{
+	struct penalty_state st;
+
+	cr_expect(add("10.0.0.1", PENALTY_CRASH, 1).news);
+	st = add("10.0.0.1", PENALTY_CRASH, 1);
+	cr_expect(st.active && !st.news);
+	cr_expect_eq(st.left_ms, 180000);
+}
+
+/* However late it comes out of the table. */
+Test(penalties, what_was_long_ago_begins_anew)
+{
+	add("10.0.0.1", PENALTY_AUTHFAIL, 0);
+	struct penalty_state st = add("10.0.0.1", PENALTY_AUTHFAIL, 1000);
+	cr_expect_eq(st.left_ms, 5000);
+	cr_expect_not(st.active);
+}
+
+Test(penalties, each_ends_in_its_time)
+{
+	rules.min_s = 0;
+	add("10.0.0.1", PENALTY_CRASH, 0);
+	add("10.0.0.2", PENALTY_AUTHFAIL, 0);
+	cr_expect(refused("10.0.0.2", 4));
+	cr_expect_not(refused("10.0.0.2", 5));
+	cr_expect(refused("10.0.0.1", 5));
+	cr_expect_eq(penalties_count(p, 4), 1);
+}
+
 Test(penalties, small_ones_add_up_past_min)
 {
 	/* 5, 10, 15: not more than min */
@@ -193,6 +223,19 @@ Test(penalties, overflow_denies_all_of_that_family)
 	cr_expect_str_eq(why, "too many penalised addresses");
 	cr_expect_not(refused("2001:db8::1", 0));
 	rules.overflow_deny = false;
+	cr_expect_not(refused("192.0.2.1", 0));
+	cr_expect(refused("10.0.0.0", 0), "nobody is forgotten for another");
+	cr_expect_not(refused("10.0.0.149", 0));
+}
+
+Test(penalties, overflow_of_ipv6_denies_that_alone)
+{
+	rules.overflow6_deny = true;
+	rules.max_s = rules.crash_s = 100000;
+	fill("2001:db8::%x:%x", 100, 0);
+	cr_expect(refused("2001:db8::ffff", 0));
+	cr_expect_not(refused("192.0.2.1", 0));
+	fill("10.0.%d.%d", 101, 0);
 	cr_expect_not(refused("192.0.2.1", 0));
 }
 
