@@ -12,8 +12,8 @@ from owned import (AUTH, CLOSE, LISTENING, NUMBERS, OPENED, OTHER_AUTH, QUERY,
                    REFUSED, SILENT, TUNNEL, Session, attacked, encode, ends,
                    keys)
 from counted import CONTROL, become, opens
-from harness import (TOP, USER, authorize, case, devices, listening, main,
-                     public, wait_for)
+from harness import (COMMS, TOP, USER, authorize, case, devices, listening,
+                     main, processes, public, wait_for)
 
 # ADITD is tests/sandbox/owned of the build
 counted.CTL = f'{os.path.dirname(os.environ["ADITD"])}/../../aditctl'
@@ -397,6 +397,29 @@ def _(t):
         t.equal((got.kind, got.nfds), (REFUSED, 0), f'{got}')
         s.log('refused direct-tcpip .*PermitOpen none')
         become({opens('direct-tcpip', 'refused'): 1.0})
+
+
+@case('nor is a device that was made after a new policy forbade it')
+def _(t):
+    before = devices()
+    with attacked(t, f'{MATCH}PermitTunnel yes') as srv, Session(srv) as s:
+        s.login()
+        zygote = processes(COMMS['brokerzyg'])[0].pid
+        os.kill(zygote, signal.SIGSTOP)  # it forks no tun maker
+        try:
+            s.send(owned.open_tun(1, 5))
+            t.equal(s.recv(0.2).state, SILENT, 'it is on its way')
+            with open(srv.policy, 'w') as f:
+                f.write(f'{owned.POLICY}{MATCH}PermitTunnel no\n')
+            os.kill(srv.pid, signal.SIGHUP)
+            srv.wait_log('reviewed 2 logins')
+        finally:
+            os.kill(zygote, signal.SIGCONT)
+        got = s.recv()
+        t.equal((got.kind, got.nfds), (REFUSED, 0), f'{got}')
+        s.log('refused tun5.*PermitTunnel no')
+        wait_for(lambda: devices() == before, 5,
+                 lambda: f'devices: {devices()}')
 
 
 main()
