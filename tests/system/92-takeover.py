@@ -238,6 +238,26 @@ def _(t):
                          'has it for')
 
 
+@case('an older session takes nothing from a newer one, nor from itself',
+      'aditd')
+def _(t):
+    srv, echo, port = t.server('ListenTakeover always'), t.target(), t.port()
+    path = f'{t.folder}/control'
+
+    def forward(host):
+        words = spec(port, echo, host)
+        return t.ssh(srv, '-S', path, '-O', 'forward', *words).returncode == 0
+    old = t.client(srv, '-M', '-S', path)
+    new = t.client(srv, *spec(port, echo, '127.0.0.1'))
+    t.true(not forward('127.0.0.1'), 'taken by the older one')
+    new.stop()
+    wait_for(lambda: not listening(port), 5, 'still listening')
+    t.true(forward('127.0.0.1') and forward('localhost'), 'the other address')
+    t.true(reaches(port) and reaches(port, '::1'), 'the echo')
+    t.true('took over' not in srv.log(), 'taken over')
+    old.stop()
+
+
 @case('ListenTakeover no: not from one that is gone, either', 'aditd')
 def _(t):
     for n in (0, 1):
