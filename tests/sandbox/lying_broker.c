@@ -19,12 +19,13 @@
 
 #include "server/address.h"
 #include "server/broker_login.h"
+#include "server/command.h"
 
 /* NUMBER is one of these, and 16 times its argument. */
 enum attack { DEAF = 1, FORGE, STRANGE_ANSWERS, HELPERS, AGAIN, GIVE,
-              NOT_READING, LEAVE, FORKS };
+              NOT_READING, LEAVE, COMMANDS, FORKS = 11 };
 enum { ATTACK_MS = 6000, FORKED_MS = 30000, ORDERED_MS = 200, ANSWERS = 64,
-       JOBS = 8 };
+       JOBS = 8, KEYS = 32 };
 
 static struct {
 	enum attack attack;
@@ -158,6 +159,19 @@ static void want_helpers(struct broker *b, uint64_t end)
 			wait_for_room(fd);
 }
 
+/* As if it were about to log in, with so many keys at once. */
+static void want_commands(struct broker *b)
+{
+	const char *name = b->account.name, *any = "127.0.0.1";
+
+	for (unsigned n = 0; n < KEYS; n++)
+		if (shout(ipc_peer_fd(b->maker), &edge_broker_to_maker, -1,
+		          MAKER_COMMAND, n, (unsigned)COMMAND_KEYS, name,
+		          strlen(name), any, strlen(any), any, strlen(any), 1u,
+		          any, strlen(any), any, strlen(any)) < 0)
+			abort(); /* they all fit */
+}
+
 /* What is said once, at the login, and a key's port that is another's: that of
  * an account with the same key. */
 static void say_again(struct broker *b)
@@ -234,6 +248,7 @@ static void on_order(void *arg)
 	case GIVE: give(b, end); break;
 	case NOT_READING: not_reading(b, end); break;
 	case LEAVE: shutdown(ipc_peer_fd(b->listener), SHUT_RDWR); break;
+	case COMMANDS: want_commands(b); break;
 	case FORKS: forks(); break;
 	}
 }

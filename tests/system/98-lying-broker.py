@@ -22,7 +22,8 @@ CTL = f'{os.path.dirname(os.environ["ADITD"])}/../../aditctl'
 AUDIT = f'{TOP}/audit'
 POLICY = 'ControlSocket /run/adit/control\nListenTakeover yes\n'
 (DEAF, FORGE, STRANGE_ANSWERS, HELPERS, AGAIN, GIVE, NOT_READING,
- LEAVE, FORKS) = range(1, 10)
+ LEAVE) = range(1, 9)
+FORKS = 11
 
 
 def ctl(*words):

@@ -1,0 +1,57 @@
+#!/usr/bin/python3
+"""A broker in its account's hands (tests/sandbox/lying_broker.c) that wants
+more help than it may have at once, and slow one."""
+import os
+import signal
+import subprocess
+
+# Before the harness: it starts what this names.
+if not os.environ.get('ADITD', '').endswith('/lying_broker'):
+    os.environ['ADITD'] = os.path.join(
+        os.path.dirname(os.environ.get('ADITD', './aditd')),
+        'tests/sandbox/lying_broker')
+
+from harness import SLOW, case, main, processes, wait_for
+
+CTL = f'{os.path.dirname(os.environ["ADITD"])}/../../aditctl'
+COMMANDS = 9
+HELPERS = 4  # at once, of a connection
+
+
+def commands():
+    return {p.pid for p in processes('sleep')}
+
+
+def end(pids):
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+
+
+@case('of helpers that take their time a connection has four', 'aditd')
+def _(t):
+    path = f'{t.folder}/command'
+    with open(path, 'w') as f:
+        f.write('#!/bin/sh\nexec sleep 1000\n')
+    os.chmod(path, 0o755)
+    srv = t.server('ControlSocket /run/adit/control\n'
+                   f'AuthorizedKeysCommand {path}\n'
+                   'AuthorizedKeysCommandUser neighbour\n')
+    client = t.client(srv)  # by its file
+    subprocess.run([CTL, 'close', f'1.{COMMANDS}'], check=True,
+                   capture_output=True, timeout=15 * SLOW)
+    wait_for(lambda: len(commands()) >= HELPERS, 5, 'not so many')
+    for _ in range(3):  # by the same process that forks helpers
+        t.true(t.logs_in(srv), 'no login meanwhile')
+        t.true(len(commands()) <= HELPERS, f'{len(commands())} helpers')
+    before = commands()
+    end(before)  # then the next ones have their turn
+    wait_for(lambda: len(commands() - before) == HELPERS, 5, 'no others')
+    client.stop()
+    wait_for(lambda: not processes('adit-broker'), 5, 'its broker is left')
+    end(commands())
+    wait_for(lambda: len(processes('adit-brokerzyg')) == 1 and
+             not commands(), 5, 'a helper is left')
+
+
+if __name__ == '__main__':
+    main()
