@@ -210,6 +210,25 @@ def auth_changing_users():
 
 
 @case(sshd_differs=True)
+def auth_as_large_as_can_be():
+    """Keys, certificates and signatures up to 8192 bytes are looked at."""
+    def request(key, signature=None):
+        return c.auth_request(
+            'publickey', byte(signature is not None) + string('ssh-ed25519') +
+            string(bytes(key)) +
+            (b'' if signature is None else string(bytes(signature))))
+    for sizes in ((8192,), (8192, 64), (51, 8192)):
+        with connected() as c:
+            check(not_let_in(c, request(*sizes)), f'{sizes}: cut off')
+            check(c.auth(), f'{sizes}: the right key is not let in')
+    for sizes in ((8193,), (8193, 64), (51, 8193)):
+        with connected() as c:
+            c.send(request(*sizes))
+            check('malformed' in cut_off(c), f'{sizes}: another end')
+    return 'refused, or cut off'
+
+
+@case(sshd_differs=True)
 def auth_before_service():
     """USERAUTH_REQUEST that no service request went before."""
     with greeted() as c:

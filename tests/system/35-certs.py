@@ -124,6 +124,24 @@ def _(t):
         t.equal(t.logs_in(srv, key='trusting'), want, repr(text))
 
 
+@case('a certificate as large as can be, and a byte more', 'aditd')
+def _(t):
+    most = 8192
+    authority(t)
+    srv = t.server(TRUST)
+    certs = f'{TOP}/large-cert.pub'
+    holder('large')
+    room = most - len(blob(certs)) + len('who')
+    holder('large', identity='x' * room)
+    t.equal(len(blob(certs)), most)
+    t.true(t.logs_in(srv, key='large'), 'the largest')
+    holder('large', identity='x' * (room + 1))
+    t.equal(len(blob(certs)), most + 1)
+    client = t.client(srv, key='large', wait=False)
+    client.wait_err('malformed publickey request')
+    t.true(client.wait() != 0, 'let in')
+
+
 @case('a cert-authority line: its principals, its other options')
 def _(t):
     authority(t)
