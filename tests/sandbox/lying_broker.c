@@ -20,10 +20,11 @@
 #include "server/address.h"
 #include "server/broker_login.h"
 #include "server/command.h"
+#include "server/log.h"
 
 /* NUMBER is one of these, and 16 times its argument. */
 enum attack { DEAF = 1, FORGE, STRANGE_ANSWERS, HELPERS, AGAIN, GIVE,
-              NOT_READING, LEAVE, COMMANDS, FORKS = 11 };
+              NOT_READING, LEAVE, COMMANDS, STAY, FORKS };
 enum { ATTACK_MS = 6000, FORKED_MS = 30000, ORDERED_MS = 200, ANSWERS = 64,
        JOBS = 8, KEYS = 32 };
 
@@ -213,6 +214,16 @@ static void not_reading(struct broker *b, uint64_t end)
 	}
 }
 
+/* It is told to go, and says that it has done as it was told. */
+static void stay(struct broker *b, uint64_t end)
+{
+	while (loop_now_ms() < end) {
+		shout(ipc_peer_fd(b->listener), &edge_broker_to_listener, -1,
+		      LISTENER_REVIEWED);
+		poll(NULL, 0, 20);
+	}
+}
+
 /* Processes with all that it has, to be there when it is not: one that waits,
  * one that is its sibling, one that is always another one. */
 static void forks(void)
@@ -239,6 +250,7 @@ static void on_order(void *arg)
 	struct broker *b = arg;
 	uint64_t end = loop_now_ms() + ATTACK_MS;
 
+	log_info("it is lying now");
 	switch (order.attack) {
 	case DEAF: deaf(b, end); break;
 	case FORGE: forge(b); break;
@@ -249,6 +261,7 @@ static void on_order(void *arg)
 	case NOT_READING: not_reading(b, end); break;
 	case LEAVE: shutdown(ipc_peer_fd(b->listener), SHUT_RDWR); break;
 	case COMMANDS: want_commands(b); break;
+	case STAY: stay(b, end); break;
 	case FORKS: forks(); break;
 	}
 }

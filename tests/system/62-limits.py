@@ -272,6 +272,20 @@ def _(t):
     t.true(not served(srv), 'served')
 
 
+@case('who is exempt is let in, whatever was before', 'aditd')
+def _(t):
+    for full in ('', ' max-sources4:1 overflow:deny-all'):
+        srv = t.server(penalties(f'authfail:100{full}'))
+        fail(t, srv)
+        srv.wait_log('new penalty')
+        t.true(not served(srv), 'served')
+        with open(srv.policy, 'a') as f:
+            f.write('PerSourcePenaltyExemptList 127.0.0.1\n')
+        srv.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: served(srv), 5, 'not served')
+        t.equal(served(srv, source(2)), not full, 'another one')
+
+
 # Connections of an account.
 
 @case('MaxConnections bounds the connections of an account', 'aditd')

@@ -438,6 +438,7 @@ def _(t):
     wait_for(lambda: 'tun3' not in devices(), 3, 'the device is left')
     srv.wait_log('closing tunnel tun3 for .*authorized_keys:1: key option '
                  'tunnel="4"')
+    time.sleep(1.2)  # who does not give it up in a second is ended
     stream.stop(t)
     t.equal(client.process.poll(), None, 'the client')
     client.stop()
