@@ -61,6 +61,27 @@ def _(t):
     t.true(reaches(port, '::1'), 'the echo over IPv6')
 
 
+@case('a channel that ends leaves those the other way alone')
+def _(t):
+    srv, echo, there, back = t.server(), t.target(), t.port(), t.port()
+    for first, second in ((there, back), (back, there)):
+        client = t.client(srv, '-L', f'{there}:127.0.0.1:{echo.port}',
+                          '-R', f'{back}:127.0.0.1:{echo.port}')
+        held = [[connect(port) for _ in range(3)] for port in (first, second)]
+        for s in held[0] + held[1]:
+            s.sendall(b'one')
+            t.equal(s.recv(10), b'one')
+        for s in held[1]:
+            s.close()
+        for _ in range(3):
+            t.true(reaches(first) and reaches(second), 'new ones')
+        for s in held[0]:
+            s.sendall(b'two')
+            t.equal(s.recv(10), b'two', f'{first} {second}')
+            s.close()
+        client.stop()
+
+
 @case('-R of a taken port is refused')
 def _(t):
     srv, echo = t.server(), t.target()

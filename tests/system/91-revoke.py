@@ -911,6 +911,32 @@ def _(t):
     ended(t, client, since)
 
 
+@case('what changes while a login is reviewed is looked at, too')
+def _(t):
+    command, wait = f'{TOP}/waiting-command', f'{TOP}/wait-for-policy'
+    with open(command, 'w') as f:
+        f.write(f'#!/bin/sh\nwhile [ -e {wait} ]; do sleep 0.05; done\n'
+                f'cat {TOP}/id.pub\n')
+    os.chmod(command, 0o755)
+    authorize(USER, '')
+    authorize(OTHER, public('id'))
+    srv = t.server(f'{VERBOSE}AuthorizedKeysCommand {command}\n'
+                   f'AuthorizedKeysCommandUser {OTHER}')
+    client = t.client(srv)
+    with open(wait, 'w'):
+        pass
+    os.kill(srv.pid, signal.SIGHUP)
+    wait_for(lambda: processes('adit-reviewer'), 10, 'no reviewer')
+    with open(srv.policy, 'a') as f:
+        f.write(f'DenyUsers {USER} {OTHER}\n')
+    os.kill(srv.pid, signal.SIGHUP)
+    # For that one no command is run.
+    wait_for(lambda: not t.logs_in(srv, user=OTHER), 8, 'the old policy holds')
+    os.unlink(wait)
+    t.true(client.wait() != 0, 'exit status')
+    t.match(TOLD, client.err())
+
+
 @case('a session that ends while it is reviewed', timeout=120)
 def _(t):
     command = f'{TOP}/slow-command'
