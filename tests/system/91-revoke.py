@@ -371,6 +371,37 @@ def _(t):
     t.equal(client.process.poll(), None, 'the client')
 
 
+@case('a new policy holds in the reviews after it, too')
+def _(t):
+    srv = t.server(VERBOSE)
+    client, port = forward(t, srv, t.target())
+    reload(srv, f'{VERBOSE}PermitOpen none')
+    t.true(not reaches(port), 'it does not hold')
+    reload(srv)  # the same: no broker is sent it again
+    t.true(not reaches(port), 'that of the login holds again')
+    t.equal(client.process.poll(), None, 'the client')
+
+
+@case('an expiry-time that is moved')
+def _(t):
+    def expires(seconds):
+        end = time.time() + seconds
+        stamp = time.strftime('%Y%m%d%H%M%SZ', time.gmtime(end))
+        authorize(USER, f'expiry-time="{stamp}" {public("id")}')
+        return end
+    srv = t.server(VERBOSE)
+    first = expires(5 * SLOW)
+    client = t.client(srv)
+    expires(3600)
+    reload(srv)
+    time.sleep(max(0, first + 2 - time.time()))
+    t.equal(client.process.poll(), None, 'the client')
+    expires(3)
+    reload(srv)
+    client.wait(10)
+    srv.wait_log('its key has expired')
+
+
 @case('-R, its channels and unix sockets')
 def _(t):
     srv = t.server(f'{VERBOSE}GatewayPorts clientspecified')
