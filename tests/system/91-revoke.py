@@ -950,8 +950,8 @@ def _(t):
     ended(t, client, since)
 
 
-@case('what changes while a login is reviewed is looked at, too')
-def _(t):
+def waits(t):
+    """A server whose reviews of USER last for as long as there is a file."""
     command, wait = f'{TOP}/waiting-command', f'{TOP}/wait-for-policy'
     with open(command, 'w') as f:
         f.write(f'#!/bin/sh\nwhile [ -e {wait} ]; do sleep 0.05; done\n'
@@ -959,8 +959,30 @@ def _(t):
     os.chmod(command, 0o755)
     authorize(USER, '')
     authorize(OTHER, public('id'))
-    srv = t.server(f'{VERBOSE}AuthorizedKeysCommand {command}\n'
-                   f'AuthorizedKeysCommandUser {OTHER}')
+    return t.server(f'{VERBOSE}AuthorizedKeysCommand {command}\n'
+                    f'AuthorizedKeysCommandUser {OTHER}'), wait
+
+
+@case('eight are reviewed at once, the others afterwards')
+def _(t):
+    srv, wait = waits(t)
+    clients = [t.client(srv) for _ in range(10)]
+    with open(wait, 'w'):
+        pass
+    os.kill(srv.pid, signal.SIGHUP)
+    wait_for(lambda: len(processes('adit-reviewer')) >= 8, 5, 'not so many')
+    for _ in range(3):  # by the process that forks reviewers
+        t.true(t.logs_in(srv, user=OTHER), 'no login meanwhile')
+        t.true(len(processes('adit-reviewer')) <= 8, 'more at once')
+    os.unlink(wait)
+    srv.wait_log('reviewed 10 logins')
+    for client in clients:
+        t.equal(client.process.poll(), None, 'a client')
+
+
+@case('what changes while a login is reviewed is looked at, too')
+def _(t):
+    srv, wait = waits(t)
     client = t.client(srv)
     with open(wait, 'w'):
         pass
