@@ -382,6 +382,39 @@ def _(t):
     t.equal(client.process.poll(), None, 'the client')
 
 
+@case('what both of two keys, or a certificate, permit')
+def _(t):
+    two = f'{VERBOSE}AuthenticationMethods publickey,publickey\n'
+    target, other = t.target(), ('-i', f'{TOP}/id2')
+    srv = t.server(two)
+    elsewhere = 'permitopen="10.0.0.1:1" '
+    for first, second in ((elsewhere, ''), ('', elsewhere)):
+        authorize(USER, public('id') + public('id2'))
+        client, port = forward(t, srv, target, *other)
+        t.true(reaches(port), 'the forward')
+        authorize(USER, first + public('id') + second + public('id2'))
+        reload(srv)
+        t.true(not reaches(port), f'{first}, {second}')
+        client.stop()
+    # Certificates are as they were: they permit no more, and no longer.
+    if not os.path.exists(f'{TOP}/ca'):
+        keygen('ca')
+    authorize(USER, '')
+    trust = f'TrustedUserCAKeys {TOP}/ca.pub\n'
+    srv = t.server(VERBOSE + trust)
+    client, port = forward(t, srv, target,
+                           key=holder('weak', 'ca', '-O', 'clear'))
+    reload(srv)
+    t.true(not reaches(port), 'a forward that the certificate lacks')
+    client.stop()
+    srv = t.server(two + trust)
+    holder('brief', 'ca', '-V', f'-1h:+{6 * SLOW}s')
+    client = t.client(srv, '-i', f'{TOP}/{holder("long")}', key='brief')
+    reload(srv)
+    client.wait(10)
+    srv.wait_log('its certificate has expired')
+
+
 @case('an expiry-time that is moved')
 def _(t):
     def expires(seconds):
