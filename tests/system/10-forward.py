@@ -67,6 +67,8 @@ def _(t):
     for first, second in ((there, back), (back, there)):
         client = t.client(srv, '-L', f'{there}:127.0.0.1:{echo.port}',
                           '-R', f'{back}:127.0.0.1:{echo.port}')
+        brokers = processes('adit-broker')  # sshd has none
+        before = [len(p.fds()) for p in brokers]
         held = [[connect(port) for _ in range(3)] for port in (first, second)]
         for s in held[0] + held[1]:
             s.sendall(b'one')
@@ -79,6 +81,8 @@ def _(t):
             s.sendall(b'two')
             t.equal(s.recv(10), b'two', f'{first} {second}')
             s.close()
+        wait_for(lambda: [len(p.fds()) for p in brokers] == before, 5,
+                 'sockets are left')
         client.stop()
 
 

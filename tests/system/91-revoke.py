@@ -17,9 +17,9 @@ import types
 
 from certs import holder
 from harness import (COMMS, PEER, SHARED, SLOW, TOP, USER, Client, Failure,
-                     Process, Skip, authorize, case, connect, devices, keygen,
-                     listening, main, processes, public, reaches, read_all,
-                     sh, skip_all, wait_for)
+                     Process, Skip, append, authorize, case, connect, devices,
+                     keygen, listening, main, processes, public, reaches,
+                     read_all, sh, skip_all, wait_for)
 
 if PEER != 'aditd':
     skip_all('sshd lets them stay')
@@ -379,6 +379,13 @@ def _(t):
     t.true(not reaches(port), 'it does not hold')
     reload(srv)  # the same: no broker is sent it again
     t.true(not reaches(port), 'that of the login holds again')
+    reload(srv, VERBOSE)
+    t.true(reaches(port), 'the third one does not hold')
+    reload(srv, f'{VERBOSE}Match Group latecomers\nPermitOpen none')
+    t.true(reaches(port), 'a group that there is not')
+    append('/etc/group', f'latecomers:x:4555:{USER}\n')
+    reload(srv)
+    t.true(not reaches(port), 'its groups are those of the login')
     t.equal(client.process.poll(), None, 'the client')
 
 
@@ -402,11 +409,13 @@ def _(t):
     authorize(USER, '')
     trust = f'TrustedUserCAKeys {TOP}/ca.pub\n'
     srv = t.server(VERBOSE + trust)
-    client, port = forward(t, srv, target,
-                           key=holder('weak', 'ca', '-O', 'clear'))
-    reload(srv)
-    t.true(not reaches(port), 'a forward that the certificate lacks')
-    client.stop()
+    for name, options, want in (('full', (), True),
+                                ('weak', ('-O', 'clear'), False)):
+        client, port = forward(t, srv, target,
+                               key=holder(name, 'ca', *options))
+        reload(srv)
+        t.equal(reaches(port), want, name)
+        client.stop()
     srv = t.server(two + trust)
     holder('brief', 'ca', '-V', f'-1h:+{6 * SLOW}s')
     client = t.client(srv, '-i', f'{TOP}/{holder("long")}', key='brief')
