@@ -77,6 +77,14 @@ static void kill_child(void *arg)
 	kill(c->pid, SIGKILL); /* not reaped yet, so it is still that process */
 }
 
+/* It has so long; without memory for that, no time. */
+static void kill_after(struct child *c, unsigned ms)
+{
+	c->kill_timer = loop_after(c->zygote->loop, ms, kill_child, c);
+	if (c->kill_timer == NULL)
+		kill_child(c);
+}
+
 static void on_leash(void *arg, uint32_t events)
 {
 	struct child *c = arg;
@@ -86,10 +94,7 @@ static void on_leash(void *arg, uint32_t events)
 	close(c->leash);
 	c->leash_io = NULL;
 	c->leash = -1;
-	c->kill_timer = loop_after(c->zygote->loop, ZYGOTE_LEASH_MS,
-	                           kill_child, c);
-	if (c->kill_timer == NULL)
-		kill_child(c);
+	kill_after(c, ZYGOTE_LEASH_MS);
 }
 
 static void close_channel(struct child *c)
@@ -307,7 +312,7 @@ static void fork_helper(struct zygote *z, struct child *c, struct proto_msg *m)
 	add(z, h);
 	if (c != NULL)
 		c->helpers++;
-	h->kill_timer = loop_after(z->loop, ZYGOTE_HELP_MS, kill_child, h);
+	kill_after(h, ZYGOTE_HELP_MS);
 }
 
 /* One at a time: a broker may be in its account's hands, and others want to be
@@ -383,8 +388,7 @@ static void fork_one(struct zygote *z, struct proto_msg *m)
 	add(z, c);
 	c->helper = m->type == ROLE_REVIEW;
 	if (c->helper) {
-		c->kill_timer = loop_after(z->loop, ZYGOTE_REVIEW_MS,
-		                           kill_child, c);
+		kill_after(c, ZYGOTE_REVIEW_MS);
 		return;
 	}
 	if (z->ops->leash < 0)
@@ -424,7 +428,8 @@ static void on_edge(void *arg, uint32_t events)
 		if (rc < 0 && errno != EMFILE)
 			break;
 		if (rc < 0)
-			note(z, "out of descriptors: a connection is dropped");
+			note(z, "out of descriptors: what the listener asks "
+			     "for is not done");
 		else if (m.type == ROLE_FORK || m.type == ROLE_REVIEW)
 			fork_one(z, &m);
 		else if (m.type == ROLE_KILL)
