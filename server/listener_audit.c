@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,19 +25,17 @@ enum { DROPS_A_SECOND = 10, SECOND_MS = 1000 };
 
 /* A file of ours, or one that logrotate made; never what a link points to, nor
  * one that a write could wait for. */
-static int open_file(const char *path)
+static int open_there(const char *path, int more)
 {
-	int flags = O_WRONLY | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NOFOLLOW |
-	            O_NONBLOCK;
-	int fd = open(path, flags | O_CREAT | O_EXCL, 0640), error;
-	struct stat st;
+	return open(path, O_WRONLY | O_APPEND | O_CLOEXEC | O_NOCTTY |
+	            O_NOFOLLOW | O_NONBLOCK | more, 0640);
+}
 
-	if (fd >= 0) {
-		if (fchmod(fd, 0640) == 0) /* whatever the umask */
-			return fd;
-	} else if (errno == EEXIST) {
-		fd = open(path, flags);
-	}
+static int checked(int fd)
+{
+	struct stat st;
+	int error;
+
 	if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) &&
 	    (st.st_uid == geteuid() || st.st_uid == 0))
 		return fd;
@@ -47,6 +46,37 @@ static int open_file(const char *path)
 	return -1;
 }
 
+static int open_file(const char *path)
+{
+	int fd = open_there(path, O_CREAT | O_EXCL);
+
+	if (fd >= 0 && fchmod(fd, 0640) == 0) /* whatever the umask */
+		return fd;
+	return checked(fd < 0 && errno == EEXIST ? open_there(path, 0) : fd);
+}
+
+static const char *why_not(void)
+{
+	return errno == EPERM ? "not a file of root's" : strerror(errno);
+}
+
+const char *listener_audit_lacks(const char *to)
+{
+	bool journal = strcmp(to, POLICY_AUDIT_JOURNAL) == 0;
+	int fd = journal ? log_journal_open() : checked(open_there(to, 0));
+	const char *name = strrchr(to, '/');
+	char folder[PATH_MAX];
+
+	if (fd >= 0)
+		close(fd);
+	if (fd >= 0 || journal || errno != ENOENT)
+		return fd >= 0 ? NULL : why_not();
+	if (name == NULL || (size_t)(name - to) + 2 > sizeof(folder))
+		return "not the path of a file";
+	snprintf(folder, sizeof(folder), "%.*s/", (int)(name - to), to);
+	return access(folder, W_OK | X_OK) < 0 ? strerror(errno) : NULL;
+}
+
 int listener_audit_open(struct listener *l, const char *to)
 {
 	bool journal = to != NULL && strcmp(to, POLICY_AUDIT_JOURNAL) == 0;
@@ -55,8 +85,7 @@ int listener_audit_open(struct listener *l, const char *to)
 	if (to != NULL)
 		fd = journal ? log_journal_open() : open_file(to);
 	if (to != NULL && fd < 0) {
-		log_error("AuditLog %s: %s", to, errno == EPERM
-		          ? "not a file of root's" : strerror(errno));
+		log_error("AuditLog %s: %s", to, why_not());
 		return -1;
 	}
 	if (l->audit.fd >= 0)

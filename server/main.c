@@ -87,8 +87,27 @@ static int run_role(struct options *o)
 	return 1;
 }
 
+static int test_audit(const struct config *c)
+{
+	const char *why = c->global.audit_log != NULL
+	                  ? listener_audit_lacks(c->global.audit_log) : NULL;
+	struct policy_where where;
+	struct policy_error err;
+
+	if (why == NULL)
+		return 0;
+	policy_lines_of(c->policy, POLICY_AUDIT_LOG, 0, &where);
+	snprintf(err.file, sizeof(err.file), "%s", where.file);
+	err.line = where.line;
+	err.column = 0;
+	snprintf(err.text, sizeof(err.text), "AuditLog %s: %s",
+	         c->global.audit_log, why);
+	print_error(&err);
+	return 1;
+}
+
 /* -t: the policy has been parsed; are the host keys usable, and their
- * certificates? */
+ * certificates, and can the audit log be written? */
 static int test(const struct config *c)
 {
 	const struct policy_words *w = &c->global.host_keys;
@@ -113,7 +132,7 @@ static int test(const struct config *c)
 	}
 	hostcert_load(&c->global.host_certificates, &keys, print_error_text);
 	hostkeys_free(&keys);
-	return 0;
+	return test_audit(c);
 }
 
 /* In the parent: wait until the daemon serves, or fails. */

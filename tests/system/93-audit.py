@@ -674,6 +674,12 @@ def _(t):
         srv = t.server(f'AuditLog {path}\n', wait=False)
         t.equal(srv.process.wait(20 * SLOW), 1)
         t.match(f'AuditLog {path}: ', srv.log())
+        check = t.server(f'AuditLog {path}\n', wait=False, args=['-t'])
+        t.equal(check.process.wait(20 * SLOW), 1, f'-t, {path}')
+        t.match(rf':\d+: AuditLog {path}: ', check.log())
+    check = t.server(f'AuditLog {t.folder}/new\n', wait=False, args=['-t'])
+    t.equal(check.process.wait(20 * SLOW), 0, check.log())
+    t.true(not os.path.exists(f'{t.folder}/new'), '-t makes a file')
     srv = server(t)
     with open(srv.policy, 'w') as f:
         f.write(f'AuditLog {t.folder}/none/x\n')

@@ -24,6 +24,7 @@ POLICY = 'ControlSocket /run/adit/control\nListenTakeover yes\n'
 (DEAF, FORGE, STRANGE_ANSWERS, HELPERS, AGAIN, GIVE, NOT_READING,
  LEAVE) = range(1, 9)
 FORKS = 11
+LYING = 'it is lying now'
 
 
 def ctl(*words):
@@ -40,8 +41,11 @@ def sessions():
     return sorted(row['id'] for row in ctl('sessions')['sessions'])
 
 
-def order(connection, attack, argument=0):
+def order(srv, connection, attack, argument=0):
+    before = srv.log().count(LYING)
     ctl('close', f'{connection}.{16 * argument + attack}')
+    wait_for(lambda: srv.log().count(LYING) > before, 5,
+             'it does not do as it was told')
 
 
 def end(*clients):
@@ -66,10 +70,12 @@ def meanwhile(t, srv, n=4):
 def _(t):
     srv = t.server(f'{POLICY}AuditLog {AUDIT}\n')
     client = t.client(srv)
-    order(sessions()[0], DEAF)
+    order(srv, sessions()[0], DEAF)
     time.sleep(1)  # so long it does it, and then five seconds more
     meanwhile(t, srv)
     end(client)
+    with open(AUDIT) as f:  # its flood has come
+        t.true(sum('"refused"' in line for line in f) > 20, 'no flood')
 
 
 @case('one that wants device after device gets a few at a time', 'aditd')
@@ -85,7 +91,7 @@ def _(t):
     before = len(processes())
     thread.start()
     try:
-        order(sessions()[0], HELPERS)
+        order(srv, sessions()[0], HELPERS)
         time.sleep(1)
         meanwhile(t, srv)
     finally:
@@ -101,7 +107,7 @@ def _(t):
 def _(t):
     srv = t.server(f'{POLICY}AuditLog {AUDIT}-2\n')
     client = t.client(srv)
-    order(sessions()[0], FORGE)
+    order(srv, sessions()[0], FORGE)
 
     def events():
         with open(f'{AUDIT}-2') as f:
@@ -131,8 +137,7 @@ def _(t):
         t.client(srv, '-R', f'{port}:127.0.0.1:9')
     t.client(srv)
     old, older, newest = sessions()
-    order(newest, STRANGE_ANSWERS)
-    time.sleep(0.5)
+    order(srv, newest, STRANGE_ANSWERS)
     for _ in range(3):
         found = ctl('forwards')
         t.equal(sorted(row['port'] for row in found['forwards']),
@@ -153,7 +158,7 @@ def _(t):
     client = t.client(srv)
     srv.restart()
     wait_for(lambda: len(sessions()) == 2, 10, 'they are not ours')
-    order(sessions()[1], AGAIN, port)
+    order(srv, sessions()[1], AGAIN, port)
     client.wait(15)
     t.equal([row['user'] for row in ctl('sessions')['sessions']],
             ['neighbour'])
@@ -167,8 +172,8 @@ def _(t):
     old, new = sessions()
     before = len(os.listdir(f'/proc/{srv.pid}/fd'))
     most = 0
-    order(new, NOT_READING, 1)
-    order(old, GIVE)
+    order(srv, new, NOT_READING, 1)
+    order(srv, old, GIVE)
     until = time.monotonic() + 4
     while time.monotonic() < until:
         most = max(most, len(os.listdir(f'/proc/{srv.pid}/fd')))
@@ -185,7 +190,7 @@ def _(t):
     srv = t.server(f'{POLICY}MaxConnections 2\n')
     other = t.client(srv)
     client = t.client(srv, '-R', f'{port}:127.0.0.1:{echo.port}')
-    order(sessions()[1], LEAVE)
+    order(srv, sessions()[1], LEAVE)
     client.wait(15)
     wait_for(lambda: len(processes('adit-broker')) == 1 and
              len(processes('adit-session')) == 1, 5, 'it is there')
@@ -208,7 +213,7 @@ def _(t):
     srv = t.server(POLICY)
     other = t.client(srv)
     client = t.client(srv, '-R', f'{port}:127.0.0.1:{echo.port}')
-    order(sessions()[1], FORKS)
+    order(srv, sessions()[1], FORKS)
     seen = set()  # two that wait, and one after the other
     wait_for(lambda: seen.update(brokers(0.1)) or len(seen) > 6, 20,
              'it does not fork')
