@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 
 from harness import (Failure, SLOW, Skip, TOP, USER, case, connect, devices,
                      keygen, listening, main, need, processes, public, run,
@@ -407,6 +408,23 @@ def _(t):
     clients.pop().stop()
     wait_for(lambda: len(sessions()) == 1, 10, 'it is not over')
     t.true(t.logs_in(srv), 'none after one ended')
+
+
+@case('old sessions keep their share of the user\'s RateLimit', 'aditd')
+def _(t):
+    srv = service(t, f'{CONTROL}RateLimit user 1M/s\n')
+    for _ in range(3):
+        t.client(srv)
+    srv.restart()
+    wait_for(lambda: len(sessions()) == 3, 10, 'they are not ours')
+    port, size = t.port(), 1 << 20
+    source = t.target(lambda s: s.sendall(bytes(size)))
+    t.client(srv, '-L', f'{port}:127.0.0.1:{source.port}')
+    with connect(port, timeout=60) as s:
+        began = time.monotonic()
+        t.equal(len(b''.join(iter(lambda: s.recv(1 << 16), b''))), size)
+    took = time.monotonic() - began  # alone it would be one second
+    t.true(took > 2, f'{took:.1f} s')
 
 
 @case('what ended while there was no daemon is over afterwards', 'aditd')
