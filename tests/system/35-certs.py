@@ -324,8 +324,8 @@ def _(t):
                        wait=False)
         if plain is None and t.kind == 'aditd':
             t.true(srv.process.wait(10) != 0, 'an empty list starts')
-            t.match('policy:2:26: PubkeyAcceptedAlgorithms .*: none of these',
-                    srv.log())
+            t.match('policy:2:26: PubkeyAcceptedAlgorithms .*: nothing is '
+                    'left of this list', srv.log())
             continue
         if plain is None:
             srv.stop()
@@ -352,8 +352,8 @@ def _(t):
     with open(path, 'a') as f:
         f.write('CASignatureAlgorithms ssh-rsa\n')
     done = sh(f'{TOP}/aditd', '-t', '-f', path, check=False)
-    t.match('policy:5:23: CASignatureAlgorithms ssh-rsa: none of these',
-            done.stderr)
+    t.match('policy:5:23: CASignatureAlgorithms ssh-rsa: nothing is '
+            'left of this list', done.stderr)
 
 
 @case('RequiredRSASize')
