@@ -35,7 +35,7 @@ void engine_die(struct engine *e, const char *why)
 	if (e->dead)
 		return;
 	e->dead = true;
-	snprintf(e->error, sizeof(e->error), "%s", why);
+	e->error = why;
 }
 
 /* ---- output ---- */
@@ -104,7 +104,10 @@ void engine_disconnect(struct engine *e, unsigned reason, const char *text)
 	memcpy(m + 9, text, n);
 	if (e->versions_done)
 		engine_send(e, m, 13 + n);
-	engine_die(e, text);
+	if (e->dead)
+		return;
+	snprintf(e->said, sizeof(e->said), "%s", text);
+	engine_die(e, e->said);
 }
 
 /*
@@ -462,7 +465,7 @@ bool engine_dead(const struct engine *e)
 
 const char *engine_error(const struct engine *e)
 {
-	return e->error;
+	return e->error != NULL ? e->error : "";
 }
 
 const char *engine_client_version(const struct engine *e)

@@ -52,7 +52,8 @@ struct engine {
 	uint64_t rekey_bytes, since_in, since_out; /* since the last exchange */
 	uint64_t keyed_at_ms;
 	unsigned rekey_s;
-	char error[512]; /* why it is dead */
+	const char *error; /* why it is dead */
+	char said[300];    /* that, if it is what the client was told */
 	/* injection of a payload of ours into the next ssh_packet_send() */
 	bool inject;
 	ssh_buffer injected;
@@ -82,7 +83,7 @@ extern ssh_key engine_hostkeys[HOSTKEYS_MAX], engine_throwaway;
 extern size_t engine_nhostkeys;
 extern const struct hostkeys *engine_keys; /* what engine_warm() got */
 
-/* It is over; the first reason counts (copied). */
+/* It is over; the first reason counts (static, libssh's or e's own). */
 void engine_die(struct engine *e, const char *why);
 
 /* engine_offer.c: offer what of that list our keys can do. -1: libssh refuses
