@@ -5,6 +5,7 @@
  */
 #include <stdlib.h>
 
+#include "server/heap.h"
 #include "server/listener_private.h"
 
 /* Its session has a second for its last words. */
@@ -29,8 +30,10 @@ static void on_due(void *arg)
 		l->ended.first = e->next;
 		free(e);
 	}
-	if (l->ended.first == NULL)
+	if (l->ended.first == NULL) { /* they kept pages from being given back */
+		heap_rest_soon(l->loop, NULL, NULL);
 		return;
+	}
 	if (l->ended.first->due_ms > now + NEXT_MS)
 		wait_ms = l->ended.first->due_ms - now;
 	l->ended.timer = loop_after(l->loop, wait_ms, on_due, l);
