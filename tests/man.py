@@ -226,7 +226,7 @@ def _():
         run('ssh-keygen', '-q', '-t', 'ed25519', '-N', '', '-f', f'{d}/key')
         for text in blocks:
             with open(f'{d}/policy', 'w') as f:
-                f.write(text)
+                f.write(text.replace('/var/log/adit', d))
             rc, _, err = run(ADITD, '-t', '-f', f'{d}/policy', '-h',
                              f'{d}/key')
             assert rc == 0 and not err, f'{text}: {err}'

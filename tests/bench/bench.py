@@ -41,6 +41,7 @@ WARM = 50  # logins before memory is looked at
 # What may be more afterwards: no process, no descriptor; of memory what a heap
 # that has once held so much does not give back.
 GROWTH_KIB = 256
+ENDED_S = 4  # what adit remembers of who went keeps memory so long
 
 
 def in_turn(names, n):
@@ -199,6 +200,7 @@ class Bench:
     def grown(self, what, server, before, **more):
         """What the server has now beside what it had before."""
         server.settle(before['processes'])
+        time.sleep(ENDED_S)
         server.rest()
         after = server.state()
         self.add(what, server, 0, {'before': before, 'after': after,
