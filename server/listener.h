@@ -11,8 +11,8 @@
  * closed, once connections are accepted. Returns the exit status. */
 int listener_run(struct config *c, int ready_fd);
 
-/* Could AuditLog's argument be opened? Nothing is made. Returns NULL, or why not
- * (static). */
+/* Could AuditLog's argument be opened? Nothing is made, and the journal is taken
+ * to be there. Returns NULL, or why not (static). */
 const char *listener_audit_lacks(const char *to);
 
 #endif

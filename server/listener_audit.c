@@ -62,14 +62,16 @@ static const char *why_not(void)
 
 const char *listener_audit_lacks(const char *to)
 {
-	bool journal = strcmp(to, POLICY_AUDIT_JOURNAL) == 0;
-	int fd = journal ? log_journal_open() : checked(open_there(to, 0));
 	const char *name = strrchr(to, '/');
 	char folder[PATH_MAX];
+	int fd;
 
+	if (strcmp(to, POLICY_AUDIT_JOURNAL) == 0)
+		return NULL;
+	fd = checked(open_there(to, 0));
 	if (fd >= 0)
 		close(fd);
-	if (fd >= 0 || journal || errno != ENOENT)
+	if (fd >= 0 || errno != ENOENT)
 		return fd >= 0 ? NULL : why_not();
 	if (name == NULL || (size_t)(name - to) + 2 > sizeof(folder))
 		return "not the path of a file";
