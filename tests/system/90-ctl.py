@@ -13,6 +13,7 @@ import subprocess
 import threading
 import time
 
+from bounds import cpu_s
 from harness import (Failure, SLOW, TOP, USER, append, authorize, case,
                      connect, devices, keygen, main, need, processes,
                      public, run, sh, talk, wait_for)
@@ -348,38 +349,35 @@ def _(t):
     srv.wait_log(r'control: neighbour \(uid 4002, process \d+\): kill')
 
 
-@case('an ordinary user has a socket of his own', 'aditd')
-def _(t):
+def own_run(t):
+    """USER's XDG_RUNTIME_DIR, for this case."""
     who = pwd.getpwnam(USER)
     run = f'{t.folder}/run'
     os.mkdir(run)
     os.chown(run, who.pw_uid, who.pw_gid)
     os.environ['XDG_RUNTIME_DIR'] = run
-    try:
-        srv = t.server('# the default of ControlSocket\n', user=USER)
-        wait_for(lambda: ask('status', prefix=as_user(USER))['accepting'],
-                 10, 'it does not accept')
-        t.equal(ask('status', prefix=as_user(USER))['pid'], srv.pid)
-        t.match('^allowed: login', ctl(
-            'explain', '-C', f'user={USER},addr=127.0.0.1', 'login',
-            f'{TOP}/id.pub', prefix=as_user(USER)).stdout)
-        client = t.client(srv)
-        ctl('kill', 1, prefix=as_user(USER))
-        client.wait()
-        t.equal(os.stat(f'{run}/adit/control').st_mode & 0o7777, 0o600)
-        ctl('-s', f'{run}/adit/control', 'status',
-            prefix=as_user('neighbour'), check=3)
-        srv.stop()
-        t.true(not os.path.exists(f'{run}/adit/control'), 'it is left')
-    finally:
-        del os.environ['XDG_RUNTIME_DIR']
+    t.undo.callback(os.environ.pop, 'XDG_RUNTIME_DIR')
+    return run
 
 
-
-def cpu_s(pid):
-    with open(f'/proc/{pid}/stat') as f:
-        words = f.read().rsplit(')', 1)[1].split()
-    return sum(map(int, words[11:13])) / os.sysconf('SC_CLK_TCK')
+@case('an ordinary user has a socket of his own', 'aditd')
+def _(t):
+    run = own_run(t)
+    srv = t.server('# the default of ControlSocket\n', user=USER)
+    wait_for(lambda: ask('status', prefix=as_user(USER))['accepting'],
+             10, 'it does not accept')
+    t.equal(ask('status', prefix=as_user(USER))['pid'], srv.pid)
+    t.match('^allowed: login', ctl(
+        'explain', '-C', f'user={USER},addr=127.0.0.1', 'login',
+        f'{TOP}/id.pub', prefix=as_user(USER)).stdout)
+    client = t.client(srv)
+    ctl('kill', 1, prefix=as_user(USER))
+    client.wait()
+    t.equal(os.stat(f'{run}/adit/control').st_mode & 0o7777, 0o600)
+    ctl('-s', f'{run}/adit/control', 'status',
+        prefix=as_user('neighbour'), check=3)
+    srv.stop()
+    t.true(not os.path.exists(f'{run}/adit/control'), 'it is left')
 
 
 @case('an aditctl for which no descriptor is left has to wait', 'aditd')
@@ -563,22 +561,15 @@ def _(t):
 
 @case('reload: that no process of the new policy starts is said', 'aditd')
 def _(t):
-    who = pwd.getpwnam(USER)
-    run = f'{t.folder}/run'
-    os.mkdir(run)
-    os.chown(run, who.pw_uid, who.pw_gid)
-    os.environ['XDG_RUNTIME_DIR'] = run
-    try:
-        srv = t.server('# the default of ControlSocket\n', user=USER)
-        me = as_user(USER)
-        wait_for(lambda: ask('status', prefix=me)['accepting'], 10,
-                 'it does not accept')
-        sh(*me, 'prlimit', '--nproc=1', '--pid', str(srv.pid))
-        done = ctl('--json', 'reload', prefix=me, check=1, timeout=40)
-        for said in (done.stderr, json.loads(done.stdout)['error']):
-            t.match('the new policy do not start', said)
-    finally:
-        del os.environ['XDG_RUNTIME_DIR']
+    own_run(t)
+    srv = t.server('# the default of ControlSocket\n', user=USER)
+    me = as_user(USER)
+    wait_for(lambda: ask('status', prefix=me)['accepting'], 10,
+             'it does not accept')
+    sh(*me, 'prlimit', '--nproc=1', '--pid', str(srv.pid))
+    done = ctl('--json', 'reload', prefix=me, check=1, timeout=40)
+    for said in (done.stderr, json.loads(done.stdout)['error']):
+        t.match('the new policy do not start', said)
 
 
 @case('log-level: of every process, until a reload', 'aditd')
